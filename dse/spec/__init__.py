@@ -1,0 +1,1 @@
+"""What the user says: validated, immutable words without arrays."""
