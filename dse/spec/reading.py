@@ -20,7 +20,7 @@ from dse.errors import Fault, InputError
 from dse.spec.composer import MAX_DEPTH, MAX_INT, Node, Steps, compose, dotted, shorten
 from dse.spec.shape import Strict, build, show, suggest
 
-__all__ = ["Document", "Strict", "build", "dotted", "from_value", "read", "show", "suggest"]
+__all__ = ["Document", "Strict", "build", "dotted", "from_value", "library_file", "read", "show", "suggest"]
 
 MAX_BYTES = 8_000_000
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -112,6 +112,16 @@ def from_value(value: Any, file: str = "") -> Document:
     if faults:
         raise InputError(faults)
     return Document(file, plain)
+
+
+def library_file(path: str) -> Path:
+    """A file or folder of the library (`configs/...`, `hardware/...`, `sweeps/...`).
+
+    An installed wheel carries the library inside the package; a checkout has it beside the package.
+    """
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "library"
+    return (inside if inside.is_dir() else package.parent) / path
 
 
 def _text(file: str) -> str:

@@ -1,0 +1,332 @@
+"""One accelerator with its memory, links, default box, power and prices, as `hardware/*.yaml` says.
+
+Fields hold what the file says, in the unit their name ends in; properties give SI (bytes, bytes/s,
+FLOP/s) for `dse.cost`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
+
+from dse.spec.shape import Strict, suggest
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", "int8", "int4"]
+PriceKind = Literal[
+    "on-demand", "neocloud", "reserved", "spot", "rental-3y",
+    "tco-hyperscaler", "tco-neocloud", "purchase", "assumed",
+]  # fmt: skip
+DTYPES: tuple[str, ...] = get_args(Dtype)
+PRICE_KINDS: tuple[str, ...] = get_args(PriceKind)
+
+_DATE = re.compile(r"(\d{4})(?:-Q([1-4])|-(\d{2})(?:-(\d{2}))?)?")
+
+
+def _date(value: str) -> str:
+    if value and not _DATE.fullmatch(value):
+        raise ValueError(f"expected a date such as 2025-03-01, 2025-03, 2025-Q1 or 2025, got {value!r}")
+    return value
+
+
+Date = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    AfterValidator(_date),
+]
+
+
+class Memory(Strict):
+    """The accelerator's own memory."""
+
+    type: str = ""
+    """Technology, e.g. HBM3."""
+    capacity_gb: Positive
+    """What the device really has, decimal GB (1e9 bytes)."""
+    bandwidth_gb_per_s: Positive
+    """Datasheet bandwidth, GB/s."""
+    label_gb: Positive | None = None
+    """What the vendor prints on the box."""
+
+
+class Cache(Strict):
+    """Memory on the chip."""
+
+    l2_mb: Positive | None = None
+    """Last-level cache, MB."""
+    sram_mb: Positive | None = None
+    """Shared memory or scratchpad over all cores, MB."""
+
+
+class ScaleUp(Strict):
+    """The fast link among the devices of one domain."""
+
+    technology: str = ""
+    """E.g. NVLink 4."""
+    gb_per_s: Positive
+    """One direction, per device, GB/s."""
+    domain: Count
+    """Devices that reach each other at this speed."""
+
+
+class ScaleOut(Strict):
+    """The network between boxes."""
+
+    technology: str = ""
+    """E.g. InfiniBand NDR."""
+    gb_per_s: Positive
+    """One direction, per device, GB/s."""
+
+
+class HostLink(Strict):
+    """The link between the accelerator and its host."""
+
+    technology: str = ""
+    """E.g. PCIe 5.0 x16."""
+    gb_per_s: Positive
+    """One direction, per device, GB/s."""
+
+
+class Box(Strict):
+    """The server the accelerator usually comes in."""
+
+    devices: Count = 1
+    """Accelerators in the box."""
+    host_memory_gb: Positive | None = None
+    """Memory of the host, decimal GB."""
+    host_memory_bandwidth_gb_per_s: Positive | None = None
+    """Bandwidth of the host's memory, GB/s."""
+    cpu: str = ""
+    """Processors of the host."""
+    cpu_cores: Count | None = None
+    """Physical cores of the host."""
+    cpu_tflops: Positive | None = None
+    """Peak of the host's processors, fp32 TFLOP/s."""
+    disk_gb: Positive | None = None
+    """Local disk, decimal GB."""
+    disk_read_gb_per_s: Positive | None = None
+    """Sequential read of the local disks together, GB/s."""
+    disk_write_gb_per_s: Positive | None = None
+    """Sequential write of the local disks together, GB/s."""
+
+
+class Power(Strict):
+    """Electrical power of one accelerator."""
+
+    tdp_w: Positive
+    """Thermal design power, W."""
+    idle_w: Positive | None = None
+    """Power when idle, W."""
+
+
+class Price(Strict):
+    """One quote, per accelerator."""
+
+    kind: PriceKind
+    """Terms: kinds differ up to tenfold for one chip."""
+    usd_per_hour: Positive | None = None
+    """Dollars per accelerator and hour; absent for a purchase."""
+    usd: Positive | None = None
+    """Dollars per accelerator, for a purchase."""
+    provider: str = ""
+    """Who asks this price."""
+    date: Date = ""
+    """When: 2025-03-01, 2025-03, 2025-Q1 or 2025."""
+    source: str = ""
+    """Where the quote stands; `recalled` flags it."""
+
+    @model_validator(mode="after")
+    def _has_its_amount(self) -> Price:
+        wanted = "usd" if self.kind == "purchase" else "usd_per_hour"
+        if getattr(self, wanted) is None:
+            raise ValueError(f"a price of kind {self.kind} needs '{wanted}'")
+        return self
+
+    @property
+    def month(self) -> tuple[int, int]:
+        """Year and month of the quote's end of validity as written; an undated quote is the oldest."""
+        if not (match := _DATE.fullmatch(self.date)):
+            return 0, 0
+        year, quarter, month = match[1], match[2], match[3]
+        return int(year), int(month) if month else 3 * int(quarter) if quarter else 0
+
+
+class HardwareSpec(Strict):
+    """An accelerator and the box it comes in."""
+
+    name: Text
+    """Short and lower case, the vendor's own: h100-sxm."""
+    vendor: Text
+    """Who makes it."""
+    kind: Literal["gpu", "asic", "soc", "cpu"]
+    """What it is."""
+    architecture: str = ""
+    """Generation, e.g. hopper; calibration may be inherited within one."""
+    aliases: tuple[Text, ...] = ()
+    """Other spellings; case, space, `_` and `-` do not matter."""
+    release_year: Annotated[int, Field(ge=1970, le=2100)] | None = None
+    """Year of general availability."""
+    peak_tflops: Annotated[dict[Dtype, Positive], Field(min_length=1)]
+    """Dense matrix peak by dtype, TFLOP/s; absent: the chip lacks the dtype."""
+    vector_tflops: Positive | None = None
+    """Non-matrix fp32 peak, TFLOP/s."""
+    memory: Memory
+    """The accelerator's memory."""
+    cores: Count | None = None
+    """Streaming multiprocessors, compute units or tensor cores."""
+    cache: Cache = Cache()
+    """Memory on the chip."""
+    scale_up: ScaleUp | None = None
+    """Absent: devices of a box talk over the host link."""
+    scale_out: ScaleOut | None = None
+    """Absent: a deployment cannot span boxes."""
+    host_link: HostLink | None = None
+    """Absent: the accelerator shares the host's memory, or stands alone."""
+    box: Box = Box()
+    """The default box."""
+    power: Power | None = None
+    """Absent: energy is not known."""
+    prices: tuple[Price, ...] = ()
+    """Quotes, of any kind and date."""
+    sources: dict[str, Text] = Field(default_factory=dict)
+    """Dotted prefix -> where the numbers below it come from; `recalled...` flags them."""
+    notes: str = ""
+    """Anything a reader should know."""
+
+    @field_validator("sources")
+    @classmethod
+    def _name_fields(cls, value: dict[str, str]) -> dict[str, str]:
+        known = list(_field_names(cls))
+        for path in value:
+            if path not in known:
+                raise ValueError(f"'{path}' is not a field{suggest(path, known)}")
+        return value
+
+    @property
+    def memory_bytes(self) -> float:
+        """Capacity, bytes."""
+        return self.memory.capacity_gb * 1e9
+
+    @property
+    def bandwidth(self) -> float:
+        """Memory bandwidth, bytes/s."""
+        return self.memory.bandwidth_gb_per_s * 1e9
+
+    @property
+    def peaks(self) -> dict[str, float]:
+        """Dense matrix peak by dtype, FLOP/s."""
+        return {str(dtype): tflops * 1e12 for dtype, tflops in self.peak_tflops.items()}
+
+    def peak(self, dtype: str) -> float | None:
+        """Dense matrix peak of exactly this dtype, FLOP/s; None where the chip lacks it."""
+        return self.peaks.get(dtype)
+
+    @property
+    def vector(self) -> float:
+        """Peak outside the matrix units, FLOP/s.
+
+        Where the file does not say: the fp32 peak, else a sixteenth of the 16-bit matrix peak (the
+        ratio of the two on V100, A100 and H100 is 8 to 16; the smaller estimate is kept).
+        """
+        if self.vector_tflops is not None:
+            return self.vector_tflops * 1e12
+        if (fp32 := self.peak("fp32")) is not None:
+            return fp32
+        return (self.peak("fp16") or self.peak("bf16") or max(self.peaks.values())) / 16
+
+    @property
+    def domain(self) -> int:
+        """Devices that reach each other at `domain_bandwidth`: the scale-up domain, else the box."""
+        if self.scale_up is not None:
+            return self.scale_up.domain
+        return self.box.devices if self.host_link is not None else 1
+
+    @property
+    def domain_bandwidth(self) -> float:
+        """Bytes/s, one direction per device, within the domain.
+
+        The host link where there is no scale-up; a device alone talks to itself through memory.
+        """
+        link = self.scale_up or self.host_link
+        return link.gb_per_s * 1e9 if link is not None else self.bandwidth
+
+    @property
+    def scale_out_bandwidth(self) -> float | None:
+        """Bytes/s, one direction per device, between domains; None where a job cannot leave its own."""
+        return self.scale_out.gb_per_s * 1e9 if self.scale_out is not None else None
+
+    @property
+    def host_bandwidth(self) -> float | None:
+        """Bytes/s, one direction, between the device and its host; None where there is no such link."""
+        return self.host_link.gb_per_s * 1e9 if self.host_link is not None else None
+
+    def price(self, kind: str, override: float | None = None) -> Price | None:
+        """The latest hourly quote of a kind (of equal dates the cheapest), or None.
+
+        Args:
+            kind: one of `PRICE_KINDS`; `purchase` is no hourly price and gives None.
+            override: dollars per accelerator and hour that the user sets instead.
+        """
+        if override is not None:
+            return Price(kind="assumed", usd_per_hour=override, provider="user", source="set by the user")
+        quotes = [quote for quote in self.prices if quote.kind == kind and quote.usd_per_hour is not None]
+        return min(quotes, key=_newest_cheapest, default=None)
+
+    def numbers(self) -> dict[str, float]:
+        """Every number that needs a source, by dotted path; prices carry their own."""
+        data = self.model_dump(exclude_none=True, exclude={"prices", "sources", "release_year"})
+        return dict(_numbers(data, ""))
+
+    def source(self, path: str) -> str | None:
+        """The source of the number at a dotted path: that of its longest prefix in `sources`."""
+        steps = path.split(".")
+        prefixes = (".".join(steps[:length]) for length in range(len(steps), 0, -1))
+        return next((self.sources[prefix] for prefix in prefixes if prefix in self.sources), None)
+
+    @property
+    def recalled(self) -> tuple[str, ...]:
+        """Dotted paths of the numbers that rest on memory instead of a document."""
+        own = [path for path in self.numbers() if is_recalled(self.source(path))]
+        quotes = [f"prices[{i}]" for i, quote in enumerate(self.prices) if is_recalled(quote.source)]
+        return (*own, *quotes)
+
+    @property
+    def unsourced(self) -> tuple[str, ...]:
+        """Dotted paths of the numbers without any source."""
+        own = [path for path in self.numbers() if self.source(path) is None]
+        return (*own, *(f"prices[{i}]" for i, quote in enumerate(self.prices) if not quote.source))
+
+
+def is_recalled(source: str | None) -> bool:
+    """Whether a source says that the number could only be recalled."""
+    return source is not None and source.lower().startswith("recalled")
+
+
+def _newest_cheapest(quote: Price) -> tuple[int, int, float]:
+    year, month = quote.month
+    return -year, -month, quote.usd_per_hour or 0.0
+
+
+def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _numbers(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, int | float):
+        yield path, value
+
+
+def _field_names(cls: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every dotted field path a `sources` entry may name."""
+    for name, field in cls.model_fields.items():
+        full = f"{path}{name}"
+        yield full
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _field_names(part, f"{full}.")
+        if full == "peak_tflops":
+            yield from (f"{full}.{dtype}" for dtype in DTYPES)
