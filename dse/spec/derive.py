@@ -9,7 +9,7 @@ from typing import Any
 
 from dse.errors import Fault, InputError
 from dse.spec.composer import Steps, dotted
-from dse.spec.hardware import HardwareSpec
+from dse.spec.hardware import FIELDS, HardwareSpec
 from dse.spec.reading import Document, build
 
 MAX_VARIANTS = 10_000
@@ -52,14 +52,13 @@ def overrides(value: Mapping[str, Any], document: Document, at: Steps) -> list[O
         InputError: a target given twice, dotted and nested.
     """
     found = list(_walk({key: item for key, item in value.items() if key != "base"}, (), tuple(at)))
-    seen: dict[tuple[str, ...], Override] = {}
+    seen: set[tuple[str, ...]] = set()
     faults = []
     for override in found:
         if override.target in seen:
-            first = dotted(seen[override.target].origin)
-            message = f"already given as {first}; keep one of them"
+            message = "given twice, as a dotted key and nested; keep one of them"
             faults.append(document.fault(override.origin, message, key=True))
-        seen[override.target] = override
+        seen.add(override.target)
     if faults:
         raise InputError(faults)
     return found
@@ -120,11 +119,15 @@ def derive(base: HardwareSpec, changes: list[Override], document: Document, at: 
     sources = data.setdefault("sources", {})
     for change in changes:
         _assign(data, change, document)
-        if isinstance(change.value, int | float) and not _covered(change.key, own_sources):
+        if change.key in FIELDS and _is_number(change.value) and not _covered(change.key, own_sources):
             sources[change.key] = "override"
     data["name"] = _name(base, changes, varied)
     merged = _Merged(document, at, changes)
     return build(HardwareSpec, merged, data)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _covered(key: str, sources: set[str]) -> bool:

@@ -6,39 +6,19 @@ FLOP/s) for `dse.cost`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator
 
+from dse.spec.price import Price, quote
 from dse.spec.shape import Strict, suggest
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", "int8", "int4"]
-PriceKind = Literal[
-    "on-demand", "neocloud", "reserved", "spot", "rental-3y",
-    "tco-hyperscaler", "tco-neocloud", "purchase", "assumed",
-]  # fmt: skip
 DTYPES: tuple[str, ...] = get_args(Dtype)
-PRICE_KINDS: tuple[str, ...] = get_args(PriceKind)
-
-_DATE = re.compile(r"(\d{4})(?:-Q([1-4])|-(\d{2})(?:-(\d{2}))?)?")
-
-
-def _date(value: str) -> str:
-    if value and not _DATE.fullmatch(value):
-        raise ValueError(f"expected a date such as 2025-03-01, 2025-03, 2025-Q1 or 2025, got {value!r}")
-    return value
-
-
-Date = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    AfterValidator(_date),
-]
 
 
 class Memory(Strict):
@@ -124,38 +104,6 @@ class Power(Strict):
     """Power when idle, W."""
 
 
-class Price(Strict):
-    """One quote, per accelerator."""
-
-    kind: PriceKind
-    """Terms: kinds differ up to tenfold for one chip."""
-    usd_per_hour: Positive | None = None
-    """Dollars per accelerator and hour; absent for a purchase."""
-    usd: Positive | None = None
-    """Dollars per accelerator, for a purchase."""
-    provider: str = ""
-    """Who asks this price."""
-    date: Date = ""
-    """When: 2025-03-01, 2025-03, 2025-Q1 or 2025."""
-    source: str = ""
-    """Where the quote stands; `recalled` flags it."""
-
-    @model_validator(mode="after")
-    def _has_its_amount(self) -> Price:
-        wanted = "usd" if self.kind == "purchase" else "usd_per_hour"
-        if getattr(self, wanted) is None:
-            raise ValueError(f"a price of kind {self.kind} needs '{wanted}'")
-        return self
-
-    @property
-    def month(self) -> tuple[int, int]:
-        """Year and month of the quote's end of validity as written; an undated quote is the oldest."""
-        if not (match := _DATE.fullmatch(self.date)):
-            return 0, 0
-        year, quarter, month = match[1], match[2], match[3]
-        return int(year), int(month) if month else 3 * int(quarter) if quarter else 0
-
-
 class HardwareSpec(Strict):
     """An accelerator and the box it comes in."""
 
@@ -201,10 +149,9 @@ class HardwareSpec(Strict):
     @field_validator("sources")
     @classmethod
     def _name_fields(cls, value: dict[str, str]) -> dict[str, str]:
-        known = list(_field_names(cls))
         for path in value:
-            if path not in known:
-                raise ValueError(f"'{path}' is not a field{suggest(path, known)}")
+            if path not in FIELDS:
+                raise ValueError(f"'{path}' is not a field{suggest(path, FIELDS)}")
         return value
 
     @property
@@ -266,16 +213,8 @@ class HardwareSpec(Strict):
         return self.host_link.gb_per_s * 1e9 if self.host_link is not None else None
 
     def price(self, kind: str, override: float | None = None) -> Price | None:
-        """The latest hourly quote of a kind (of equal dates the cheapest), or None.
-
-        Args:
-            kind: one of `PRICE_KINDS`; `purchase` is no hourly price and gives None.
-            override: dollars per accelerator and hour that the user sets instead.
-        """
-        if override is not None:
-            return Price(kind="assumed", usd_per_hour=override, provider="user", source="set by the user")
-        quotes = [quote for quote in self.prices if quote.kind == kind and quote.usd_per_hour is not None]
-        return min(quotes, key=_newest_cheapest, default=None)
+        """The latest hourly quote of a kind (of equal dates the cheapest), or the user's own, or None."""
+        return quote(self.prices, kind, override)
 
     def numbers(self) -> dict[str, float]:
         """Every number that needs a source, by dotted path; prices carry their own."""
@@ -292,24 +231,19 @@ class HardwareSpec(Strict):
     def recalled(self) -> tuple[str, ...]:
         """Dotted paths of the numbers that rest on memory instead of a document."""
         own = [path for path in self.numbers() if is_recalled(self.source(path))]
-        quotes = [f"prices[{i}]" for i, quote in enumerate(self.prices) if is_recalled(quote.source)]
+        quotes = [f"prices[{i}]" for i, q in enumerate(self.prices) if is_recalled(q.source)]
         return (*own, *quotes)
 
     @property
     def unsourced(self) -> tuple[str, ...]:
         """Dotted paths of the numbers without any source."""
         own = [path for path in self.numbers() if self.source(path) is None]
-        return (*own, *(f"prices[{i}]" for i, quote in enumerate(self.prices) if not quote.source))
+        return (*own, *(f"prices[{i}]" for i, q in enumerate(self.prices) if not q.source))
 
 
 def is_recalled(source: str | None) -> bool:
     """Whether a source says that the number could only be recalled."""
     return source is not None and source.lower().startswith("recalled")
-
-
-def _newest_cheapest(quote: Price) -> tuple[int, int, float]:
-    year, month = quote.month
-    return -year, -month, quote.usd_per_hour or 0.0
 
 
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
@@ -330,3 +264,7 @@ def _field_names(cls: type[BaseModel], path: str = "") -> Iterator[str]:
                 yield from _field_names(part, f"{full}.")
         if full == "peak_tflops":
             yield from (f"{full}.{dtype}" for dtype in DTYPES)
+
+
+FIELDS: tuple[str, ...] = tuple(_field_names(HardwareSpec))
+"""Every dotted field of a hardware file."""
