@@ -38,7 +38,9 @@ class Cache(Strict):
     """Memory on the chip."""
 
     l2_mb: Positive | None = None
-    """Last-level cache, MB."""
+    """Level-2 cache over all cores, MB."""
+    llc_mb: Positive | None = None
+    """Cache between L2 and memory (Infinity Cache, L3, system-level cache), MB."""
     sram_mb: Positive | None = None
     """Shared memory or scratchpad over all cores, MB."""
 
