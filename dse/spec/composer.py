@@ -68,7 +68,18 @@ def compose(text: str, file: str = "") -> Node | None:
     Raises:
         InputError: syntax, duplicate or non-text keys, numbers out of range, alias bombs, too deep.
     """
-    return _Composer(file).compose(text)
+    composer = _Composer(file)
+    composer.compose(text)
+    if composer.faults:
+        raise InputError(composer.faults)
+    return composer.root
+
+
+def places(text: str) -> Node | None:
+    """The tree of `text` for its positions only: faults are somebody else's to tell."""
+    composer = _Composer("")
+    composer.compose(text)
+    return composer.root
 
 
 class _Composer:
@@ -82,19 +93,16 @@ class _Composer:
         self.root: Node | None = None
         self.documents = 0
 
-    def compose(self, text: str) -> Node | None:
+    def compose(self, text: str) -> None:
         try:
             for event in _events(text):
                 self._take(event)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             self._report(line, column, f"not valid YAML: {_syntax(error, text)}")
         except _StopError:
             pass
-        if self.faults:
-            raise InputError(self.faults)
-        return self.root
 
     def _report(self, line: int, column: int, message: str, key: str = "") -> None:
         self.faults.append(Fault(message, key, self.file, line, column))
@@ -245,8 +253,10 @@ def _events(text: str) -> Iterator[Any]:
         loader.dispose()
 
 
-def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
+def _syntax(error: yaml.YAMLError, text: str) -> str:
     """PyYAML's words, with where the broken construct began and the usual cause."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
     message = error.problem or "cannot be read"
     if error.context and error.context_mark:
         start = f"{error.context_mark.line + 1}:{error.context_mark.column + 1}"

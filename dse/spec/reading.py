@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.errors import Fault, InputError
-from dse.spec.composer import MAX_DEPTH, MAX_INT, Node, Steps, compose, dotted, shorten
+from dse.spec.composer import MAX_DEPTH, MAX_INT, Node, Steps, compose, dotted, places, shorten
 from dse.spec.shape import Strict, build, show, suggest
 
 __all__ = ["Document", "Strict", "build", "dotted", "from_value", "library_file", "read", "show", "suggest"]
@@ -39,12 +39,7 @@ class Document:
     @cached_property
     def _tree(self) -> Node | None:
         """JSON is (nearly) YAML: where its text is not, positions are simply missing."""
-        if self.text is None:
-            return None
-        try:
-            return compose(self.text)
-        except InputError:
-            return None
+        return None if self.text is None else places(self.text)
 
     def place(self, path: Steps, key: bool = False) -> tuple[int, int] | None:
         """Line and column (1-based) of the value at `path`, or of the nearest parent there is.
@@ -97,6 +92,9 @@ def read(path: str | Path) -> Document:
     text = _text(file)
     if Path(file).suffix.lower() == ".json":
         return _read_json(file, text)
+    if wrong := _NOT_TEXT.search(text):
+        place = text.count("\n", 0, wrong.start()) + 1, wrong.start() - text.rfind("\n", 0, wrong.start())
+        raise InputError(Fault(f"not a text file: holds the character {wrong[0]!r}", "", file, *place))
     root = compose(text, file)
     if root is None:
         raise InputError(Fault("the file is empty", file=file))
@@ -141,9 +139,6 @@ def _text(file: str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(Fault(f"not UTF-8 text (byte {error.start}); save it as UTF-8", file=file)) from None
-    if wrong := _NOT_TEXT.search(text):
-        place = text.count("\n", 0, wrong.start()) + 1, wrong.start() - text.rfind("\n", 0, wrong.start())
-        raise InputError(Fault(f"not a text file: holds the character {wrong[0]!r}", "", file, *place))
     if not text.strip():
         raise InputError(Fault("the file is empty", file=file))
     return text
