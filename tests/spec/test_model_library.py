@@ -30,8 +30,8 @@ def plain(name: str) -> str:
 
 
 # Safetensors totals of the Hugging Face repositories (tied weights once), or the number the authors print:
-# GPT-J in its model card, GPT-NeoX in 2204.06745, gpt-oss 20.91 B and 116.83 B in its card. Kimi-K2.5 comes with
-# a vision tower of 416,866,032 and a projector of 54,277,888 more; Nemotron-3-Nano without its MTP layer.
+# GPT-J in its model card, GPT-NeoX in 2204.06745, gpt-oss 20.91 B and 116.83 B in its card. Kimi-K2.5 has a
+# vision tower of 416,866,032 and a projector of 54,277,888 more; Nemotron-3-Nano is without its MTP layer.
 EXACT = {
     "opt-125m": 125_239_296, "opt-350m": 331_196_416, "opt-1.3b": 1_315_758_080, "opt-2.7b": 2_651_596_800,
     "opt-6.7b": 6_658_473_984, "opt-13b": 12_853_473_280, "opt-30b": 29_974_540_288, "gpt2": 124_439_808,
