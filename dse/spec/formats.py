@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
-from pathlib import Path
 from typing import Any, Literal
 
 from dse.errors import Fault, InputError
-from dse.spec.reading import Document, read, show, suggest
+from dse.spec.reading import Document, library_file, read, show, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +112,8 @@ def without_notes(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def precisions_file() -> Document:
-    """`configs/precisions.yaml` of the library: inside an installed package, else of the repository."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "library" / "configs" / "precisions.yaml"
-    return read(inside if inside.exists() else package.parent / "configs" / "precisions.yaml")
+    """`configs/precisions.yaml` of the library."""
+    return read(library_file("configs/precisions.yaml"))
 
 
 @cache
@@ -250,6 +247,8 @@ class FormatReader:
         kind = "whole number" if whole else "number"
         right = isinstance(number, int if whole else (int, float)) and not isinstance(number, bool)
         if not right or not least <= number <= most:
-            self.report((*path, field), f"expected a {kind} from {least:g} to {most:.12g}, got {show(number)}")
+            self.report(
+                (*path, field), f"expected a {kind} from {least:g} to {most:.12g}, got {show(number)}"
+            )
             return None
         return float(number)

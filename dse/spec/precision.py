@@ -48,7 +48,7 @@ class Precision:
 
 
 TENSORS = tuple(field.name for field in fields(Precision))[1:]
-_FIELDS = ("name", *TENSORS, *GROUPING)
+_FIELDS = ("name", "base", *TENSORS, *GROUPING)
 
 
 def parse_precision(value: Any, document: Document | None = None,
@@ -58,7 +58,8 @@ def parse_precision(value: Any, document: Document | None = None,
     What a mapping does not state is not quantised: weights, activations, KV cache, embeddings (with
     the lm_head) and the arithmetic of attention default to one 16-bit type: that of the activations
     where they are not quantised, else that of the weights, else bf16. `group_size`, `scale_bits`,
-    `zero_bits` and `symmetric` describe the weights; inside a tensor's own mapping, that tensor.
+    `zero_bits` and `symmetric` describe the weights; inside a tensor's own mapping, that tensor. With
+    `base`, the name of a scheme, what is not stated is as there.
     A mapping equal to a library scheme takes its name, another is named after its formats.
 
     Args:
@@ -131,7 +132,8 @@ class _SchemeReader(FormatReader):
             return None
         before = len(self.faults)
         self.unknown(value, _FIELDS, path)
-        if not value.keys() & set(TENSORS) and len(self.faults) == before:
+        base = self._base(value, path)
+        if base is None and not value.keys() & set(TENSORS) and len(self.faults) == before:
             self.report(path, f"says nothing of any tensor; expected one of {', '.join(TENSORS)}")
         given = {tensor: self.format(value[tensor], (*path, tensor)) for tensor in TENSORS if tensor in value}
         name = value.get("name", "")
@@ -141,8 +143,17 @@ class _SchemeReader(FormatReader):
         if len(self.faults) > before:
             return None
         stated = {tensor: form for tensor, form in given.items() if form is not None}
-        scheme = Precision(name, **_defaults(stated) | stated)
+        rest = {tensor: getattr(base, tensor) for tensor in TENSORS} if base else _defaults(stated)
+        scheme = Precision(name, **rest | stated)
         return scheme if name else replace(scheme, name=_name(scheme))
+
+    def _base(self, value: Mapping[str, Any], path: tuple[str | int, ...]) -> Precision | None:
+        if "base" not in value:
+            return None
+        if not isinstance(value["base"], str):
+            self.report((*path, "base"), f"expected a precision's name, got {show(value['base'])}")
+            return None
+        return self.named(value["base"], (*path, "base"))
 
     def _weight_groups(self, value: Mapping[str, Any], given: dict[str, Format | None],
                        path: tuple[str | int, ...]) -> None:  # fmt: skip
