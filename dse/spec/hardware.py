@@ -214,6 +214,11 @@ class HardwareSpec(Strict):
         """Bytes/s, one direction, between the device and its host; None where there is no such link."""
         return self.host_link.gb_per_s * 1e9 if self.host_link is not None else None
 
+    @property
+    def tdp_w(self) -> float | None:
+        """Thermal design power, W; None where it is not known."""
+        return self.power.tdp_w if self.power is not None else None
+
     def price(self, kind: str, override: float | None = None) -> Price | None:
         """The latest hourly quote of a kind (of equal dates the cheapest), or the user's own, or None."""
         return quote(self.prices, kind, override)

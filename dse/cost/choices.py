@@ -1,0 +1,178 @@
+"""The values along each axis of a sweep, as tables a mesh looks up: bytes, peaks, bandwidths, degrees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.efficiency import FIDELITIES, Fidelity
+from dse.cost.work import GROUPS, Group, Operands
+from dse.spec.compute import operand_type, supported_type
+from dse.spec.hardware import HardwareSpec
+from dse.spec.layout import Layout
+from dse.spec.precision import Format, Precision
+from dse.spec.workload import Workload
+
+Table = NDArray[np.float64]
+
+AXES = ("hardware", "workload", "precision", "fidelity", "layout", "batch")
+"""Axes of a block after the model, slowest first."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a sweep chooses from, apart from the model."""
+
+    hardware: Sequence[HardwareSpec]
+    workload: Sequence[Workload]
+    precision: Sequence[Precision]
+    fidelity: Sequence[str]
+    layout: Sequence[Layout]
+    batch: Sequence[int]
+    attention: str = "fused"
+    """`fused` (flash) attention keeps scores on chip; `unfused` writes and reads them."""
+    max_prefill_tokens: float = 8192
+    """Tokens of one prompt pass (vLLM's and TensorRT-LLM's default); longer batches take several passes."""
+    kv_block_size: int = 16
+    """Tokens of one page of the KV cache."""
+    memory_utilization: float = 0.9
+    """Share of the device memory the engine may use; the rest is for the context, graphs and fragmentation."""
+    price_kind: str = "on-demand"
+    price_override: Mapping[str, float] = field(default_factory=dict)
+    """Dollars per device and hour by accelerator name, instead of the library's."""
+    accuracy: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Model name -> loss of quality of each precision, percent; NaN where nobody measured it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of `AXES`."""
+        return tuple(len(getattr(self, axis)) for axis in AXES)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+    # -- one axis ---------------------------------------------------------------------------------
+
+    @cached_property
+    def fidelities(self) -> list[Fidelity]:
+        """The coefficients behind each fidelity name."""
+        return [FIDELITIES[name] for name in self.fidelity]
+
+    def of_hardware(self, field: str) -> Table:
+        """A number of each accelerator by attribute name, NaN where it has none. Shape (hardware,)."""
+        values = [getattr(chip, field) for chip in self.hardware]
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+    def of_layout(self, field: str) -> Table:
+        """A parallel degree. Shape (layout,)."""
+        return np.array([getattr(layout, field) for layout in self.layout], dtype=float)
+
+    def of_precision(self, tensor: str) -> Table:
+        """Effective bytes per element of a tensor, scales included. Shape (precision,)."""
+        return np.array([getattr(precision, tensor, precision.weights).bytes for precision in self.precision], dtype=float)
+
+    @cached_property
+    def inputs(self) -> Table:
+        """Prompt tokens per request. Shape (workload,)."""
+        return np.array([workload.input for workload in self.workload], dtype=float)
+
+    @cached_property
+    def outputs(self) -> Table:
+        """Generated tokens per request. Shape (workload,)."""
+        return np.array([workload.output for workload in self.workload], dtype=float)
+
+    @cached_property
+    def batches(self) -> Table:
+        """Sequences in flight per replica. Shape (batch,)."""
+        return np.array(self.batch, dtype=float)
+
+    @cached_property
+    def prices(self) -> Table:
+        """Dollars per device and hour of the chosen kind, NaN where unknown. Shape (hardware,)."""
+        quotes = [chip.price(self.price_kind, self.price_override.get(chip.name)) for chip in self.hardware]
+        return np.array([np.nan if quote is None else quote.usd_per_hour for quote in quotes], dtype=float)
+
+    def accuracy_of(self, model: str) -> Table:
+        """Loss of quality of each precision, percent, NaN where unknown. Shape (precision,)."""
+        unknown = [np.nan] * len(self.precision)
+        return np.array(self.accuracy.get(model, unknown), dtype=float)
+
+    # -- joint tables -----------------------------------------------------------------------------
+
+    def compute_type(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> tuple[str, str]:
+        """The number type the operands want, and the one the chip computes in."""
+        wanted = _wanted_type(precision, operands)
+        return wanted, supported_type(wanted, chip.peaks)
+
+    def seconds_per_flop(self, group: Group, operands: Operands) -> Table:
+        """Reciprocal of the reached FLOP/s. Shape (hardware, precision, fidelity)."""
+        return self._cached("flop", group, operands)
+
+    def seconds_per_byte(self, group: Group, operands: Operands) -> Table:
+        """Reciprocal of the reached memory bandwidth. Shape (hardware, precision, fidelity)."""
+        return self._cached("byte", group, operands)
+
+    def fixed_seconds(self, group: Group) -> Table:
+        """Fixed cost per kernel. Shape (fidelity,)."""
+        return np.array([f.groups[group].fixed_us * 1e-6 for f in self.fidelities])
+
+    @cached_property
+    def _tables(self) -> dict[tuple[str, str, str], Table]:
+        return {}
+
+    def _cached(self, what: str, group: Group, operands: Operands) -> Table:
+        key = (what, group, operands)
+        if key not in self._tables:
+            make = self._seconds_per_flop if what == "flop" else self._seconds_per_byte
+            self._tables[key] = make(group, operands)
+        return self._tables[key]
+
+    def _seconds_per_flop(self, group: Group, operands: Operands) -> Table:
+        table = np.empty((len(self.hardware), len(self.precision), len(self.fidelity)))
+        for h, chip in enumerate(self.hardware):
+            for p, precision in enumerate(self.precision):
+                peak = self._peak(chip, precision, operands)
+                for f, fidelity in enumerate(self.fidelities):
+                    share = fidelity.groups[group].compute
+                    if _weight_only(precision, operands):
+                        share *= fidelity.weight_only_compute
+                    table[h, p, f] = 1.0 / (peak * share)
+        return table
+
+    def _seconds_per_byte(self, group: Group, operands: Operands) -> Table:
+        table = np.empty((len(self.hardware), len(self.precision), len(self.fidelity)))
+        for h, chip in enumerate(self.hardware):
+            for p, precision in enumerate(self.precision):
+                for f, fidelity in enumerate(self.fidelities):
+                    share = fidelity.groups[group].memory
+                    if _weight_only(precision, operands):
+                        share *= fidelity.weight_only_memory
+                    table[h, p, f] = 1.0 / (chip.bandwidth * share)
+        return table
+
+    def _peak(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> float:
+        if operands == "vector":
+            return chip.vector
+        peak = chip.peak(self.compute_type(chip, precision, operands)[1])
+        assert peak is not None, "supported_type returned a type the chip lacks"
+        return peak
+
+
+def _wanted_type(precision: Precision, operands: Operands) -> str:
+    """The type of a matrix product over these operands."""
+    if operands == "attention":
+        return operand_type(precision.attention, precision.attention)
+    weights: Format = getattr(precision, operands, precision.weights)
+    return operand_type(weights, precision.activations)
+
+
+def _weight_only(precision: Precision, operands: Operands) -> bool:
+    """True where weights are stored narrower than the type they are multiplied in."""
+    if operands in ("attention", "vector"):
+        return False
+    weights: Format = getattr(precision, operands, precision.weights)
+    return weights.element_bits < precision.activations.element_bits

@@ -1,0 +1,115 @@
+"""Collectives by the alpha-beta model, over links that change at the edge of the scale-up domain.
+
+K bytes per device, N ranks, alpha seconds to start a message, gamma bytes/s one way per device:
+
+    ring all-reduce      2 (N-1) alpha + 2 (N-1)/N K/gamma
+    tree all-reduce      2 ceil(log2 N) alpha + 2 K/gamma
+    one-shot all-reduce  alpha + (N-1) K/gamma
+    all-gather           (N-1) alpha + (N-1)/N K/gamma,  K the gathered size
+    all-to-all           (N-1) alpha + (N-1)/N K/gamma;  direct: alpha instead of (N-1) alpha
+    point to point       alpha + K/gamma
+
+(Thakur et al. 2005; NCCL's tree, 1906.02243.) A group larger than the domain of D devices works in two
+levels: inside each domain, then over the G = N/D domains with the share of one rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dse.cost.choices import Choices
+from dse.cost.mesh import Mesh
+from dse.cost.work import Array
+
+Routes = tuple[tuple[Array, Array], ...]
+
+
+@dataclass(frozen=True)
+class Links:
+    """The network of each accelerator on the mesh: shapes over the axes hardware and fidelity."""
+
+    domain: Array
+    """Devices that reach each other over the fast link."""
+    alpha: Array
+    """Seconds to start a message inside the domain."""
+    beta: Array
+    """Seconds per byte inside the domain."""
+    alpha_out: Array
+    beta_out: Array
+
+    @classmethod
+    def on(cls, mesh: Mesh, choices: Choices) -> Links:
+        """Links of the mesh's accelerators at the mesh's fidelities."""
+        share = mesh.take(np.array([f.link for f in choices.fidelities]), "fidelity")
+        alpha = np.array([f.latency_us * 1e-6 for f in choices.fidelities])
+        alpha_out = np.array([f.latency_out_us * 1e-6 for f in choices.fidelities])
+        out = choices.of_hardware("scale_out_bandwidth")
+        return cls(
+            domain=mesh.take(choices.of_hardware("domain"), "hardware"),
+            alpha=mesh.take(alpha, "fidelity"),
+            beta=1.0 / (mesh.take(choices.of_hardware("domain_bandwidth"), "hardware") * share),
+            alpha_out=mesh.take(alpha_out, "fidelity"),
+            # Without a scale-out link a group cannot leave its domain: `evaluate` gives those points a status.
+            beta_out=1.0 / (mesh.take(np.where(np.isnan(out), np.inf, out), "hardware") * share),
+        )
+
+    def _levels(self, ranks: Array, stride: Array) -> tuple[Array, Array]:
+        """Ranks inside a domain and number of domains, for ranks that lie `stride` devices apart."""
+        inside = np.clip(np.floor(self.domain / stride), 1.0, ranks)
+        return inside, np.ceil(ranks / inside)
+
+    def all_reduce(self, ranks: Array, stride: Array = 1.0) -> Routes:
+        """Ring, tree and one-shot; `ranks` (layout,) may be 1, which costs nothing."""
+        inside, domains = self._levels(ranks, stride)
+        ring = (
+            2 * (inside - 1) * self.alpha + 2 * (domains - 1) * self.alpha_out,
+            2 * (inside - 1) / inside * self.beta + 2 * (domains - 1) / domains / inside * self.beta_out,
+        )
+        tree = (
+            2 * _log2(inside) * self.alpha + 2 * _log2(domains) * self.alpha_out,
+            2 * (inside > 1) * self.beta + 2 * (domains > 1) / inside * self.beta_out,
+        )
+        one_shot = (
+            (inside > 1) * self.alpha + (domains > 1) * self.alpha_out,
+            (inside - 1) * self.beta + (domains - 1) * self.beta_out,
+        )
+        return ring, tree, one_shot
+
+    def all_gather(self, ranks: Array, stride: Array = 1.0) -> Routes:
+        """Ring and direct; the size is what each device ends up with. Reduce-scatter costs the same."""
+        inside, domains = self._levels(ranks, stride)
+        per_byte = (inside - 1) / inside * self.beta + (domains - 1) / domains * self.beta_out
+        return (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte),)
+
+    def all_to_all(self, ranks: Array, stride: Array = 1.0) -> Routes:
+        """Direct exchange; the size is what one device sends altogether, its own part included."""
+        inside, domains = self._levels(ranks, stride)
+        per_byte = (inside - 1) / ranks * self.beta + (ranks - inside) / ranks * self.beta_out
+        return (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte),)
+
+    def point_to_point(self, reach: Array) -> Routes:
+        """One message to the neighbour stage; `reach` is how many devices the replica spans."""
+        inside = reach <= self.domain
+        return (
+            (
+                np.where(inside, self.alpha, self.alpha_out),
+                np.where(inside, self.beta, self.beta_out),
+            ),
+        )
+
+
+def _log2(ranks: Array) -> Array:
+    """ceil(log2 N), exact: frexp, because rounding of a logarithm may differ between machines."""
+    mantissa, exponent = np.frexp(ranks)
+    result: Array = np.where(mantissa == 0.5, exponent - 1.0, exponent)
+    return result
+
+
+def seconds(routes: Routes, size: Array) -> Array:
+    """Time to send `size` bytes by the fastest route."""
+    best: Array = routes[0][0] + routes[0][1] * size
+    for start, per_byte in routes[1:]:
+        best = np.minimum(best, start + per_byte * size)
+    return best

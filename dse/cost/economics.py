@@ -1,0 +1,54 @@
+"""Dollars and joules.
+
+Power model: a device draws TDP x (0.3 + 0.7 duty), duty the share of the time its kernels run at a roof rather
+than wait for launches or the network. Fitted by eye to Splitwise's measurements (2311.18677; A100, Llama-2-70B
+and BLOOM-176B): prompts draw 0.98-1.08 of the TDP; decode 0.74 at 2 devices, 0.60 at 4, 0.43 at 8, where the
+bandwidth reached is 0.62, 0.38 and 0.19 of the peak. The board only: no host, cooling or conversion losses.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from dse.cost.phases import Point
+from dse.cost.roofline import times
+from dse.cost.setting import Phase
+from dse.cost.work import Array, Work
+
+IDLE_SHARE = 0.3
+"""Share of the TDP drawn while kernels wait."""
+
+
+def duty(point: Point, phase: Phase) -> Array:
+    """Share of the phase a device's kernels run at one of the roofs, 0 to 1."""
+    layers, edges = point.works(phase)
+    counts = [*map(len, point.where), 1, 1]
+    busy: Array = 0.0
+    for count, works in zip(counts, (*layers, *edges.values()), strict=True):
+        busy = busy + count * _at_the_roof(point, works, phase)
+    elapsed = point.ttft if phase == "prefill" else point.tpot
+    return cast(Array, np.minimum(busy * point.micro_batches[phase] / point.degrees.pp / elapsed, 1.0))
+
+
+def _at_the_roof(point: Point, works: list[Work], phase: Phase) -> Array:
+    contexts = point.contexts if phase == "decode" else None
+    total: Array = 0.0
+    for work in works:
+        if work.message is None:
+            total = total + times(work, point.rates, contexts).seconds
+    return total
+
+
+def joules_per_request_batch(point: Point) -> Array:
+    """Energy of all devices of a replica over one batch of requests, joules."""
+    watts = point.mesh.take(point.choices.of_hardware("tdp_w"), "hardware") * point.degrees.devices
+    prompt = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(point, "prefill")) * point.ttft
+    decode = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(point, "decode")) * (point.steps * point.tpot)
+    return cast(Array, watts * (prompt + decode))
+
+
+def usd_per_hour(point: Point) -> Array:
+    """Rent of all devices of a replica, NaN where no price of the chosen kind is known."""
+    return cast(Array, point.mesh.take(point.choices.prices, "hardware") * point.degrees.devices)

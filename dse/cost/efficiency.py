@@ -1,0 +1,77 @@
+"""How far real kernels stay below the roofs, and what each launch costs: one row per fidelity.
+
+`ideal` is the pure roofline. `datasheet` holds for any accelerator: medians of published measurements, so
+that it is right on average and not for one chip. Calibrated rows replace it where an accelerator was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dse.cost.work import GROUPS, Group
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """Shares of the peaks that kernels of a class reach, and their fixed cost."""
+
+    compute: float = 1.0
+    """Share of the peak FLOP/s."""
+    memory: float = 1.0
+    """Share of the peak bandwidth."""
+    fixed_us: float = 0.0
+    """Launch and synchronisation per kernel, microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """One way to turn work into seconds."""
+
+    name: str
+    groups: Mapping[Group, Efficiency]
+    link: float = 1.0
+    """Share of the link bandwidth a collective reaches."""
+    latency_us: float = 0.0
+    """Start of a message inside the scale-up domain (one hop), microseconds."""
+    latency_out_us: float = 0.0
+    """Start of a message between domains, microseconds."""
+    weight_only_compute: float = 1.0
+    """Further share of compute where weights are dequantised on the way to the multiplier."""
+    weight_only_memory: float = 1.0
+    """Further share of bandwidth for such weights: unpacking is not free (2404.14294 Table 4)."""
+
+
+IDEAL = Fidelity("ideal", {group: Efficiency() for group in GROUPS})
+
+DATASHEET = Fidelity(
+    "datasheet",
+    {
+        # GEMM: median MFU 0.74-0.76 and weight-stream efficiency 0.76-0.82 on A100, A40 and H100 (microsoft/vidur
+        # kernels above 50 MB); fixed 2.7-5.6 us on Hopper and A100 (aiconfigurator kernels).
+        "gemm": Efficiency(0.75, 0.80, 4.0),
+        # Grouped GEMM: far from both roofs, plus routing and permutation (aiconfigurator kernels: 25-65 us).
+        "moe": Efficiency(0.50, 0.65, 12.0),
+        # Flash attention: prefill 0.50-0.66 of the 16-bit peak, decode 0.81-0.97 of the bandwidth, 10-19 us to start.
+        "attention": Efficiency(0.55, 0.80, 8.0),
+        "state": Efficiency(0.35, 0.65, 8.0),
+        # Norms, activations: 0.8 of the bandwidth and 3 us (aiconfigurator's constant for memory-bound operators).
+        "vector": Efficiency(0.80, 0.80, 3.0),
+        "embedding": Efficiency(0.75, 0.80, 4.0),
+        "collective": Efficiency(1.0, 1.0, 0.0),
+    },
+    # NCCL all-reduce over 8 GPUs: 0.80-0.82 of the link on Hopper, 0.61-0.67 on A100 and B200; one-shot kernels start in 7-12 us.
+    link=0.75,
+    latency_us=8.0,
+    latency_out_us=15.0,
+    # 2404.14294 Table 4 (W4A16, A100): prefill 0.75-0.95 of FP16; the weight stream costs 1.5-1.8x its bytes at small batch.
+    weight_only_compute=0.85,
+    weight_only_memory=0.65,
+)
+
+FIDELITIES: Mapping[str, Fidelity] = {
+    "ideal": IDEAL,
+    "datasheet": DATASHEET,
+    # No accelerator carries a calibration yet: contract 6 says what a `calibrated` request then rests on.
+    "calibrated": DATASHEET,
+}

@@ -1,0 +1,152 @@
+"""What one device must hold: weights, cache or state at the end of generation, activations, workspace.
+
+Peak memory = weights + KV cache + the largest live activation (2402.16363 section 2.3) + workspace, on the
+fullest pipeline stage. Weights are the `resident` bytes of the operators, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+
+from dse.cost.operators.state import STATE_BYTES
+from dse.cost.phases import Point
+from dse.cost.setting import WIDE
+from dse.cost.work import Array, Work
+from dse.spec.model import Attention, DeltaNet, LatentAttention, Mamba2
+
+COLLECTIVE_BUFFERS = 0.392e9
+"""Bytes NCCL keeps for a group of 4 or 8 devices (aiconfigurator systems/*.yaml, nccl_mem; 0.342 GB for 2)."""
+
+
+@dataclass
+class Memory:
+    """Memory of one device, in bytes; arrays over the mesh."""
+
+    point: Point
+
+    @cached_property
+    def weights(self) -> Array:
+        """Weights of the fullest stage, embeddings and head included."""
+        layers, edges = self.point.works("prefill")
+        return self._fullest([_resident(works) for works in (*layers, *edges.values())])
+
+    def _fullest(self, sizes: list[Array]) -> Array:
+        """Largest sum over the stages of count times size."""
+        fullest: Array = 0.0
+        for counts in self.point.stages:
+            stage: Array = 0.0
+            for count, size in zip(counts, sizes, strict=True):
+                if not (isinstance(size, float) and size == 0.0):
+                    stage = stage + count * size
+            fullest = np.maximum(fullest, stage)
+        return fullest
+
+    def cache_at(self, context: Array) -> Array:
+        """KV cache and state of all sequences on the rank when each has `context` tokens, in pages."""
+        per_sequence = [self._cache_of(part.component, context) for part in self.point.parts]
+        return self.point.rank_batch * self._fullest([*per_sequence, 0.0, 0.0])
+
+    def _cache_of(self, component: object, context: Array) -> Array:
+        """Bytes per sequence one layer keeps."""
+        width, tp = self.point.widths.kv_cache, self.point.degrees.tp
+        if isinstance(component, Attention):
+            kv_heads = np.maximum(component.kv_heads / tp, 1.0)
+            elements = kv_heads * (component.head_dim + component.value_dim)
+            seen = context if component.span is None else np.minimum(context, component.span)
+            return cast(Array, self._pages(seen) * (elements * width))
+        if isinstance(component, LatentAttention):
+            # One latent for all heads: every tp rank holds it.
+            return self._pages(context) * ((component.kv_elements + component.index_elements) * width)
+        if isinstance(component, DeltaNet | Mamba2):
+            return (component.state_elements * STATE_BYTES + component.conv_elements * WIDE) / tp
+        return 0.0
+
+    def _pages(self, tokens: Array) -> Array:
+        """Tokens rounded up to whole pages."""
+        block = self.point.choices.kv_block_size
+        return np.ceil(tokens / block) * block
+
+    @cached_property
+    def cache(self) -> Array:
+        """KV cache and state at the end of generation."""
+        return self.cache_at(self.point.input + self.point.output)
+
+    @cached_property
+    def activations(self) -> Array:
+        """Live activations at their peak: the residual stream beside the hungriest operator's inputs and outputs."""
+        setting = self.point.setting("prefill")
+        layers, edges = self.point.works("prefill")
+        # Operators with the same variable are compared by their coefficients first, which are small arrays.
+        groups: dict[int, tuple[Array, Array]] = {}
+        for work in [work for works in (*layers, *edges.values()) for work in works]:
+            live = work.each.activations_in + work.each.activations_out
+            variable, most = groups.get(id(work.times), (work.times, 0.0))
+            groups[id(work.times)] = (variable, np.maximum(most, live))
+        peak: Array = 0.0
+        for variable, most in groups.values():
+            peak = np.maximum(peak, most * variable)
+        return peak + setting.tokens * (self.point.model.hidden * WIDE)
+
+    @cached_property
+    def workspace(self) -> Array:
+        """Buffers of the collectives."""
+        return np.where(self.point.degrees.devices > 1, COLLECTIVE_BUFFERS, 0.0)
+
+    @cached_property
+    def total(self) -> Array:
+        """Everything at the end of generation."""
+        return self.weights + self.workspace + self.activations + self.cache
+
+    @cached_property
+    def limit(self) -> Array:
+        """Bytes the engine may use."""
+        table = self.point.choices.of_hardware("memory_bytes") * self.point.choices.memory_utilization
+        return self.point.mesh.take(table, "hardware")
+
+    @cached_property
+    def max_context(self) -> Array:
+        """Longest context, prompt and generated, that this batch could grow to in memory; 0 if not even one token.
+
+        Found by bisection over the same accounting, capped by what the model allows; activations as they are.
+        """
+        cap = float(self.point.model.max_context or 2**24)
+        room = self.limit - self.weights - self.workspace - self.activations
+        return _largest(lambda context: self.cache_at(context) <= room, cap)
+
+    @cached_property
+    def max_batch(self) -> Array:
+        """Largest batch per replica that fits at this workload; 0 if none does."""
+
+        def fits(batch: Array) -> Array:
+            return Memory(_with_batch(self.point, batch)).total <= self.limit
+
+        return _largest(fits, float(2**16))
+
+
+def _resident(works: list[Work]) -> Array:
+    total: Array = 0.0
+    for work in works:
+        total = total + work.resident
+    return total
+
+
+def _with_batch(point: Point, batch: Array) -> Point:
+    """The same point with another batch."""
+    other = Point(point.model, point.choices, point.mesh)
+    other.__dict__["batch"] = batch
+    return other
+
+
+def _largest(fits: object, cap: float) -> Array:
+    """Largest whole number in 0..cap for which `fits` holds; `fits` is monotone."""
+    low: Array = np.zeros(1)
+    high: Array = np.full(1, cap + 1)
+    while np.any(high - low > 1):
+        middle = np.floor((low + high) / 2)
+        good = fits(middle)  # type: ignore[operator]
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    return low

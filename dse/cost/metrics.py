@@ -1,0 +1,146 @@
+"""What a point is judged by: name, unit, sense and how it follows from the phases and the memory.
+
+To add a metric or objective: one entry here. Its name is its column, a key of `constraints:` and `objectives:`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from dse.cost import economics
+from dse.cost.memory import Memory
+from dse.cost.phases import Point
+from dse.cost.work import Array
+
+
+@dataclass
+class Scored:
+    """A model on a mesh with its memory: what metrics are functions of."""
+
+    point: Point
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory of one device."""
+        return Memory(self.point)
+
+    @cached_property
+    def requests_per_s(self) -> Array:
+        """A static batch: all its requests start and end together."""
+        return self.point.batch / self.point.latency
+
+    @cached_property
+    def tokens_per_s(self) -> Array:
+        """Generated tokens per second of one replica."""
+        return self.requests_per_s * self.point.output
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure of a point."""
+
+    name: str
+    unit: str
+    sense: Literal["min", "max"]
+    """Which way is better."""
+    meaning: str
+    of: Callable[[Scored], Array]
+    """The figure over the mesh, in `unit`; NaN where it does not exist."""
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def _metric(name: str, unit: str, sense: Literal["min", "max"], meaning: str) -> Callable[[Callable[[Scored], Array]], None]:
+    """Register a metric."""
+
+    def register(of: Callable[[Scored], Array]) -> None:
+        METRICS[name] = Metric(name, unit, sense, meaning, of)
+
+    return register
+
+
+@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch")
+def _(s: Scored) -> Array:
+    return s.point.ttft * 1e3
+
+
+@_metric("tpot_ms", "ms", "min", "mean time per output token after the first; absent when one token is generated")
+def _(s: Scored) -> Array:
+    return np.where(s.point.steps > 0, s.point.tpot * 1e3, np.nan)
+
+
+@_metric("latency_s", "s", "min", "from the prompt to the last token")
+def _(s: Scored) -> Array:
+    return s.point.latency
+
+
+@_metric("output_tokens_per_s", "tokens/s", "max", "generated tokens per second of one replica")
+def _(s: Scored) -> Array:
+    return s.tokens_per_s
+
+
+@_metric("output_tokens_per_s_per_device", "tokens/s/device", "max", "generated tokens per second and device")
+def _(s: Scored) -> Array:
+    return s.tokens_per_s / s.point.degrees.devices
+
+
+@_metric("requests_per_s", "requests/s", "max", "finished requests per second of one replica")
+def _(s: Scored) -> Array:
+    return s.requests_per_s
+
+
+@_metric("devices", "devices", "min", "accelerators of one replica: tp x pp x dp")
+def _(s: Scored) -> Array:
+    return s.point.degrees.devices
+
+
+@_metric("memory_gb_per_device", "GB", "min", "memory of the fullest device at the end of generation")
+def _(s: Scored) -> Array:
+    return s.memory.total * 1e-9
+
+
+@_metric("host_memory_gb", "GB", "min", "host memory used; 0 without offloading")
+def _(s: Scored) -> Array:
+    return 0.0
+
+
+@_metric("disk_gb", "GB", "min", "disk used; 0 without offloading")
+def _(s: Scored) -> Array:
+    return 0.0
+
+
+@_metric("usd_per_million_output_tokens", "$/Mtok", "min", "rent of the devices per million generated tokens")
+def _(s: Scored) -> Array:
+    return economics.usd_per_hour(s.point) / 3600 / s.tokens_per_s * 1e6
+
+
+@_metric("usd_per_hour", "$/h", "min", "rent of the devices of one replica")
+def _(s: Scored) -> Array:
+    return economics.usd_per_hour(s.point)
+
+
+@_metric("joules_per_output_token", "J/token", "min", "energy of the boards per generated token")
+def _(s: Scored) -> Array:
+    return economics.joules_per_request_batch(s.point) / (s.point.batch * s.point.output)
+
+
+@_metric("accuracy_drop_pct", "%", "min", "published loss of quality of the precision scheme; unknown is NaN")
+def _(s: Scored) -> Array:
+    point = s.point
+    return point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
+
+
+@_metric("max_context", "tokens", "max", "longest context, prompt and generated, this batch could grow to in memory")
+def _(s: Scored) -> Array:
+    return s.memory.max_context
+
+
+@_metric("max_batch", "sequences", "max", "largest batch per replica that fits in memory at this workload")
+def _(s: Scored) -> Array:
+    return s.memory.max_batch

@@ -1,0 +1,219 @@
+"""The two phases of a request, over the stages of a pipeline: prompt pass and decode steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.choices import Choices
+from dse.cost.collectives import Links, seconds
+from dse.cost.mesh import Mesh
+from dse.cost.parts import Part, edge_works, parts_of, stage_counts
+from dse.cost.roofline import Contexts, Rates, times
+from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
+from dse.cost.work import Array, Work
+from dse.spec.model import ModelSpec
+
+
+@dataclass
+class Point:
+    """A model on a mesh of choices: everything the phases, memory and metrics derive from."""
+
+    model: ModelSpec
+    choices: Choices
+    mesh: Mesh
+
+    @cached_property
+    def degrees(self) -> Degrees:
+        """Parallel degrees, expert parallelism resolved."""
+        return Degrees.on(self.mesh, self.choices, self.model)
+
+    @cached_property
+    def widths(self) -> Widths:
+        """Bytes per element."""
+        return Widths.on(self.mesh, self.choices)
+
+    @cached_property
+    def links(self) -> Links:
+        """The network."""
+        return Links.on(self.mesh, self.choices)
+
+    @cached_property
+    def rates(self) -> Rates:
+        """The roofs."""
+        return Rates(self.mesh, self.choices)
+
+    @cached_property
+    def input(self) -> NDArray[np.float64]:
+        """Prompt tokens."""
+        return self.mesh.take(self.choices.inputs, "workload")
+
+    @cached_property
+    def output(self) -> NDArray[np.float64]:
+        """Generated tokens."""
+        return self.mesh.take(self.choices.outputs, "workload")
+
+    @cached_property
+    def batch(self) -> NDArray[np.float64]:
+        """Sequences in flight per replica."""
+        return self.mesh.take(self.choices.batches, "batch")
+
+    @cached_property
+    def rank_batch(self) -> Array:
+        """Sequences on the fullest attention-dp rank: it sets the pace."""
+        return cast(Array, np.ceil(self.batch / self.degrees.dp))
+
+    @cached_property
+    def contexts(self) -> Contexts:
+        """Contexts of the decode steps: input + 1 ... input + output - 1 (one step at least, for the shape)."""
+        return Contexts(self.input + 1, np.maximum(self.input + self.output - 1, self.input + 1))
+
+    @cached_property
+    def steps(self) -> Array:
+        """Decode steps of a request: the prompt pass emits the first token."""
+        return self.output - 1
+
+    # -- micro-batches ------------------------------------------------------------------------------
+
+    @cached_property
+    def micro_batches(self) -> Mapping[Phase, Array]:
+        """Micro-batches per rank: at least one per pipeline stage while there are sequences for it.
+
+        Prompts run in passes of whole sequences of at most `max_prefill_tokens` tokens.
+        """
+        filled = np.minimum(self.degrees.pp, self.rank_batch)
+        per_pass = np.maximum(np.floor(self.choices.max_prefill_tokens / self.input), 1.0)
+        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / per_pass))}
+
+    def setting(self, phase: Phase) -> Setting:
+        """One pass of one micro-batch."""
+        sequences = self.rank_batch / self.micro_batches[phase]
+        queries = self.input if phase == "prefill" else 1.0
+        return Setting(
+            phase=phase,
+            sequences=sequences,
+            queries=queries,
+            tokens=sequences * queries,
+            degrees=self.degrees,
+            widths=self.widths,
+            links=self.links,
+            fused_attention=self.choices.attention == "fused",
+        )
+
+    @cached_property
+    def _parts(self) -> dict[Part, list[int]]:
+        return parts_of(self.model)
+
+    @property
+    def parts(self) -> list[Part]:
+        """Distinct parts of the model."""
+        return list(self._parts)
+
+    @property
+    def where(self) -> list[list[int]]:
+        """For each part, the layers that contain it."""
+        return list(self._parts.values())
+
+    @cached_property
+    def _works(self) -> dict[Phase, tuple[list[list[Work]], dict[str, list[Work]]]]:
+        return {}
+
+    def works(self, phase: Phase) -> tuple[list[list[Work]], dict[str, list[Work]]]:
+        """Operators of each part, and of the edges (embedding, head)."""
+        if phase not in self._works:
+            setting = self.setting(phase)
+            layers = [part.works(self.model, setting) for part in self.parts]
+            self._works[phase] = layers, edge_works(self.model, setting)
+        return self._works[phase]
+
+    @cached_property
+    def stages(self) -> list[list[NDArray[np.float64]]]:
+        """For each stage that can be the slowest, how many of each part it holds (arrays over the layout).
+
+        The last two entries of a stage are 1 where it holds the embedding and the head.
+        """
+        degrees = [layout.pp for layout in self.choices.layout]
+        rows = {pp: stage_counts(self.model, pp) for pp in set(degrees)}
+        most = max(len(row) for row in rows.values())
+        table = np.stack([np.resize(rows[pp], (most, rows[pp].shape[1])) for pp in degrees])
+        return [
+            [self.mesh.take(np.ascontiguousarray(table[:, s, k]), "layout") for k in range(table.shape[2])]
+            for s in range(most)
+        ]
+
+    # -- seconds ------------------------------------------------------------------------------------
+
+    def works_seconds(self, works: list[Work], phase: Phase) -> Array:
+        """One micro-batch through these operators, kernels' fixed costs included."""
+        contexts = self.contexts if phase == "decode" else None
+        total: Array = 0.0
+        for work in works:
+            total = total + times(work, self.rates, contexts).seconds
+        return total + self.fixed_seconds(works)
+
+    def fixed_seconds(self, works: list[Work]) -> Array:
+        """Fixed costs: one per distinct kernel, of the class of its first operator."""
+        first: dict[str, Work] = {}
+        for work in works:
+            first.setdefault(work.kernel, work)
+        total: Array = 0.0
+        for work in first.values():
+            total = total + self.rates.fixed(work.group)
+        return total
+
+    def phase_seconds(self, phase: Phase) -> Array:
+        """All micro-batches through all stages once: the prompt pass, or one mean decode step.
+
+        A pipeline of p stages with m micro-batches takes sum(stages) + hops + (m - 1) max(stage); in decode
+        the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops).
+        """
+        layers, edges = self.works(phase)
+        seconds_of = [self.works_seconds(works, phase) for works in (*layers, *edges.values())]
+        through: Array = 0.0
+        for count, part in zip((*map(len, self.where), 1, 1), seconds_of, strict=True):
+            through = through + count * part
+        if all(layout.pp == 1 for layout in self.choices.layout):
+            slowest = through
+        else:
+            through = through + self._hops(phase)
+            slowest = self._slowest(seconds_of)
+        passes = self.micro_batches[phase]
+        if phase == "decode":
+            return cast(Array, np.maximum(passes * slowest, through))
+        return through + (passes - 1) * slowest
+
+    def _slowest(self, seconds_of: list[Array]) -> Array:
+        """Time of the slowest stage."""
+        slowest: Array = 0.0
+        for counts in self.stages:
+            stage: Array = 0.0
+            for count, part in zip(counts, seconds_of, strict=True):
+                stage = stage + count * part
+            slowest = np.maximum(slowest, stage)
+        return slowest
+
+    def _hops(self, phase: Phase) -> Array:
+        """Activations of a micro-batch from stage to stage."""
+        size = self.setting(phase).tokens * (self.model.hidden * WIDE)
+        hop = seconds(self.links.point_to_point(self.degrees.devices), size)
+        return (self.degrees.pp - 1) * hop
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds of the prompt pass over the whole batch."""
+        return self.phase_seconds("prefill")
+
+    @cached_property
+    def tpot(self) -> Array:
+        """Mean seconds per decode step (meaningless where a request has none)."""
+        return self.phase_seconds("decode")
+
+    @cached_property
+    def latency(self) -> Array:
+        """Seconds from the prompt to the last token."""
+        return self.ttft + self.steps * self.tpot

@@ -1,0 +1,85 @@
+"""What an operator does: FLOPs, bytes by kind and messages, all affine in one variable.
+
+Every operator of a transformer is affine in something: a linear layer in the tokens it sees, decode
+attention in the context, prefill attention in the sequences. Keeping the two coefficients apart keeps
+them small on the open mesh (a linear layer's do not depend on the workload), and lets a decode phase be
+summed over its growing context in closed form (`dse.cost.phases`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64] | float
+"""A float64 array broadcastable over the mesh, or a plain number where nothing varies."""
+
+Group = Literal["gemm", "moe", "attention", "state", "vector", "embedding", "collective"]
+"""Operator class: what shares an efficiency and a fixed cost."""
+
+GROUPS: tuple[Group, ...] = ("gemm", "moe", "attention", "state", "vector", "embedding", "collective")
+
+Operands = Literal["weights", "projections", "embeddings", "attention", "vector"]
+"""Which formats of the precision scheme meet in the arithmetic: decides the peak it runs at."""
+
+BYTE_KINDS = ("weights", "activations_in", "activations_out", "kv_read", "kv_write")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """FLOPs, and bytes of device memory by kind."""
+
+    flops: Array = 0.0
+    weights: Array = 0.0
+    activations_in: Array = 0.0
+    activations_out: Array = 0.0
+    kv_read: Array = 0.0
+    """KV cache or recurrent state read."""
+    kv_write: Array = 0.0
+
+    @property
+    def bytes(self) -> Array:
+        """All bytes, whatever their kind."""
+        return self.weights + self.activations_in + self.activations_out + self.kv_read + self.kv_write
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How much of a context of n tokens a query sees: all of it, the last `window`, or its own `chunk`."""
+
+    window: int | None = None
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A collective over some ranks: bytes per unit of the work's variable, and the ways to send them.
+
+    `routes` holds one (seconds to start, seconds per byte) pair per algorithm; the fastest is taken.
+    """
+
+    bytes: Array
+    routes: tuple[tuple[Array, Array], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One operator of one layer on one device: `fixed + each * times`."""
+
+    name: str
+    kernel: str
+    """Operators of one name here are launched together and share one fixed cost."""
+    group: Group
+    operands: Operands
+    times: Array
+    """The variable: tokens, sequences, or the context when `span` is set."""
+    each: Amount = field(default_factory=Amount)
+    fixed: Amount = field(default_factory=Amount)
+    span: Span | None = None
+    """Set when the work grows with the context of a decode step; `times` is then not used."""
+    resident: Array = 0.0
+    """Bytes of weights the device holds for this operator (for experts: all, not just those read)."""
+    message: Message | None = None

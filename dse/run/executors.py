@@ -1,0 +1,126 @@
+"""Where parts are computed: in this process, or on Ray. Both hand back tallies, never points.
+
+An executor is a function (work, indices, done) -> None: it computes `work(index)` for each index, in any order,
+and calls `done(index, result)` in this process. A test runs the same contract over all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from dse.errors import CannotRun
+
+Done = Callable[[int, Any], None]
+
+
+class Executor(Protocol):
+    """Computes tasks and hands back their results."""
+
+    name: str
+
+    def run(self, work: Callable[[int], Any], indices: Sequence[int], done: Done) -> None:
+        """Call `done(index, work(index))` for every index."""
+        ...
+
+
+class Local:
+    """One task after the other in this process."""
+
+    name = "local"
+
+    def run(self, work: Callable[[int], Any], indices: Sequence[int], done: Done) -> None:
+        """Call `done(index, work(index))` for every index, in order."""
+        for index in indices:
+            done(index, work(index))
+
+
+class OnRay:
+    """Tasks on a Ray cluster: the one at `address`, or one started on this machine."""
+
+    name = "ray"
+
+    def __init__(self, address: str | None = None, cpus: int | None = None) -> None:
+        self.address = address
+        self.cpus = cpus
+
+    def run(self, work: Callable[[int], Any], indices: Sequence[int], done: Done) -> None:
+        """Call `done(index, work(index))` for every index, as they finish; a lost worker's task runs again.
+
+        Raises:
+            CannotRun: Ray is not installed, or no cluster can be reached.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise CannotRun("the ray executor needs the package 'ray'; install it or use --executor local") from None
+        started = not ray.is_initialized()
+        if started:
+            self._start(ray)
+        try:
+            self._submit(ray, work, indices, done)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _start(self, ray: Any) -> None:
+        # No usage report leaves the machine, and workers need not talk on the terminal.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self.address is None:
+            options |= {"include_dashboard": False, "num_cpus": self.cpus or os.cpu_count()}
+        else:
+            options["address"] = self.address
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = self.address or "a cluster on this machine"
+            raise CannotRun(f"Ray cannot reach {where}: {error}") from None
+
+    def _submit(self, ray: Any, work: Callable[[int], Any], indices: Sequence[int], done: Done) -> None:
+        remote = ray.remote(max_retries=3)(_call)
+        shared = ray.put(work)
+        # Twice the cores in flight keeps every worker busy and bounds what waits in memory.
+        limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        waiting = list(reversed(indices))
+        flying: dict[Any, int] = {}
+        while waiting or flying:
+            while waiting and len(flying) < limit:
+                index = waiting.pop()
+                flying[remote.remote(shared, index)] = index
+            (ready, *_), _ = ray.wait(list(flying), num_returns=1)
+            index = flying.pop(ready)
+            done(index, ray.get(ready))
+
+
+def _call(work: Callable[[int], Any], index: int) -> Any:
+    return work(index)
+
+
+RATE = 3e6
+"""Points per second and core a sweep is estimated at, to choose where to run."""
+
+RAY_PAYS_AFTER = 20.0
+"""Seconds of work in this process beyond which starting Ray (about 3 s, and 0.6 GB) is worth it."""
+
+
+def choose(name: str, points: int, address: str | None = None) -> tuple[Executor, str]:
+    """The executor of that name, and why.
+
+    Args:
+        name: `local`, `ray`, or `auto`: Ray for long sweeps where there are several cores, or an address.
+        points: size of the sweep.
+        address: of a Ray cluster.
+    """
+    cores = os.cpu_count() or 1
+    if name == "ray":
+        return OnRay(address), "asked for"
+    if name == "local":
+        return Local(), "asked for"
+    seconds = points / RATE
+    if address is not None:
+        return OnRay(address), "a Ray address is given"
+    if cores > 1 and seconds > RAY_PAYS_AFTER:
+        return OnRay(), f"about {seconds:.0f} s on one core, {cores} cores here"
+    return Local(), f"about {seconds:.1f} s on one core"

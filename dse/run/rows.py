@@ -1,0 +1,134 @@
+"""Points by number -> complete rows: axes, metrics, bounds, prices, evidence; for points that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.breakdown import bound_names
+from dse.cost.choices import AXES, Choices
+from dse.cost.evaluate import score
+from dse.cost.feasible import MEMORY, STRUCTURE
+from dse.cost.mesh import Mesh
+from dse.cost.metrics import METRICS, Scored
+from dse.cost.phases import Point
+from dse.run.evidence import evidence
+from dse.run.groups import axis_columns, box_columns
+from dse.run.score import Engine
+
+LEADING = (
+    "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep", "batch",
+    "serving", "offload", "runtime", "fidelity", "attention",
+)  # fmt: skip
+
+Columns = dict[str, list[Any]]
+
+
+def complete(engine: Engine, numbers: Sequence[int]) -> Columns:
+    """All columns of the points with these numbers, in this order.
+
+    Raises:
+        ValueError: a number lies outside the space.
+    """
+    wanted = np.asarray(numbers, dtype=np.int64)
+    pieces: list[tuple[NDArray[np.intp], Columns]] = []
+    boxes, _ = engine.space.locate(wanted)
+    for box_index in np.unique(boxes).tolist():
+        of_box = np.flatnonzero(boxes == box_index)
+        model, *coordinates = engine.space.boxes[box_index].decode(wanted[of_box])
+        for model_index in np.unique(model).tolist():
+            chosen = np.flatnonzero(model == model_index)
+            mesh = Mesh.points(AXES, [coordinate[chosen] for coordinate in coordinates])
+            pieces.append((of_box[chosen], _rows(engine, box_index, model_index, mesh, wanted[of_box[chosen]])))
+    if not pieces:
+        return {name: [] for name in _rows(engine, 0, 0, _nothing(), wanted)}
+    order = np.argsort(np.concatenate([where for where, _ in pieces]), kind="stable").tolist()
+    joined = {name: [value for _, piece in pieces for value in piece[name]] for name in pieces[0][1]}
+    return {name: [values[i] for i in order] for name, values in joined.items()}
+
+
+def _nothing() -> Mesh:
+    return Mesh.points(AXES, [np.zeros(0, dtype=np.intp) for _ in AXES])
+
+
+def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArray[np.int64]) -> Columns:
+    sweep, choices = engine.sweep, engine.sweep.choices[box]
+    model = sweep.models[model_index]
+    size = len(numbers)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scored = Scored(Point(model, choices, mesh))
+        metrics = {
+            name: np.broadcast_to(np.asarray(metric.of(scored), dtype=float), (size,)).tolist()
+            for name, metric in METRICS.items()
+        }
+        bounds = {f"{phase}_bound": bound_names(scored.point, phase).tolist() for phase in ("prefill", "decode")}  # type: ignore[arg-type]
+        status = score(model, choices, mesh, sweep.question).status
+    labels: Columns = {}
+    for axis, columns in axis_columns(sweep, choices, model_index).items():
+        index = mesh.index[axis].tolist()
+        labels |= {name: [values[i] for i in index] for name, values in columns.items()}
+    rows: Columns = {"number": numbers.tolist(), "model": [model.name] * size}
+    rows |= labels
+    rows |= {name: [value] * size for name, value in box_columns(choices).items()}
+    rows |= metrics
+    for name in ("devices", "max_context", "max_batch"):
+        rows[name] = [int(value) for value in rows[name]]
+    rows |= bounds
+    rows |= _of_precision(engine, box, model_index, mesh)
+    rows |= evidence(scored.point)
+    rows |= _of_price(choices, mesh)
+    reasons = sweep.question.reasons
+    rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
+    leading = [name for name in LEADING if name in rows]
+    return {name: rows[name] for name in (*leading, *(name for name in rows if name not in leading))}
+
+
+def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:
+    """What the precision of a point rests on: who measured its accuracy, what the chip computes in."""
+    choices = engine.sweep.choices[box]
+    drops = engine.sweep.accuracy[engine.sweep.models[model_index].name]
+    chosen = mesh.index["precision"].tolist()
+    pairs = zip(mesh.index["hardware"].tolist(), chosen, strict=True)
+    return {
+        "accuracy_evidence": [drops[i].evidence for i in chosen],
+        "compute_dtype": [compute_text(choices, h, p) for h, p in pairs],
+    }
+
+
+def compute_text(choices: Choices, hardware: int, precision: int) -> str:
+    """The type matrix products run in, and the one the chip lacks where they differ."""
+    wanted, used = choices.compute_type(choices.hardware[hardware], choices.precision[precision], "weights")
+    return used if wanted == used else f"{used} (no {wanted})"
+
+
+def _of_price(choices: Choices, mesh: Mesh) -> Columns:
+    """The quote behind each point's dollars."""
+    quotes = [chip.price(choices.price_kind, choices.price_override.get(chip.name)) for chip in choices.hardware]
+    chosen = [quotes[i] for i in mesh.index["hardware"].tolist()]
+    return {
+        "price_usd_per_device_hour": [None if quote is None else quote.usd_per_hour for quote in chosen],
+        "price_kind": ["" if quote is None else quote.kind for quote in chosen],
+        "price_date": ["" if quote is None else quote.date for quote in chosen],
+        "price_source": ["" if quote is None else quote.source for quote in chosen],
+    }
+
+
+def reason_text(engine: Engine, code: int, row: Mapping[str, Any], memory: Mapping[str, float]) -> str:
+    """Why a point cannot run, with the amounts."""
+    reason = engine.sweep.question.reasons[code]
+    if reason == MEMORY:
+        return f"needs {memory['total_gb']:.1f} of {memory['limit_gb']:.1f} GB on the accelerator"
+    if reason in STRUCTURE:
+        return STRUCTURE[reason][1]
+    kind, _, name = reason.partition(":")
+    if kind == "undefined":
+        return f"{name} does not exist for this point"
+    least, most = engine.sweep.question.constraints[name]
+    value, unit = row[name], METRICS[name].unit
+    if value != value:
+        return f"{name} is not known for this point"
+    limit = f"at most {most:g}" if most is not None and value > most else f"at least {least:g}"
+    return f"{name} is {value:.4g} {unit}; wanted {limit}"

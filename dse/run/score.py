@@ -1,0 +1,127 @@
+"""One part of a sweep: its slices scored in turn, reduced at once to fronts, counts and nearest misses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.choices import AXES
+from dse.cost.evaluate import Scores, score
+from dse.cost.mesh import Mesh
+from dse.run.groups import Groups
+from dse.run.resolve import Sweep
+from dse.search.pareto import FrontArchive
+from dse.search.space import Axis, Block, Part, Space, numbers
+from dse.search.top import TopArchive
+
+TOP = 20
+"""Best points kept per objective and group, beside the front."""
+
+
+@dataclass
+class Tally:
+    """What is left of many points."""
+
+    front: FrontArchive = field(default_factory=FrontArchive)
+    top: TopArchive = field(default_factory=lambda: TopArchive(TOP))
+    statuses: dict[int, int] = field(default_factory=dict)
+    """Status code -> points."""
+    feasible: dict[int, int] = field(default_factory=dict)
+    """Group -> feasible points."""
+    nearest: dict[int, tuple[float, int]] = field(default_factory=dict)
+    """Status code -> (smallest excess, number of the point): the nearest miss."""
+
+    def merge(self, other: Tally) -> None:
+        """Take in what another part found; the order of merges does not matter."""
+        self.front.merge(other.front)
+        self.top.merge(other.top)
+        for mine, theirs in ((self.statuses, other.statuses), (self.feasible, other.feasible)):
+            for key, count in theirs.items():
+                mine[key] = mine.get(key, 0) + count
+        for code, miss in other.nearest.items():
+            self.nearest[code] = min(miss, self.nearest.get(code, miss))
+
+    @property
+    def points(self) -> int:
+        """Points tallied."""
+        return sum(self.statuses.values())
+
+
+@dataclass
+class Engine:
+    """A resolved sweep with its space and groups; what a worker process holds."""
+
+    sweep: Sweep
+
+    @cached_property
+    def space(self) -> Space:
+        """All points, numbered."""
+        models = Axis("model", len(self.sweep.models))
+        return Space.of(
+            [models, *(Axis(name, size) for name, size in zip(AXES, choices.shape, strict=True))]
+            for choices in self.sweep.choices
+        )
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Comparison groups."""
+        return Groups(self.sweep)
+
+    def __getstate__(self) -> dict[str, Sweep]:
+        return {"sweep": self.sweep}
+
+    def tally(self, part: Part, on_points: Callable[[int], None] | None = None) -> Tally:
+        """Score the slices of a part.
+
+        Args:
+            part: as `dse.search.space.tasks` cuts them.
+            on_points: told after each slice how many points it had.
+        """
+        tally = Tally()
+        for box, block in part.blocks:
+            points = numbers(self.space.boxes[box], block)
+            self._take(tally, box, block, points)
+            if on_points is not None:
+                on_points(len(points))
+        return tally
+
+    def _take(self, tally: Tally, box: int, block: Block, points: range) -> None:
+        model, *rest = block
+        mesh = Mesh.open(AXES, rest)
+        scores = score(self.sweep.models[model.start], self.sweep.choices[box], mesh, self.sweep.question)
+        feasible = scores.status == 0
+        group = self.groups.numbers(box, model.start, mesh)
+        _count(tally, scores.status, feasible, group)
+        _nearest(tally, scores, points.start)
+        costs = [np.asarray(cost, dtype=float) for cost in scores.costs]
+        tally.front.update(costs, group, feasible, points)
+        tally.top.update(costs, group, feasible, points)
+
+
+def _count(tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], group: NDArray[np.int64]) -> None:
+    """Points per status, and feasible points per group."""
+    for code, count in enumerate(np.bincount(status.ravel())):
+        if count:
+            tally.statuses[code] = tally.statuses.get(code, 0) + int(count)
+    # Groups vary along few axes: sum over the others first.
+    others = tuple(axis for axis, length in enumerate(group.shape) if length == 1)
+    per_cell = np.add.reduce(feasible, axis=others, keepdims=True, dtype=np.int64)
+    for number, count in zip(np.broadcast_to(group, per_cell.shape).ravel().tolist(), per_cell.ravel().tolist(), strict=True):
+        if count:
+            tally.feasible[number] = tally.feasible.get(number, 0) + count
+
+
+def _nearest(tally: Tally, scores: Scores, first: int) -> None:
+    """The point that misses each limit by least."""
+    for code, excess in scores.excess.items():
+        if not tally.statuses.get(code):
+            continue
+        missed = np.where(scores.status == code, excess, np.inf)
+        at = int(np.nanargmin(missed)) if not np.all(np.isnan(missed)) else 0
+        miss = (float(missed.flat[at]), first + at)
+        if np.isfinite(miss[0]):
+            tally.nearest[code] = min(miss, tally.nearest.get(code, miss))

@@ -1,0 +1,92 @@
+"""A sweep file: its fields and their types. What the names in it mean is resolved in `dse.run.resolve`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from dse.spec.hardware import PriceKind
+from dse.spec.shape import Strict
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Bound(Strict):
+    """Limits of a metric."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class PriceChoice(Strict):
+    """Which quotes to use: kinds differ by up to ten times for one accelerator."""
+
+    kind: PriceKind = "on-demand"
+    override: dict[str, Positive] = Field(default_factory=dict)
+    """Accelerator name -> dollars per device and hour."""
+
+
+class Parallel(Strict):
+    """Degrees to combine freely."""
+
+    tp: Any = 1
+    pp: Any = 1
+    dp: Any = 1
+    ep: Any = "auto"
+    """`auto`: 1 for a dense model or without dp, else all tp x dp ranks."""
+
+
+class SweepFile(Strict):
+    """The fields of a sweep; axes take one value, a list, or a range."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    models: Any
+    """Names in the library, paths of config.json files."""
+    hardware: Any
+    """Names, paths, or `{base: NAME, dotted.field: value or list}`."""
+    precision: Any = "bf16"
+    """Names of schemes, or a scheme in place: `{weights: int4, group_size: 128, ...}`."""
+    workload: Any
+    """Pairs `{input, output}`, names, or `{input: [...], output: [...]}` for their product."""
+    parallel: Parallel | None = None
+    devices: Any = None
+    """Instead of `parallel`: every layout of so many devices."""
+    batch: Any = 1
+    """Sequences in flight per replica."""
+    serving: Any = "static"
+    offload: Any = "none"
+    runtime: Any = "ideal"
+    fidelity: Any = "calibrated"
+    attention: Any = "fused"
+    """`fused` (flash attention) or `unfused`."""
+    max_prefill_tokens: Count | Literal["unlimited"] = 8192
+    """Tokens of one prompt pass."""
+    kv_block_size: Count = 16
+    """Tokens of one page of the KV cache."""
+    memory_utilization: Fraction = 0.9
+    """Share of device memory the engine may use."""
+    price: PriceChoice = PriceChoice()
+    constraints: dict[str, Bound] = Field(default_factory=dict)
+    objectives: Annotated[list[str], Field(min_length=1)] = [
+        "output_tokens_per_s_per_device",
+        "tpot_ms",
+        "memory_gb_per_device",
+    ]
+    group_by: list[str] = ["model", "workload"]
+    current: dict[str, Any] | None = None
+    """Today's deployment, to mark against the front: values of some axes."""
+    keep: Literal["frontier", "all"] = "frontier"
+    notes: str = ""
+
+
+AXIS_VALUES: dict[str, tuple[str, ...]] = {
+    "serving": ("static",),
+    "offload": ("none",),
+    "runtime": ("ideal",),
+    "fidelity": ("ideal", "datasheet", "calibrated"),
+    "attention": ("fused", "unfused"),
+}
+"""Axes whose values are words, and the words this version knows."""
