@@ -89,7 +89,7 @@ def accuracy_drop(model: Model, precision: Precision) -> AccuracyDrop:
     if _is_wide(precision):
         return AccuracyDrop(0.0, "measured", "16 bit throughout: the baseline, by definition")
     native = _longest(_library().native, model.name)
-    if native and _fit(native.scheme, precision) == 0:
+    if native and any(_fit(scheme, precision) == 0 for scheme in native.schemes):
         return AccuracyDrop(
             0.0, "measured", f"published in this precision only, by definition; {native.source}"
         )
@@ -193,7 +193,7 @@ class _Block(Strict):
 class _Native(Strict):
     """Models, by prefix, that are published in one quantised precision only."""
 
-    precision: str | dict[str, Any]
+    precisions: tuple[str | dict[str, Any], ...]
     models: tuple[str, ...]
     source: str
 
@@ -207,7 +207,7 @@ class _File(Strict):
 
 
 class _Baseline(NamedTuple):
-    scheme: Precision
+    schemes: tuple[Precision, ...]
     source: str
 
 
@@ -225,13 +225,14 @@ class _Library:
 def _library() -> _Library:
     document = read(library_file("configs/accuracy.yaml"))
     content = build(_File, document)
+    native: dict[str, _Baseline] = {}
+    for index, entry in enumerate(content.native):
+        at = ("native", index, "precisions")
+        schemes = tuple(parse_precision(one, document, (*at, i)) for i, one in enumerate(entry.precisions))
+        native |= dict.fromkeys(entry.models, _Baseline(schemes, entry.source))
     return _Library(
         {prefix: family for family, prefixes in content.families.items() for prefix in prefixes},
-        {
-            prefix: _Baseline(parse_precision(entry.precision, document, ("native", index)), entry.source)
-            for index, entry in enumerate(content.native)
-            for prefix in entry.models
-        },
+        native,
         {model: billions * 1e9 for model, billions in content.parameters_b.items()},
         tuple(_facts(content, document)),
     )

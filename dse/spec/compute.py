@@ -8,17 +8,19 @@ from dse.errors import Fault, InputError
 from dse.spec.formats import Format
 
 _FALLBACK = {
-    "int4": ("int4", "int8", "bf16", "fp16", "tf32", "fp32"),
-    "int8": ("int8", "bf16", "fp16", "tf32", "fp32"),
-    "fp4": ("fp4", "fp6", "fp8", "bf16", "fp16", "tf32", "fp32"),
-    "fp6": ("fp6", "fp8", "bf16", "fp16", "tf32", "fp32"),
-    "fp8": ("fp8", "bf16", "fp16", "tf32", "fp32"),
-    "bf16": ("bf16", "fp16", "tf32", "fp32"),
-    "fp16": ("fp16", "bf16", "tf32", "fp32"),
-    "tf32": ("tf32", "fp32", "bf16", "fp16"),
-    "fp32": ("fp32", "tf32", "bf16", "fp16"),
+    "int4": ("int8", "16 bit", "tf32", "fp32"),
+    "int8": ("16 bit", "tf32", "fp32"),
+    "fp4": ("fp6", "fp8", "16 bit", "tf32", "fp32"),
+    "fp6": ("fp8", "16 bit", "tf32", "fp32"),
+    "fp8": ("16 bit", "tf32", "fp32"),
+    "bf16": ("fp16", "tf32", "fp32"),
+    "fp16": ("bf16", "tf32", "fp32"),
+    "tf32": ("fp32", "16 bit"),
+    "fp32": ("tf32", "16 bit"),
 }
 """Where to compute what a chip lacks: the next wider type, never a narrower one while a wider is there."""
+_EQUALS = {"16 bit": ("bf16", "fp16")}
+"""Types that do equally well: the faster is taken, the first where both are as fast."""
 
 
 def operand_type(weights: Format, activations: Format) -> str:
@@ -54,7 +56,8 @@ def supported_type(wanted: str, peaks: Mapping[str, float]) -> str:
 
     bf16 and fp16 stand in for each other. An integer type runs as the next wider integer or in 16 bit
     (a chip without int4 multiplies int4 as int8: 2402.16363 section 3.1.1), a float as the next wider
-    float. Only fp32 falls back to narrower types, on a chip that has nothing as wide.
+    float. Only fp32 falls back to narrower, faster types, where `peaks` has nothing as wide: give the
+    vector peak as fp32 to keep it from doing so.
 
     Args:
         wanted: a type `operand_type` returns.
@@ -63,9 +66,10 @@ def supported_type(wanted: str, peaks: Mapping[str, float]) -> str:
     Raises:
         InputError: the chip has no float type of 16 bits or more, nor anything else that would do.
     """
-    for kind in _FALLBACK[wanted]:
-        if kind in peaks:
-            return kind
+    for step in (wanted, *_FALLBACK[wanted]):
+        present = [kind for kind in _EQUALS.get(step, (step,)) if kind in peaks]
+        if present:
+            return max(present, key=lambda kind: peaks[kind])
     have = ", ".join(peaks) or "none"
     message = f"no type to compute {wanted} in (given: {have}); expected at least one of bf16, fp16, fp32"
     raise InputError(Fault(message, "peak_tflops"))

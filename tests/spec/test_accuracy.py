@@ -90,7 +90,7 @@ class TestBaseline:
 
     @pytest.mark.parametrize(
         ("model", "precision"),
-        [("deepseek-v3", "fp8-block"), ("gpt-oss-20b", "mxfp4"), ("kimi-k2", "fp8-block"),
+        [("deepseek-v3", "fp8-block"), ("deepseek-r1", "fp8"), ("gpt-oss-20b", "mxfp4"), ("kimi-k2", "fp8"),
          ("kimi-k2.5", {"weights": "int4", "group_size": 32})],
     )  # fmt: skip
     def test_the_precision_a_model_was_trained_for(self, model, precision):

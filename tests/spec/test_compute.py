@@ -73,6 +73,8 @@ class TestSupportedType:
             (T4, "fp8", "fp16"),
             (T4, "bf16", "fp16"),
             ({"bf16": 1.0}, "fp16", "bf16"),
+            ({"bf16": 1.0, "fp16": 2.0}, "fp8", "fp16"),  # MI100: the faster 16-bit type
+            ({"bf16": 1.0, "fp16": 2.0}, "bf16", "bf16"),
             ({"fp32": 1.0}, "int4", "fp32"),
         ],
     )
