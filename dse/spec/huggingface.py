@@ -11,7 +11,7 @@ from dse.errors import InputError
 from dse.spec.families import FAMILIES, Fields
 from dse.spec.model import ModelSpec
 from dse.spec.quantization import default_precision
-from dse.spec.reading import Document, from_value, read, show, suggest
+from dse.spec.reading import Document, read, show, suggest
 
 __all__ = ["default_precision", "parse_config", "read_model", "supported_families"]
 
@@ -70,9 +70,10 @@ def parse_config(config: Mapping[str, Any] | Document, name: str, file: str = ""
     Raises:
         InputError: unknown `model_type`, missing fields, impossible values, structure not understood.
     """
-    document = config if isinstance(config, Document) else from_value(dict(config), file)
+    document = config if isinstance(config, Document) else Document(file, dict(config))
     if not isinstance(document.value, dict):
-        raise InputError(document.fault((), f"expected the mapping of a config.json, got {show(document.value)}"))
+        got = show(document.value)
+        raise InputError(document.fault((), f"expected the mapping of a config.json, got {got}"))
     path, family = _language_model(document)
     fields = Fields(document, path, name, family)
     if path and "tie_word_embeddings" in document.value:  # the multimodal model ties, not its text part
@@ -82,24 +83,22 @@ def parse_config(config: Mapping[str, Any] | Document, name: str, file: str = ""
     from dse.spec.catalog import load_precision
 
     stated = default_precision(document)
-    return replace(
-        spec,
-        family=str(document.value.get("model_type", family)),
-        precision=None if stated is None else load_precision(stated),
-    )
+    precision = None if stated is None else load_precision(stated)
+    return replace(spec, family=document.value["model_type"], precision=precision)
 
 
 def _language_model(document: Document) -> tuple[tuple[str, ...], str]:
     """Where the language model stands in the file, and its family."""
     outer, inner = document.value.get("model_type"), document.value.get("text_config")
-    if inner is None or (isinstance(outer, str) and outer not in WRAPPERS):
-        family = WRAPPERS.get(outer) or outer if isinstance(outer, str) else outer
-        return (), _checked(document, ("model_type",), family)
+    if not isinstance(outer, str) or outer not in WRAPPERS:
+        return (), _checked(document, ("model_type",), outer)
+    plain = WRAPPERS[outer]
+    if inner is None and plain is not None:
+        return (), plain
     if not isinstance(inner, dict):
-        raise InputError(document.fault(("text_config",), f"expected a mapping, got {show(inner)}"))
-    if outer is None:
-        raise InputError(document.fault(("model_type",), f"missing; {_list()}"))
-    own = inner.get("model_type") or WRAPPERS[outer]
+        got = "missing" if inner is None else f"expected a mapping, got {show(inner)}"
+        raise InputError(document.fault(("text_config",), f"{got}; a {outer!r} model has its language model here"))
+    own = inner.get("model_type") or plain
     return ("text_config",), _checked(document, ("text_config", "model_type"), own)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dse.errors import InputError
-from dse.spec.reading import Document, from_value, show, suggest
+from dse.spec.reading import Document, show, suggest
 
 Scheme = dict[str, Any]
 
@@ -35,7 +35,7 @@ def default_precision(config: Mapping[str, Any] | Document) -> str | Scheme | No
     Raises:
         InputError: a quantisation or type that is not understood.
     """
-    document = config if isinstance(config, Document) else from_value(dict(config))
+    document = config if isinstance(config, Document) else Document("", dict(config))
     path = _find(document.value, "quantization_config") or _find(document.value, "compression_config")
     wide = _wide(document)
     if path is None:
@@ -110,19 +110,20 @@ class _Stated:
 
     def _grouped(self) -> Scheme:
         """GPTQ and AWQ: whole-number weights with a scale (and zero point) per group."""
-        bits = self._whole("bits", self.value.get("w_bit", 4))
-        group = self._whole("group_size", self.value.get("q_group_size", 128))
+        bits = self._whole("bits", self.value.get("w_bit", 4), range(1, 17))
+        group = self._whole("group_size", self.value.get("q_group_size", 128), range(-1, 2**20))
         symmetric = self.value.get("sym", not self.value.get("zero_point", False))
         return {"weights": _integers(bits, group, bool(symmetric)), "activations": self.wide}
 
-    def _whole(self, field: str, default: Any) -> int:
+    def _whole(self, field: str, default: Any, allowed: range) -> int:
         value = self.value.get(field, default)
-        if type(value) is not int or value == 0:
-            raise self._error(field, f"expected a whole number, got {show(value)}")
+        if type(value) is not int or value not in allowed:
+            ends = f"{allowed[0]} to {allowed[-1]}"
+            raise self._error(field, f"expected a whole number from {ends}, got {show(value)}")
         return value
 
     def _bitsandbytes(self) -> Scheme:
-        """LLM.int8() (2208.07339), or 4 bit with an fp32 scale per 64, itself quantised if doubled (2305.14314)."""
+        """LLM.int8() (2208.07339); or 4 bit with an fp32 scale per 64, 8 bit when doubled (2305.14314)."""
         if self.value.get("load_in_8bit"):
             return {"weights": "int8", "activations": "int8"}
         if not self.value.get("load_in_4bit"):
@@ -137,7 +138,7 @@ class _Stated:
         parts = list(groups.values()) if isinstance(groups, dict) else []
         if not parts or not all(isinstance(p, dict) and isinstance(p.get("weights"), dict) for p in parts):
             raise self._error("config_groups", "expected groups, each with how its weights are quantised")
-        part = min(parts, key=lambda one: one["weights"].get("num_bits", 16))
+        part = min(parts, key=lambda one: _bits(one["weights"]))
         inputs = part.get("input_activations")
         return {
             "weights": self._tensor("config_groups", part["weights"]),
@@ -151,8 +152,8 @@ class _Stated:
             return MXFP8 if group == 32 else "fp8"
         if kind == "float" and bits == 4 and group in (16, 32):
             return NVFP4 if group == 16 else MXFP4
-        if kind == "int" and type(bits) is int and 1 <= bits <= 16:
-            return _integers(bits, group or -1, bool(stated.get("symmetric", True)))
+        if kind == "int" and bits in range(1, 17) and (group is None or type(group) is int):
+            return _integers(_bits(stated), group or -1, bool(stated.get("symmetric", True)))
         raise self._error(
             field, f"type {show(kind)} with {show(bits)} bits in groups of {show(group)} is not understood"
         )
@@ -164,7 +165,7 @@ class _Stated:
         inner = self.value.get("quantization")
         stated = inner if isinstance(inner, dict) else self.value
         algorithm = stated.get("quant_algo")
-        schemes: dict[Any, Scheme] = {
+        schemes: dict[str, Scheme] = {
             "FP8": {"weights": "fp8", "activations": "fp8"},
             "NVFP4": {"weights": NVFP4, "activations": NVFP4},
             "NVFP4_AWQ": {"weights": NVFP4, "activations": NVFP4},
@@ -175,7 +176,7 @@ class _Stated:
             "W8A8_SQ_PER_CHANNEL": {"weights": "int8", "activations": "int8"},
             "W8A16": {"weights": "int8", "activations": self.wide},
         }
-        if algorithm not in schemes:
+        if not isinstance(algorithm, str) or algorithm not in schemes:
             known = ", ".join(schemes)
             raise self._error("quant_algo", f"unknown algorithm {show(algorithm)}; known: {known}")
         return schemes[algorithm]
@@ -196,9 +197,14 @@ class _Stated:
         return {}
 
 
+def _bits(stated: dict[str, Any]) -> int:
+    bits = stated.get("num_bits")
+    return bits if type(bits) is int else 16
+
+
 def _integers(bits: int, group: int, symmetric: bool) -> str | Scheme:
     """Whole numbers of `bits` with a 16-bit scale per `group` (-1: per channel, not counted)."""
-    if group < 0:
+    if group <= 0:
         return f"int{bits}"
     stated: Scheme = {"dtype": f"int{bits}", "group_size": group}
     return stated if symmetric else {**stated, "symmetric": False}

@@ -56,7 +56,7 @@ def _gpt2(f: Fields) -> ModelSpec:
     mixer = _heads(f, "n_head", 1 if one else None, qkv_bias=True, out_bias=True)
     layer = Layer(mixer, _wide(f, "n_inner"))
     positions = f.count("n_positions", "max_position_embeddings", default=1024)
-    f.ignore("n_ctx")
+    f.ignore("n_ctx", "num_key_value_heads")  # follow from n_positions and multi_query
     return stack(f, [layer] * f.layers("n_layer", "num_hidden_layers"), tied=True, norm_bias=True,
                  positions=positions)  # fmt: skip
 
@@ -108,7 +108,8 @@ def _gpt_neox(f: Fields) -> ModelSpec:
 def _bloom(f: Fields) -> ModelSpec:
     """BLOOM: ALiBi positions, and a norm after the embedding."""
     layer = Layer(_heads(f, "n_head", qkv_bias=True, out_bias=True), _wide(f, "n_inner"))
-    return stack(f, [layer] * f.layers("n_layer", "num_hidden_layers"), tied=True, norm_bias=True, extra_norms=2)
+    count = f.layers("n_layer", "num_hidden_layers")
+    return stack(f, [layer] * count, tied=True, norm_bias=True, extra_norms=2)
 
 
 @family("falcon")

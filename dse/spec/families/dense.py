@@ -69,8 +69,8 @@ def _positive(value: object) -> int | None:
 
 @family("mistral", "ministral3")
 def _mistral(f: Fields) -> ModelSpec:
-    default = 4096 if f.family == "mistral" else None
-    return uniform(f, attention(f, 8, window=window(f, default)), mlp(f))
+    size, dim = (4096, None) if f.family == "mistral" else (None, 128)
+    return uniform(f, attention(f, 8, dim, window=window(f, size)), mlp(f))
 
 
 @family("qwen")

@@ -140,7 +140,7 @@ def _minimax_m2(f: Fields) -> ModelSpec:
     f.expect("qk_norm_type", ["per_layer"], "only a norm over all heads is supported")
     f.expect("shared_intermediate_size", [0], "shared experts are not supported")
     count = f.layers()
-    f.per_layer("attn_type_list", count, lambda kind: kind if kind == 1 else None, "1 (softmax attention)")
+    f.per_layer("attn_type_list", count, lambda kind: 1 if kind == 1 else None, "1 (softmax)")
     norm = "full" if f.flag("use_qk_norm", default=True) else "none"
     mixer = attention(f, 8, 128, qk_norm=norm, window=window(f))
     experts = moe(f, ["num_local_experts", "num_experts"], width="intermediate_size", defaults=(256, 8, None),
@@ -188,25 +188,27 @@ def _llama4_chunks(f: Fields, count: int) -> list[int | None]:
     """Chunk length per layer; None where the layer sees the whole context."""
     size = f.count("attention_chunk_size", default=None if f.null("attention_chunk_size") else 8192)
     period = f.count("no_rope_layer_interval", default=4)
-    rotary = f.per_layer("no_rope_layers", count, lambda item: item if item in (0, 1) else None, "0 or 1") \
-        if f.raw("no_rope_layers") else None  # fmt: skip
-    rotary = rotary or [int((index + 1) % period != 0) for index in range(count)]
-    listed = f.layer_words("layer_types", count, {CHUNKED: 1, FULL: 0})
+    given = f.switches("no_rope_layers", count) if f.raw("no_rope_layers") else None  # [] is the default too
+    rotary = given or [(index + 1) % period != 0 for index in range(count)]
+    listed = f.layer_words("layer_types", count, {CHUNKED: True, FULL: False})
     return [size if local else None for local in listed or rotary]
 
 
 @family("mimo_v2_flash")
 def _mimo_v2(f: Fields) -> ModelSpec:
-    """MiMo-V2-Flash: windowed layers have KV heads and sinks of their own, values narrower than keys."""
+    """MiMo-V2-Flash: windowed layers have KV heads and sinks of their own, values narrower than keys.
+
+    `sliding_window` is how many earlier tokens are cached; transformers adds the query itself.
+    """
     count, size = f.layers(), window(f, 128)
     f.ignore("sliding_window_size", "attention_chunk_size")  # repeats of sliding_window
-    listed = f.per_layer("hybrid_layer_pattern", count, lambda item: item if item in (0, 1) else None, "0 or 1")
+    listed = f.switches("hybrid_layer_pattern", count)
     default = [FULL if index == 0 or (index + 1) % 6 == 0 else SLIDING for index in range(count)]
-    local = [bool(item) for item in listed] if listed else [kind == SLIDING for kind in kinds(f, count, default)]
+    local = listed or [kind == SLIDING for kind in kinds(f, count, default)]
     mixers = {False: _mimo_v2_attention(f, ""), True: replace(_mimo_v2_attention(f, "swa_"), window=size)}
-    routed = f.per_layer("moe_layer_freq", count, lambda item: item if item in (0, 1) else None, "0 or 1")
-    typed = f.layer_words("mlp_layer_types", count, {"dense": 0, "sparse": 1})
-    sparse = routed or typed or [int(index > 0) for index in range(count)]
+    routed = f.switches("moe_layer_freq", count)
+    typed = f.layer_words("mlp_layer_types", count, {"dense": False, "sparse": True})
+    sparse = routed or typed or [index > 0 for index in range(count)]
     experts, dense = shared_and_routed(f, 0, True, (256, 8, 2048)), mlp(f)
     return stack(f, [
         Layer(mixers[near], experts if moe_layer else dense)
@@ -215,7 +217,7 @@ def _mimo_v2(f: Fields) -> ModelSpec:
 
 
 def _mimo_v2_attention(f: Fields, prefix: str) -> Attention:
-    """Full attention by the plain fields, windowed attention by those with `swa_` (defaults: the plain ones)."""
+    """Full attention by the plain fields, windowed attention by those that begin with `swa_`."""
     query = f.count(prefix + "num_attention_heads", "num_attention_heads")
     full = f.count("num_key_value_heads", default=4)
     kv_heads = f.count(prefix + "num_key_value_heads", default=2 * full if prefix else full)

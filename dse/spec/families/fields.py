@@ -135,7 +135,9 @@ class Fields:
         )
         return False
 
-    def per_layer(self, field: str, layers: int, parse: Callable[[Any], T | None], what: str) -> list[T] | None:
+    def per_layer(
+        self, field: str, layers: int, parse: Callable[[Any], T | None], what: str
+    ) -> list[T] | None:
         """A list with one entry per layer, each through `parse` (None: not understood); None if absent."""
         value = self.raw(field)
         if value is None:
@@ -163,6 +165,12 @@ class Fields:
             lambda item: meaning.get(item) if isinstance(item, str) else None,
             " or ".join(meaning),
         )  # fmt: skip
+
+    def switches(self, field: str, layers: int) -> list[bool] | None:
+        """A list of a 0 or 1 per layer; None if absent."""
+        return self.per_layer(
+            field, layers, lambda item: bool(item) if type(item) is int and item in (0, 1) else None, "0 or 1"
+        )
 
     def indices(self, field: str, layers: int) -> list[int] | None:
         """A list of layer numbers; None if absent."""
@@ -203,10 +211,11 @@ class Fields:
         for field, value in self.config.items():
             left = field not in self._read and value not in (None, False, 0, "", [], {})
             if left and _STRUCTURE.search(field) and not _HARMLESS.search(field):
+                near = suggest(field, self._read - set(self.config))
                 self.fault(
                     field,
-                    f"{show(value)} is set, but not part of a {self.family!r} model as dse knows it; "
-                    "remove the field if it changes nothing, or name the model_type it belongs to",
+                    f"{show(value)} is set, but a {self.family!r} model has no such part"
+                    f"{near or '; remove the field if it changes neither weights nor cache'}",
                 )
         if self.faults:
             raise InputError(self.faults)

@@ -30,6 +30,7 @@ def _qwen3_5(f: Fields) -> ModelSpec:
 
 @family("qwen3_5_moe_text")
 def _qwen3_5_moe(f: Fields) -> ModelSpec:
+    f.ignore("intermediate_size")  # every layer is a mixture
     return _delta_stack(f, 2, [_gated_experts(f, (256, 8, 512))] * f.layers())
 
 
@@ -64,8 +65,8 @@ def _delta_stack(f: Fields, kv: int, ffns: list[FeedForward]) -> ModelSpec:
 def _mamba2(f: Fields) -> ModelSpec:
     bias = f.flag("use_bias")
     mixer = Mamba2(
-        f.count("num_heads", default=128), f.count("head_dim", default=64), f.count("state_size", default=128),
-        f.count("n_groups", default=8), f.count("conv_kernel", default=4),
+        f.count("num_heads", default=128), f.count("head_dim", default=64),
+        f.count("state_size", default=128), f.count("n_groups", default=8), f.count("conv_kernel", default=4),
         conv_bias=f.flag("use_conv_bias", default=True), bias=bias,
     )  # fmt: skip
     _check_groups(f, mixer, "num_heads")
@@ -94,11 +95,11 @@ def _nemotron_h(f: Fields) -> ModelSpec:
     f.expect("sliding_window", [], "windowed attention is not supported")
     f.expect("mamba_proj_bias", [False], "the reference code has no such bias")
     f.ignore(
-        "attention_head_dim", "expand", "intermediate_size", "mlp_bias", "conv_kernel", "n_groups", "ssm_state_size",
-        "mamba_num_heads", "mamba_head_dim", "use_bias", "use_conv_bias", "n_routed_experts", "moe_latent_size",
-        "num_experts_per_tok", "moe_intermediate_size", "moe_shared_expert_intermediate_size", "n_shared_experts",
-        "num_attention_heads", "num_key_value_heads", "head_dim",
-    )  # fmt: skip  # fields of kinds of block that the pattern does not have
+        "attention_head_dim", "expand", "intermediate_size", "mlp_bias", "conv_kernel", "n_groups",
+        "ssm_state_size", "mamba_num_heads", "mamba_head_dim", "use_bias", "use_conv_bias", "moe_latent_size",
+        "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts",
+        "moe_shared_expert_intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim",
+    )  # fmt: skip  # fields of kinds of block that the pattern may not have
     pattern = _nemotron_pattern(f)
     blocks = {kind: build[kind](f) for kind in dict.fromkeys(pattern)}
     return stack(f, [blocks[kind] for kind in pattern])
@@ -120,7 +121,8 @@ def _nemotron_pattern(f: Fields) -> str:
         text = "".join(letters or [])
     wrong = sorted(set(text) - set("M*-E")) if isinstance(text, str) else ["?"]
     if wrong or (not text and not f.faults):
-        f.fault("hybrid_override_pattern", f"expected M, *, - and E, one per block; got {' '.join(wrong) or 'none'}")
+        got = " ".join(wrong) or "none"
+        f.fault("hybrid_override_pattern", f"expected M, *, - and E, one per block; got {got}")
         return ""
     count = f.count("num_hidden_layers", default=len(text))
     if count != len(text) and not f.faults:

@@ -1,4 +1,4 @@
-"""Multi-head latent attention: DeepSeek-V2 (2405.04434) and V3, Kimi-K2, and with an indexer V3.2 and GLM-5."""
+"""Multi-head latent attention: DeepSeek-V2 (2405.04434), V3, Kimi-K2; with an indexer V3.2 and GLM-5."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _indexer(f: Fields, heads: int) -> Indexer:
 
 
 def _shared_indexers(f: Fields) -> list[bool]:
-    """Per layer whether it reuses an earlier choice: listed, as a pattern of F and S, or each n-th its own."""
+    """Per layer whether it reuses an earlier choice: listed, as a pattern of F and S, or by frequency."""
     count = f.layers()
     listed = f.layer_words("indexer_types", count, {"full": False, "shared": True})
     pattern = f.raw("index_topk_pattern")

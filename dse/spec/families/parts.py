@@ -92,8 +92,10 @@ def window(f: Fields, default: int | None = None) -> int | None:
 
 def optional_window(f: Fields) -> int | None:
     """The window of Qwen configs: counts only with `use_sliding_window` (default false, 4096)."""
-    size = window(f, 4096)
-    return size if f.flag("use_sliding_window") else None
+    if f.flag("use_sliding_window"):
+        return window(f, 4096)
+    f.ignore("sliding_window")
+    return None
 
 
 def kinds(f: Fields, count: int, default: Sequence[str], names: Sequence[str] = (FULL, SLIDING)) -> list[str]:
