@@ -73,7 +73,7 @@ class Choices:
 
     def of_precision(self, tensor: str) -> Table:
         """Effective bytes per element of a tensor, scales included. Shape (precision,)."""
-        return np.array([getattr(precision, tensor, precision.weights).bytes for precision in self.precision], dtype=float)
+        return np.array([getattr(precision, tensor).bytes for precision in self.precision], dtype=float)
 
     @cached_property
     def inputs(self) -> Table:
@@ -104,9 +104,12 @@ class Choices:
     # -- joint tables -----------------------------------------------------------------------------
 
     def compute_type(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> tuple[str, str]:
-        """The number type the operands want, and the one the chip computes in."""
+        """The number type the operands want, and the one the chip computes in.
+
+        Any chip can fall back to fp32 on its vector units.
+        """
         wanted = _wanted_type(precision, operands)
-        return wanted, supported_type(wanted, chip.peaks)
+        return wanted, supported_type(wanted, {"fp32": chip.vector} | chip.peaks)
 
     def seconds_per_flop(self, group: Group, operands: Operands) -> Table:
         """Reciprocal of the reached FLOP/s. Shape (hardware, precision, fidelity)."""
@@ -157,16 +160,15 @@ class Choices:
     def _peak(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> float:
         if operands == "vector":
             return chip.vector
-        peak = chip.peak(self.compute_type(chip, precision, operands)[1])
-        assert peak is not None, "supported_type returned a type the chip lacks"
-        return peak
+        used = self.compute_type(chip, precision, operands)[1]
+        return chip.peaks.get(used, chip.vector)
 
 
 def _wanted_type(precision: Precision, operands: Operands) -> str:
     """The type of a matrix product over these operands."""
     if operands == "attention":
         return operand_type(precision.attention, precision.attention)
-    weights: Format = getattr(precision, operands, precision.weights)
+    weights: Format = getattr(precision, operands)
     return operand_type(weights, precision.activations)
 
 
@@ -174,5 +176,5 @@ def _weight_only(precision: Precision, operands: Operands) -> bool:
     """True where weights are stored narrower than the type they are multiplied in."""
     if operands in ("attention", "vector"):
         return False
-    weights: Format = getattr(precision, operands, precision.weights)
+    weights: Format = getattr(precision, operands)
     return weights.element_bits < precision.activations.element_bits

@@ -45,6 +45,9 @@ class Precision:
     """Embedding and lm_head."""
     attention: Format
     """Type in which attention scores and values are multiplied."""
+    projections: Format
+    """Weights of the attention and state-space projections: those of `weights` unless stated (the published
+    MXFP4 and INT4 checkpoints of gpt-oss and Kimi quantise their experts and leave these in 16 bit)."""
 
 
 TENSORS = tuple(field.name for field in fields(Precision))[1:]
@@ -144,6 +147,8 @@ class _SchemeReader(FormatReader):
             return None
         stated = {tensor: form for tensor, form in given.items() if form is not None}
         rest = {tensor: getattr(base, tensor) for tensor in TENSORS} if base else _defaults(stated)
+        if base is None or base.projections == base.weights:
+            rest["projections"] = (rest | stated)["weights"]
         scheme = Precision(name, **rest | stated)
         return scheme if name else replace(scheme, name=_name(scheme))
 
@@ -185,8 +190,12 @@ def _name(scheme: Precision) -> str:
     for known in library_precisions().values():
         if replace(known, name="") == scheme:
             return known.name
-    short = {"weights": "w", "activations": "a", "kv_cache": "kv", "embeddings": "emb", "attention": "attn"}
+    short = {
+        "weights": "w", "activations": "a", "kv_cache": "kv", "embeddings": "emb", "attention": "attn",
+        "projections": "proj",
+    }  # fmt: skip
     usual = _defaults({"activations": scheme.activations, "weights": scheme.weights})
+    usual["projections"] = scheme.weights
     always = ("weights", "activations", "kv_cache")
     return "_".join(
         f"{short[tensor]}-{format_name(form)}"
