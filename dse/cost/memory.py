@@ -78,6 +78,11 @@ class Memory:
     @cached_property
     def activations(self) -> Array:
         """Live activations at their peak: the residual stream beside the hungriest operator's inputs and outputs."""
+        point, back = self.point.prompts
+        return self._activations if point is self.point else back(Memory(point)._activations)
+
+    @cached_property
+    def _activations(self) -> Array:
         setting = self.point.setting("prefill")
         layers, edges = self.point.works("prefill")
         # Operators with the same variable are compared by their coefficients first, which are small arrays.

@@ -7,10 +7,12 @@ single points every index has the shape of the list. Element-wise arithmetic giv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dse.cost.work import Array
 
 Index = NDArray[np.intp]
 
@@ -36,6 +38,29 @@ class Mesh:
     def points(cls, axes: Sequence[str], coordinates: Sequence[Index]) -> Mesh:
         """A list of single points: one coordinate array of shape (p,) per axis."""
         return cls(dict(zip(axes, coordinates, strict=True)))
+
+    def collapsed(self, axis: str, table: NDArray[np.float64]) -> tuple[Mesh, Callable[[Array], Array]]:
+        """The mesh with one index per distinct value of `table` along an axis, and the way back.
+
+        What depends on the axis through that value alone (a prompt pass through the prompt's length) is computed
+        on the smaller mesh and repeated by the function returned, bit for bit.
+        """
+        index = self.index[axis]
+        if index.ndim == 1 or index.size == 1:  # single points, or nothing to collapse
+            return self, lambda values: values
+        distinct, first, where = np.unique(table[index.ravel()], return_index=True, return_inverse=True)
+        if len(distinct) == index.size:
+            return self, lambda values: values
+        position = index.shape.index(index.size)
+        shape = [1] * index.ndim
+        shape[position] = len(distinct)
+        smaller = Mesh(self.index | {axis: index.ravel()[first].reshape(shape)})
+
+        def back(values: Array) -> Array:
+            wide = np.ndim(values) == index.ndim and np.shape(values)[position] > 1
+            return np.take(values, where.ravel(), axis=position) if wide else values
+
+        return smaller, back
 
     def take(self, table: NDArray[np.float64], *axes: str) -> NDArray[np.float64]:
         """Values of `table` (one dimension per axis named) at the mesh's indices."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,7 @@ def _collective(name: str, setting: Setting, message: Message) -> Work:
     return Work(name, name, "collective", "vector", setting.tokens, message=message)
 
 
+@lru_cache(maxsize=256)
 def parts_of(model: ModelSpec) -> dict[Part, list[int]]:
     """Distinct parts in order of first appearance, each with the layers that contain it."""
     found: dict[Part, list[int]] = {}
@@ -103,6 +105,7 @@ def edge_works(model: ModelSpec, setting: Setting) -> dict[str, list[Work]]:
     return {EMBEDDING: first, HEAD: last}
 
 
+@lru_cache(maxsize=4096)
 def stage_counts(model: ModelSpec, stages: int) -> NDArray[np.float64]:
     """How many of each part the pipeline stages hold, for the stages that can be the slowest.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -146,17 +146,23 @@ class Point:
             for s in range(most)
         ]
 
+    @cached_property
+    def prompts(self) -> tuple[Point, Callable[[Array], Array]]:
+        """The point with each prompt length once, for what does not depend on the output, and the way back."""
+        mesh, back = self.mesh.collapsed("workload", self.choices.inputs)
+        return (self if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
+
     # -- seconds ------------------------------------------------------------------------------------
 
-    def works_seconds(self, works: list[Work], phase: Phase) -> Array:
-        """One micro-batch through these operators, kernels' fixed costs included."""
+    def works_seconds(self, works: Sequence[Work], phase: Phase) -> Array:
+        """One micro-batch through these operators, without fixed costs of kernels."""
         contexts = self.contexts if phase == "decode" else None
         total: Array = 0.0
         for work in works:
             total = total + times(work, self.rates, contexts).seconds
-        return total + self.fixed_seconds(works)
+        return total
 
-    def fixed_seconds(self, works: list[Work]) -> Array:
+    def fixed_seconds(self, works: Sequence[Work]) -> Array:
         """Fixed costs: one per distinct kernel, of the class of its first operator."""
         first: dict[str, Work] = {}
         for work in works:
@@ -166,17 +172,32 @@ class Point:
             total = total + self.rates.fixed(work.group)
         return total
 
+    def _part_seconds(self, phase: Phase) -> list[tuple[int, Array]]:
+        """Seconds of one micro-batch through each part, as (index of the part, seconds).
+
+        What grows with the context comes last and apart: it is the only share of a decode step with the axis of
+        the workload, so all other sums stay small.
+        """
+        layers, edges = self.works(phase)
+        steady, growing = [], []
+        for index, works in enumerate((*layers, *edges.values())):
+            fixed = self.fixed_seconds(works)
+            steady.append((index, self.works_seconds([w for w in works if w.span is None], phase) + fixed))
+            if grown := [work for work in works if work.span is not None]:
+                growing.append((index, self.works_seconds(grown, phase)))
+        return steady + growing
+
     def phase_seconds(self, phase: Phase) -> Array:
         """All micro-batches through all stages once: the prompt pass, or one mean decode step.
 
         A pipeline of p stages with m micro-batches takes sum(stages) + hops + (m - 1) max(stage); in decode
         the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops).
         """
-        layers, edges = self.works(phase)
-        seconds_of = [self.works_seconds(works, phase) for works in (*layers, *edges.values())]
+        seconds_of = self._part_seconds(phase)
+        counts = [*map(len, self.where), 1, 1]
         through: Array = 0.0
-        for count, part in zip((*map(len, self.where), 1, 1), seconds_of, strict=True):
-            through = through + count * part
+        for index, part in seconds_of:
+            through = through + counts[index] * part
         if all(layout.pp == 1 for layout in self.choices.layout):
             slowest = through
         else:
@@ -187,13 +208,13 @@ class Point:
             return cast(Array, np.maximum(passes * slowest, through))
         return through + (passes - 1) * slowest
 
-    def _slowest(self, seconds_of: list[Array]) -> Array:
+    def _slowest(self, seconds_of: list[tuple[int, Array]]) -> Array:
         """Time of the slowest stage."""
         slowest: Array = 0.0
         for counts in self.stages:
             stage: Array = 0.0
-            for count, part in zip(counts, seconds_of, strict=True):
-                stage = stage + count * part
+            for index, part in seconds_of:
+                stage = stage + counts[index] * part
             slowest = np.maximum(slowest, stage)
         return slowest
 
@@ -206,7 +227,8 @@ class Point:
     @cached_property
     def ttft(self) -> Array:
         """Seconds of the prompt pass over the whole batch."""
-        return self.phase_seconds("prefill")
+        point, back = self.prompts
+        return back(point.phase_seconds("prefill"))
 
     @cached_property
     def tpot(self) -> Array:
