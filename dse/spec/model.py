@@ -68,6 +68,14 @@ class ModelSpec:
     """What `quantization_config` or `torch_dtype` of the file says; None when it says nothing."""
 
     @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.family, self.hidden, self.vocab, self.layers))
+
+    def __hash__(self) -> int:
+        """Computed once: a model of a hundred layers is a key of caches that every slice asks."""
+        return self._hash
+
+    @cached_property
     def kinds(self) -> Mapping[Layer, int]:
         """Distinct layers in order of first appearance, each with its count."""
         counts: dict[Layer, int] = {}
