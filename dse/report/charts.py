@@ -1,0 +1,67 @@
+"""What the report draws, as plain data: the frontier by columns, the reasons, the detail of points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dse.report.columns import CONFIGURATION, EVIDENCE, describe
+from dse.report.thinning import group_keys, objective_arrays, thin
+
+DRAWN = 5000
+"""Most frontier points a report draws: more than a browser handles smoothly and an eye can separate."""
+
+
+def report_data(
+    manifest: Mapping[str, Any],
+    frontier: Mapping[str, Sequence[Any]],
+    details: Mapping[int, Mapping[str, Any]],
+    limit: int = DRAWN,
+) -> dict[str, Any]:
+    """Everything the report's script needs, as plain Python values.
+
+    Args:
+        manifest: The run's manifest.
+        frontier: The frontier by columns, all rows.
+        details: Operator detail by point number.
+        limit: Most points to draw.
+    """
+    numbers = frontier.get("number", ())
+    total = len(next(iter(frontier.values()), ()))
+    detailed = [row for row, number in enumerate(numbers) if number in details]
+    rows = thin(group_keys(frontier, manifest), objective_arrays(frontier, manifest), limit, keep=detailed)
+    drawn = {name: [values[row] for row in rows] for name, values in frontier.items()}
+    shown_numbers = set(drawn.get("number", ()))
+    return {
+        "manifest": manifest,
+        "evidence_meaning": EVIDENCE,
+        "total": total,
+        "rows": len(rows),
+        "columns": [_column(name, values, manifest) for name, values in drawn.items()],
+        # Without the point itself: its row is in the columns.
+        "details": {
+            str(number): {key: value for key, value in detail.items() if key != "point"}
+            for number, detail in details.items()
+            if number in shown_numbers
+        },
+    }
+
+
+def _column(name: str, values: list[Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """One column; a constant one is sent once, because a sweep leaves most axes at a single value."""
+    shown = describe(name, manifest.get("objectives") or ())
+    axes = {*CONFIGURATION, *(manifest.get("axes") or ())}
+    clean = [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+    column: dict[str, Any] = {
+        "name": name,
+        "label": shown.label,
+        "unit": shown.unit,
+        "sense": shown.sense,
+        "axis": name in axes,
+        "numeric": all(isinstance(v, int | float) and not isinstance(v, bool) for v in clean if v is not None)
+        and any(v is not None for v in clean),
+    }
+    if clean and all(value == clean[0] for value in clean):
+        return column | {"constant": clean[0]}
+    return column | {"values": clean}

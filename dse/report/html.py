@@ -1,0 +1,144 @@
+"""The HTML report of a run and of a single point: one file each, opened from disk without a network."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dse.errors import CannotRun
+from dse.report.charts import report_data
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(run_dir: Path, details: Mapping[int, dict[str, Any]] | None = None) -> Path:
+    """Write `report.html` into a run's folder from its manifest and frontier; it appears whole or not at all.
+
+    Args:
+        run_dir: The run's folder, holding `manifest.json` and `frontier.parquet`.
+        details: The explanation of points by point number (the format of `dse explain --json`).
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        CannotRun: The folder is not that of a finished run, or plotly's script is not installed.
+    """
+    manifest, frontier = _read_run(Path(run_dir))
+    data = report_data(manifest, frontier, details or {})
+    detail = data.pop("details")
+    name = manifest.get("name") or "sweep"
+    text = _render("report.html", name=name, title=f"{name}: Pareto frontiers", data=data, details=detail)
+    return _write(Path(run_dir) / "report.html", text)
+
+
+def write_explain(explain: Mapping[str, Any], path: Path) -> Path:
+    """Write the explanation of one point (layer graph, roofline, operators, time, memory) as one HTML file.
+
+    Args:
+        explain: What `dse explain --json` prints.
+        path: The file to write; it appears whole or not at all.
+
+    Raises:
+        CannotRun: plotly's script is not installed.
+    """
+    point = explain.get("point") or {}
+    name = f"{point.get('model', 'model')} on {point.get('hardware', 'hardware')}"
+    number = str(point.get("number", 0))
+    text = _render("explain.html", name=name, title=name, data={"point": number}, details={number: explain})
+    return _write(Path(path), text)
+
+
+def script_json(value: Any) -> str:
+    """JSON that is safe inside a script element: no `<`, `>` or `&`, and null for NaN and infinity."""
+    try:
+        text = _dumps(value)
+    except ValueError:  # rare, and walking every value first would double the time of a report
+        text = _dumps(_finite(value))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _dumps(value: Any) -> str:
+    # Everything outside ASCII is escaped, U+2028 and U+2029 with it.
+    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)  # a NumPy scalar, or a date
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _read_run(run_dir: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    import pyarrow.parquet as pq
+
+    try:
+        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        frontier = pq.read_table(run_dir / "frontier.parquet").to_pydict()
+    except (OSError, ValueError) as error:  # a JSON or Arrow fault is a ValueError
+        raise CannotRun(f"{run_dir} is not the folder of a finished run: {error}") from error
+    return manifest, frontier
+
+
+def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any], **words: Any) -> str:
+    from markupsafe import Markup
+
+    page = _environment().get_template(template)
+    return page.render(
+        plotly=Markup(_plotly_script()),
+        data=Markup(script_json(data)),
+        # Each point's detail is a script element of its own, so that the page parses only the chosen one's.
+        details={number: Markup(script_json(detail)) for number, detail in details.items()},
+        **words,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    # Styles and scripts are read as they are: braces mean something else in them.
+    environment.globals["asset"] = lambda name: Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+    return environment
+
+
+def _plotly_script() -> str:
+    """The browser script that ships inside the plotly package, without importing plotly (300 ms)."""
+    package = find_spec("plotly")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        script = Path(folder) / "package_data" / "plotly.min.js"
+        if script.is_file():
+            return script.read_text(encoding="utf-8")
+    raise CannotRun("the report needs plotly.min.js of the Python package plotly: pip install plotly")
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write beside the target, then rename: a reader never sees half a report."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(text.encode("utf-8", errors="replace"))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,176 @@
+"""What a finished sweep says in the terminal: the same facts as the report, in eighty columns of text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dse.report.columns import CONFIGURATION, EVIDENCE, MISSING, Column, describe, number_text
+from dse.report.thinning import group_keys, objective_arrays, thin
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+ROWS_PER_GROUP = 8
+GROUPS = 12
+_SETTLED = ("input", "output")  # the workload's name already says them
+
+
+def print_summary(
+    manifest: Mapping[str, Any],
+    frontier: Sequence[Mapping[str, Any]],
+    console: Console | None = None,
+    report: str | None = None,
+) -> None:
+    """Print the points scored, why others fell, each group's frontier, the evidence and the report's place.
+
+    Args:
+        manifest: The run's manifest.
+        frontier: The frontier's rows.
+        console: Where to print; standard output when absent (plain text when that is not a terminal).
+        report: The path of the HTML report, or of the run's folder.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console(highlight=False)
+
+    def say(text: str = "", style: str = "") -> None:
+        console.print(Text(text, style=style))  # Text: a user's `[bold]` is a name, not markup
+
+    say(_headline(manifest), "bold")
+    say(_speed(manifest))
+    for line in _reasons(manifest):
+        say(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+    columns = {name: [row.get(name) for row in frontier] for name in (frontier[0] if frontier else ())}
+    keys = group_keys(columns, manifest) if columns else []
+    groups = list(dict.fromkeys(keys))
+    for key in groups[:GROUPS]:
+        rows, hidden = _rows_of(key, keys, manifest, frontier, columns)
+        say()
+        say(f"{', '.join(map(str, key)) or 'Frontier'}: {len(rows) + hidden:,} on the frontier", "bold")
+        console.print(_table(manifest, rows, columns, console.width))
+        if hidden:
+            say(f"  and {hidden:,} more")
+    if len(groups) > GROUPS:
+        say(f"\nand {len(groups) - GROUPS:,} more groups")
+    say()
+    for line in _evidence(manifest, columns):
+        say(line)
+    if report:
+        console.print(Text(f"Report: {report}"), soft_wrap=True)  # a path broken over lines cannot be copied
+
+
+def _headline(manifest: Mapping[str, Any]) -> str:
+    points, feasible = manifest.get("points") or 0, manifest.get("feasible") or 0
+    share = f"{feasible / points:.1%}" if points else MISSING
+    return f"{manifest.get('name', 'sweep')}: {points:,} points, {feasible:,} feasible ({share})"
+
+
+def _speed(manifest: Mapping[str, Any]) -> str:
+    parts = [
+        f"{number_text(manifest.get('seconds'))} s",
+        f"{number_text(manifest.get('points_per_s'))} points/s",
+    ]
+    return ", ".join([*parts, f"executor {manifest.get('executor', MISSING)}"])
+
+
+def _reasons(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """One line per status other than `ok`, most frequent first, with the point that came closest."""
+    counts = {reason: count for reason, count in (manifest.get("statuses") or {}).items() if reason != "ok"}
+    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        miss = (manifest.get("nearest_misses") or {}).get(reason)
+        nearest = f"; nearest: {_where(miss)}{miss.get('reason', '')}" if miss else ""
+        yield f"{count:,} {reason}{nearest}"
+
+
+def _where(miss: Mapping[str, Any]) -> str:
+    names = [str(miss[name]) for name in ("model", "hardware", "precision") if miss.get(name) is not None]
+    axes = [f"{name} {miss[name]}" for name in ("tp", "batch") if miss.get(name) is not None]
+    return f"{', '.join([*names, *axes])}: " if names or axes else ""
+
+
+def _rows_of(
+    key: tuple[Any, ...],
+    keys: Sequence[tuple[Any, ...]],
+    manifest: Mapping[str, Any],
+    frontier: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, list[Any]],
+) -> tuple[list[Mapping[str, Any]], int]:
+    """A group's rows to print, best first by the first objective, and how many are left out."""
+    members = [row for row, other in enumerate(keys) if other == key]
+    objectives = [values[members] for values in objective_arrays(columns, manifest)]
+    kept = thin([key] * len(members), objectives, ROWS_PER_GROUP)
+    if objectives:
+        kept.sort(key=lambda place: objectives[0][place])
+    return [frontier[members[place]] for place in kept], len(members) - len(kept)
+
+
+def _table(
+    manifest: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, list[Any]],
+    width: int,
+) -> Table:
+    """The group's rows; configuration columns that cannot all fit the width are left to the report."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    objectives = manifest.get("objectives") or ()
+    shown = [describe(name, objectives) for name in _columns_to_show(manifest, columns)]
+    cells = {
+        column.name: [column.label, column.unit, *(_cell(column, row.get(column.name)) for row in rows)]
+        for column in shown
+    }
+    room = width - 2
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    aims = [objective["name"] for objective in objectives]
+    # Objectives claim their room first: they are what the reader came for.
+    for column in sorted(shown, key=lambda column: column.name not in aims):
+        needed = max(len(word) for text in cells[column.name][:2] for word in text.split() or [""])
+        room -= max(needed, *(len(text) for text in cells[column.name][2:])) + 2
+        if room < 0 and column.name not in aims:
+            cells.pop(column.name)
+    shown = [column for column in shown if column.name in cells]
+    for column in shown:
+        numeric = all(isinstance(row.get(column.name), int | float | None) for row in rows)
+        header = Text(f"{column.label}\n{column.unit}" if column.unit else column.label)
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+    for place in range(len(rows)):
+        table.add_row(*(Text(cells[column.name][2 + place]) for column in shown))
+    return table
+
+
+def _cell(column: Column, value: object) -> str:
+    """A measure with sensible digits; a configured value, or the number of a point, as it is written."""
+    if column.sense or value is None or not isinstance(value, int | float):
+        return number_text(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _columns_to_show(manifest: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> list[str]:
+    grouped = manifest.get("group_by") or ()
+    axes = dict.fromkeys([*CONFIGURATION, *(manifest.get("axes") or ())])
+    varying = [
+        name
+        for name in axes
+        if name in columns and name not in grouped and name not in _SETTLED and len(set(columns[name])) > 1
+    ]
+    aims = [
+        objective["name"] for objective in manifest.get("objectives") or () if objective["name"] in columns
+    ]
+    return [name for name in ("number", *varying, *aims) if name in columns]
+
+
+def _evidence(manifest: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> Iterator[str]:
+    for name, count in (manifest.get("evidence") or {}).items():
+        yield f"Evidence: {name} for {count:,} points ({EVIDENCE.get(name, 'unknown class')})"
+    errors = [column for column in columns if column.endswith("_error_pct") and any(columns[column])]
+    if not errors:
+        yield "The error of these figures has not been measured yet: rank with them, measure before buying."
+    for name in errors:
+        known = [value for value in columns[name] if value]
+        yield f"90 % of measured values lay within ±{number_text(max(known), 2)} % ({describe(name).label})"

@@ -1,0 +1,86 @@
+// One point in depth: what each phase's time goes to, memory by tier, the roofline, the layers, the operators.
+
+const PARTS = ["weights", "activations", "kv_cache", "compute", "network", "overhead"];
+const PART_NAMES = { weights: "Reading weights", activations: "Activations", kv_cache: "KV cache", compute: "Computing", network: "Network", overhead: "Fixed overhead" };
+const MEMORY_PARTS = { weights_gb: "Weights", kv_cache_gb: "KV cache", state_gb: "State", activations_gb: "Activations", workspace_gb: "Workspace" };
+let shownPhase = "decode";
+
+function detailOf(number) {
+  const source = byId(`detail-${number}`);
+  return source ? JSON.parse(source.textContent) : null;
+}
+
+function drawDetail(node, detail, heading) {
+  const phases = Object.keys(detail.phases || {});
+  if (!phases.includes(shownPhase)) shownPhase = phases.at(-1);
+  const roof = el("div", { class: "chart tall", id: "roofline" });
+  const note = el("figcaption", { class: "quiet" });
+  const layers = el("div", { class: "layers", id: "layers" });
+  const operators = el("div", { class: "scroll", id: "operators" });
+  const both = () => { drawLayers(layers, detail, shownPhase); drawOperators(operators, detail, shownPhase); };
+  const choice = el("div", { class: "controls", role: "radiogroup", "aria-label": "Phase" }, phases.map((phase) => el("label", {},
+    el("input", { type: "radio", name: "phase", value: phase, checked: phase === shownPhase, onchange: () => { shownPhase = phase; both(); } }), phaseName(phase))),
+    BOUNDS.map((bound) => el("span", { class: "quiet" }, swatch(boundColour(bound)), `${bound} bound`)));
+  node.replaceChildren(heading,
+    el("div", { class: "halves" }, timeBars(detail), memoryBars(detail)),
+    el("h3", {}, `Roofline of ${detail.hardware?.name || "the chip"}`), el("figure", {}, roofLegend(), roof, note),
+    el("h3", {}, "Layers and operators, per device"), choice, layers, operators);
+  drawRoofline(roof, note, detail);
+  both();
+}
+
+function roofLegend() {
+  return el("div", { class: "legend" }, el("span", {}, "● prefill"), el("span", {}, "◆ decode"), BOUNDS.map((bound) => el("span", {}, swatch(boundColour(bound)), `${bound} bound`)));
+}
+
+const phaseName = (phase) => ({ prefill: "Prefill (the whole prompt)", decode: "Decode (mean step)" })[phase] || phase;
+
+function timeBars(detail) {
+  const bars = Object.entries(detail.phases || {}).map(([phase, { seconds, bound, time_by: by = {} }]) => {
+    const total = Object.values(by).reduce((sum, part) => sum + (part || 0), 0) || 1;
+    const segments = PARTS.filter((part) => by[part] > 0).map((part) => ({ part, share: by[part] / total }));
+    return [
+      el("div", { class: "barline" }, el("span", {}, phaseName(phase)), el("b", {}, si(seconds, "s"), el("span", { class: "quiet" }, bound ? ` ${bound} bound` : ""))),
+      el("div", { class: "bar", role: "img", "aria-label": segments.map(({ part, share }) => `${PART_NAMES[part]} ${percent(share)}`).join(", ") },
+        segments.map(({ part, share }) => segment(share, css(part), percent(share), `${PART_NAMES[part]}: ${si(by[part], "s")} (${percent(share)})`))),
+    ];
+  });
+  return el("div", { id: "time" }, el("h3", {}, "Where the time goes"), ...bars.flat(),
+    el("div", { class: "legend" }, PARTS.map((part) => el("span", {}, swatch(css(part)), PART_NAMES[part]))));
+}
+
+const segment = (share, colour, text, title) => el("i", { style: `width:${100 * share}%;background:${colour}`, title }, share > 0.07 ? text : "");
+
+function memoryBars(detail) {
+  const tiers = Object.entries(detail.memory || {}).filter(([tier, sizes]) => tier === "accelerator" || sizes?.total_gb > 0);
+  const bars = tiers.map(([tier, sizes]) => {
+    const limit = sizes.limit_gb ?? sizes.capacity_gb;
+    const scale = Math.max(sizes.capacity_gb || 0, limit || 0, sizes.total_gb || 0) || 1;
+    const segments = Object.keys(MEMORY_PARTS).filter((part) => sizes[part] > 0);
+    return [
+      el("div", { class: "barline" }, el("span", {}, tier === "accelerator" ? "Accelerator, per device" : tier), el("b", {}, `${number(sizes.total_gb)} GB`, el("span", { class: "quiet" }, ` of ${number(limit)} GB usable`))),
+      el("div", { class: "bar" }, segments.map((part) => segment(sizes[part] / scale, css(part.replace("_gb", "")), `${number(sizes[part])} GB`, `${MEMORY_PARTS[part]}: ${number(sizes[part])} GB`)),
+        limit && limit < scale ? el("u", { style: `left:${(100 * limit) / scale}%`, title: `Limit: ${number(limit)} GB` }) : null),
+    ];
+  });
+  const kinds = Object.keys(MEMORY_PARTS).filter((part) => tiers.some(([, sizes]) => sizes[part] > 0));
+  return el("div", { id: "memory" }, el("h3", {}, "Memory by tier"), ...bars.flat(),
+    el("div", { class: "legend" }, kinds.map((part) => el("span", {}, swatch(css(part.replace("_gb", ""))), MEMORY_PARTS[part]))));
+}
+
+function drawOperators(node, detail, phase) {
+  const operators = detail.phases[phase]?.operators || [];
+  const size = (key, label, read, unit) => ({ key, label, right: true, value: read, show: (row) => (read(row) > 0 ? si(read(row), unit) : MISSING) });
+  const kind = (key, label) => size(key, label, (row) => row.bytes?.[key] ?? null, "B");
+  drawTable(node, [
+    { key: "name", label: "Operator", value: (row) => row.name, show: (row) => row.name },
+    { key: "layer", label: "Layer", value: (row) => row.layer, show: (row) => `${row.layer} × ${number(row.count)}` },
+    size("flops", "FLOPs", (row) => row.flops, "FLOP"),
+    kind("weights", "Weights"), kind("activations_in", "In"), kind("activations_out", "Out"), kind("kv_read", "KV read"), kind("kv_write", "KV write"), kind("messages", "Messages"),
+    { key: "intensity", label: "Intensity", unit: "FLOP/B", right: true, value: (row) => row.intensity, show: (row) => (row.intensity > 0 ? number(row.intensity) : MISSING) },
+    { key: "dtype", label: "In", value: (row) => row.dtype, show: (row) => row.dtype || MISSING },
+    size("seconds", "Time", (row) => row.seconds, "s"),
+    { key: "bound", label: "Bound", value: (row) => row.bound, show: (row) => el("span", {}, swatch(boundColour(row.bound)), row.bound) },
+    { key: "share", label: "Share", right: true, value: (row) => row.share, show: (row) => percent(row.share) },
+  ], operators, { largestFirst: true });
+}

@@ -1,0 +1,95 @@
+"""The terminal tells the same facts as the report, in eighty columns."""
+
+from __future__ import annotations
+
+import io
+
+import fake_run
+import pytest
+from rich.console import Console
+
+from dse.report.summary import print_summary
+
+
+def printed(manifest, frontier, width=80, **options) -> str:
+    out = io.StringIO()
+    print_summary(manifest, frontier, Console(file=out, width=width, highlight=False), **options)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run():
+    return fake_run.make()
+
+
+def test_it_fits_eighty_columns_and_is_plain_text(run):
+    text = printed(*run)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "\x1b" not in text
+
+
+def test_it_says_how_many_points_were_scored_and_what_they_cost(run):
+    text = printed(*run)
+    assert "1,228,800 points, 401,312 feasible (32.7%)" in text
+    assert "5,770,000 points/s, executor local" in text
+
+
+def test_it_says_why_points_fell_and_how_close_the_nearest_came(run):
+    text = " ".join(printed(*run).split())
+    assert (
+        "800,000 exceeds_memory; nearest: llama-3.1-70b, h100-sxm, bf16, tp 1, batch 1: needs 79.1 GB of"
+        in text
+    )
+    assert text.index("exceeds_memory") < text.index("constraint:ttft_ms") < text.index("heads_not_divisible")
+
+
+def test_every_group_shows_its_best_of_every_objective(run):
+    manifest, frontier = run
+    text = printed(manifest, frontier, width=120)
+    for group in manifest["groups"]:
+        rows = [row for row in frontier if all(row[name] == value for name, value in group["key"].items())]
+        assert f"{group['key']['model']}, {group['key']['workload']}: {len(rows)} on the frontier" in text
+        for objective in manifest["objectives"]:
+            best = max if objective["sense"] == "max" else min
+            number = best(rows, key=lambda row: row[objective["name"]])["number"]
+            assert f"\n {number:>5} " in text or f"\n {number} " in text or f"\n{number:>5} " in text, number
+        assert f"and {len(rows) - 8} more" in text
+
+
+def test_unmeasured_error_is_admitted_and_measured_error_is_stated(run):
+    manifest, frontier = run
+    assert "has not been measured yet" in printed(manifest, frontier)
+    known = [row | {"tpot_error_pct": 14.0} for row in frontier]
+    text = printed(manifest, known)
+    assert "has not been measured yet" not in text
+    assert "within ±14 % (TPOT error)" in text
+
+
+def test_names_are_never_markup(run):
+    manifest, frontier = run
+    name = "[bold red]x[/nothing]"
+    text = printed(manifest | {"name": name}, [row | {"hardware": name, "model": name} for row in frontier])
+    assert text.startswith(name)
+    assert f"{name}, 1024x256" in text
+
+
+def test_a_narrow_terminal_loses_columns_not_objectives(run):
+    text = printed(*run, width=50)
+    assert max(len(line) for line in text.splitlines()) <= 50
+    assert "TPOT" in text
+
+
+def test_an_empty_frontier_is_no_error(run):
+    manifest, _ = run
+    assert "0 feasible (0.0%)" in printed(manifest | {"feasible": 0}, [])
+
+
+def test_many_groups_are_cut_short_and_counted(run):
+    manifest, frontier = run
+    rows = [frontier[0] | {"model": f"model-{place}"} for place in range(40)]
+    assert "and 28 more groups" in printed(manifest, rows)
+
+
+def test_the_report_path_is_never_broken_over_lines(run):
+    path = "/very/long" * 12 + "/report.html"
+    assert path in printed(*run, report=path)
