@@ -123,7 +123,7 @@ class Slice:
         return np.flatnonzero(np.broadcast_to(chosen, self.shape))
 
     def _gather(self, flat: Ints) -> Rows:
-        """The points at flat (C order) indices, without those that have a NaN cost."""
+        """The points at flat (C order) indices."""
         place = np.unravel_index(flat, self.shape)
         costs = np.column_stack([np.broadcast_to(cost, self.shape)[place] for cost in self.costs])
         group = np.broadcast_to(self.group, self.shape)[place]
@@ -133,9 +133,7 @@ class Slice:
             number = np.asarray(self.number(flat), dtype=np.int64)
         else:
             number = np.broadcast_to(self.number, self.shape)[place].astype(np.int64)
-        rows = Rows(group, number, costs)
-        missing = np.isnan(costs).any(axis=1)
-        return rows.take(np.flatnonzero(~missing)) if missing.any() else rows
+        return Rows(group, number, costs)
 
 
 def _thin(array: NDArray[Any], dimensions: int) -> NDArray[Any]:

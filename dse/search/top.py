@@ -78,7 +78,7 @@ class _Best:
         self._worst: Floats = np.empty(0)
         """Cost of the n-th best point per group: a point above it is out. Infinite below n points."""
         self._last: Ints = np.empty(0, dtype=np.int64)
-        """Its number: a point that ties in cost and comes later is out."""
+        """Its number: a point that ties in cost must come before it."""
 
     def update(self, points: Slice) -> None:
         """Take in a slice of points with one cost."""
@@ -89,7 +89,7 @@ class _Best:
             near = self._near(points)
         rows = points.where(near)
         better = rows.costs[:, 0] < self._worst[rows.group]
-        self.add(rows.take(np.flatnonzero(better | (rows.number <= self._last[rows.group]))))
+        self.add(rows.take(np.flatnonzero(better | (rows.number < self._last[rows.group]))))
 
     def _near(self, points: Slice) -> Bools:
         """Which points are at least as good as the n-th best of their group."""

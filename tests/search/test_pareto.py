@@ -106,7 +106,11 @@ def points(draw) -> Points:
     return costs, group, rng.random(len(costs)) < draw(st.sampled_from([0.0, 0.5, 1.0]))
 
 
-@pytest.fixture(params=[FrontArchive, TopArchive], ids=["front", "top"])
+def top_three() -> TopArchive:
+    return TopArchive(3)
+
+
+@pytest.fixture(params=[FrontArchive, top_three], ids=["front", "top"])
 def kind(request):
     return request.param
 
@@ -145,7 +149,7 @@ def expected(kind, given: Points) -> dict:
         tops = []
         for column in costs.T:
             ranked = at[~np.isnan(column[at])]
-            ranked = ranked[np.lexsort((ranked, column[ranked]))][:20]
+            ranked = ranked[np.lexsort((ranked, column[ranked]))][:3]
             tops.append((ranked.tolist(), column[ranked].tolist()))
         if any(numbers for numbers, _ in tops):
             result[g] = tops
