@@ -97,7 +97,7 @@ def _language_model(document: Document) -> tuple[tuple[str, ...], str]:
         return (), plain
     if not isinstance(inner, dict):
         got = "missing" if inner is None else f"expected a mapping, got {show(inner)}"
-        raise InputError(document.fault(("text_config",), f"{got}; a {outer!r} model has its language model here"))
+        raise InputError(document.fault(("text_config",), f"{got}; it holds the language model of {outer!r}"))
     own = inner.get("model_type") or plain
     return ("text_config",), _checked(document, ("text_config", "model_type"), own)
 

@@ -118,6 +118,7 @@ def _phi(f: Fields) -> ModelSpec:
 @family("phi3")
 def _phi3(f: Fields) -> ModelSpec:
     f.ignore("attention_bias")  # Phi3Attention has no biases whatever the field says
+    f.expect("full_attn_mod", [1], "every layer has the same window")
     return uniform(f, attention(f, window=window(f)), mlp(f))
 
 
@@ -140,6 +141,7 @@ def _gemma(f: Fields) -> ModelSpec:
 
 @family("starcoder2")
 def _starcoder2(f: Fields) -> ModelSpec:
+    f.expect("mlp_type", ["default"], "only the feed-forward without gate is supported")
     bias = f.flag("use_bias", default=True)
     mixer = attention(f, 2, qkv_bias=bias, out_bias=bias, window=window(f))
     return uniform(f, mixer, mlp(f, gated=False, bias=bias), norm_bias=True, tied=True)
@@ -168,6 +170,10 @@ def _cohere(f: Fields) -> ModelSpec:
     if f.family == "cohere":
         norm = "full" if f.flag("use_qk_norm") else "none"
         return uniform(f, attention(f, qk_norm=norm, **biased(f)), mlp(f), 1, tied=True)
+    f.expect("use_parallel_block", [True], "attention and feed-forward are parallel")
+    f.expect("use_gated_activation", [True], "the feed-forward is gated")
+    f.expect("order_of_interleaved_layers", ["local_attn_first"], "windowed layers come first")
+    f.ignore("use_parallel_embedding")
     count = f.layers()
     default = every(count, f.count("sliding_window_pattern", "_sliding_window_pattern", default=4))
     windows = spans(f, kinds(f, count, default), window(f, 4096))
@@ -208,10 +214,13 @@ def _seed_oss(f: Fields) -> ModelSpec:
 
 @family("ernie4_5")
 def _ernie(f: Fields) -> ModelSpec:
+    f.expect("compression_ratio", [1], "a compressed cache is not supported")
     bias = f.flag("use_bias")
     return uniform(f, attention(f, 2, 128, qkv_bias=bias, out_bias=bias), mlp(f, bias=bias), tied=True)
 
 
 @family("hunyuan_v1_dense")
 def _hunyuan(f: Fields) -> ModelSpec:
+    f.expect("use_qk_norm", [True], "the reference code always norms q and k")
+    f.ignore("attention_head_dim")  # a repeat of head_dim
     return uniform(f, attention(f, qk_norm="head", **biased(f)), mlp(f))

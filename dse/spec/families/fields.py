@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 from dse.errors import InputError
@@ -11,6 +12,7 @@ from dse.spec.reading import Document, show, suggest
 
 T = TypeVar("T")
 _NEEDED: Final[Any] = object()
+_REMOVE = "remove it if it changes neither weights nor cache"
 MAX_LAYERS = 10_000
 MAX_COUNT = 2**40
 
@@ -35,7 +37,7 @@ _HARMLESS = re.compile(
     r"|topk_group|pretraining_tp|query_pre_attn_scalar|mamba_ssm_cache_dtype|mamba_hidden_act|use_mamba_kernels"
     r"|apply_residual_connection_post_layernorm|use_cache|gradient_checkpointing|layernorm_compute_type"
     r"|moe_shared_expert_overlap|indexer_rope_interleave|attn_temperature_tuning|floor_scale|for_llm_compressor"
-    r"|rescale_prenorm_residual|num_logits_to_keep|moe_layer_group|chunk_length|attn_implementation"
+    r"|rescale_prenorm_residual|num_logits_to_keep|moe_layer_group|chunk_length|attn_implementation|clip_qkv|pre_allocate_kv_cache"
     r"|_attn_implementation\w*|use_flash_attn|use_parallel_residual|index_share_for_mtp\w*"
     r"|masked_softmax_fusion|attention_softmax_in_fp32|slow_but_exact|n_embed|skip_bias_add\w*"
     r"|use_dynamic_ntk|use_logn_attn|softmax_in_fp32|fused_\w+|reorder_and_upcast_attn|ep_size|logit_\w+"
@@ -177,12 +179,14 @@ class Fields:
         value = self.raw(field)
         if value is None:
             return None
-        plain = isinstance(value, list) and all(type(item) is int and 0 <= item < layers for item in value)
-        if not plain:
+        items = value if isinstance(value, list) else [value]
+        wrong = [item for item in items if type(item) is not int or not 0 <= item < layers]
+        if wrong or items is not value:
             if not self.faults:
-                self.fault(field, f"expected layer numbers from 0 to {layers - 1}, got {show(value)}")
+                got = show(wrong[0] if wrong else value)
+                self.fault(field, f"expected a list of layer numbers from 0 to {layers - 1}, got {got}")
             return None
-        return list(value)
+        return list(items)
 
     def layers(self, *fields: str) -> int:
         """The number of layers, kept to what a machine can list."""
@@ -211,11 +215,9 @@ class Fields:
         for field, value in self.config.items():
             left = field not in self._read and value not in (None, False, 0, "", [], {})
             if left and _STRUCTURE.search(field) and not _HARMLESS.search(field):
-                near = suggest(field, self._read - set(self.config))
-                self.fault(
-                    field,
-                    f"{show(value)} is set, but a {self.family!r} model has no such part"
-                    f"{near or '; remove the field if it changes neither weights nor cache'}",
-                )
+                near = get_close_matches(field, self._read - set(self.config), 1, cutoff=0.85)
+                right = f"did you mean {near[0]!r}?" if near else _REMOVE
+                what = f"{show(value)} is set, but a {self.family!r} model has no such part"
+                self.fault(field, f"{what}; {right}")
         if self.faults:
             raise InputError(self.faults)
