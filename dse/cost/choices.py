@@ -138,9 +138,9 @@ class Choices:
         table = np.empty((len(self.hardware), len(self.precision), len(self.fidelity)))
         for h, chip in enumerate(self.hardware):
             for p, precision in enumerate(self.precision):
-                peak = self._peak(chip, precision, operands)
+                peak, used = self._peak(chip, precision, operands)
                 for f, fidelity in enumerate(self.fidelities):
-                    share = fidelity.groups[group].compute
+                    share = fidelity.groups[group].compute * fidelity.compute_of.get(used, 1.0)
                     if _weight_only(precision, operands):
                         share *= fidelity.weight_only_compute
                     table[h, p, f] = 1.0 / (peak * share)
@@ -157,11 +157,12 @@ class Choices:
                     table[h, p, f] = 1.0 / (chip.bandwidth * share)
         return table
 
-    def _peak(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> float:
+    def _peak(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> tuple[float, str]:
+        """Peak FLOP/s, and the type it is of."""
         if operands == "vector":
-            return chip.vector
+            return chip.vector, "vector"
         used = self.compute_type(chip, precision, operands)[1]
-        return chip.peaks.get(used, chip.vector)
+        return chip.peaks.get(used, chip.vector), used
 
 
 def _wanted_type(precision: Precision, operands: Operands) -> str:

@@ -7,7 +7,7 @@ that it is right on average and not for one chip. Calibrated rows replace it whe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dse.cost.work import GROUPS, Group
 
@@ -36,6 +36,8 @@ class Fidelity:
     """Start of a message inside the scale-up domain (one hop), microseconds."""
     latency_out_us: float = 0.0
     """Start of a message between domains, microseconds."""
+    compute_of: Mapping[str, float] = field(default_factory=dict)
+    """Further share of compute by the type it runs in; 1 where a type is not named."""
     weight_only_compute: float = 1.0
     """Further share of compute where weights are dequantised on the way to the multiplier."""
     weight_only_memory: float = 1.0
@@ -64,6 +66,9 @@ DATASHEET = Fidelity(
     link=0.75,
     latency_us=8.0,
     latency_out_us=15.0,
+    # GEMM fits of aiconfigurator kernels: 0.85-0.88 of the 16-bit peak on A100 and Hopper, 0.50-0.60 of the FP8
+    # peak, 0.42 of the NVFP4 peak; integers of one width are taken alike.
+    compute_of={"fp8": 0.8, "int8": 0.8, "fp6": 0.8, "fp4": 0.56, "int4": 0.56},
     # 2404.14294 Table 4 (W4A16, A100): prefill 0.75-0.95 of FP16; the weight stream costs 1.5-1.8x its bytes at small batch.
     weight_only_compute=0.85,
     weight_only_memory=0.65,
