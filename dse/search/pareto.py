@@ -101,7 +101,7 @@ class FrontArchive:
     """
 
     def __init__(self) -> None:
-        self._front: Rows | None = None
+        self._fronts: dict[int, Rows] = {}
         self._pending: list[Rows] = []
         self._pivots: Floats = np.empty((PIVOTS, 0, 0))
         self._seen: Bools = np.zeros(0, dtype=bool)
@@ -136,17 +136,15 @@ class FrontArchive:
 
     def merge(self, other: FrontArchive) -> None:
         """Take in everything `other` has seen."""
-        for rows in (other._front, *other._pending):
-            if rows is not None:
-                self._check(rows.costs.shape[1])
-                self._add(rows)
+        for rows in (*other._fronts.values(), *other._pending):
+            self._check(rows.costs.shape[1])
+            self._add(rows)
 
     def fronts(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Point numbers, ascending, shape (m,), and costs, shape (m, k), of each group's front."""
         self._reduce()
-        if self._front is None:
-            return {}
-        return {group: (part.number, part.costs) for group, part in self._front.by_group()}
+        parts = {group: rows.in_order() for group, rows in sorted(self._fronts.items()) if len(rows)}
+        return {group: (part.number, part.costs) for group, part in parts.items()}
 
     def __getstate__(self) -> dict[str, object]:
         self._reduce()  # so that a worker sends its fronts, not what it has yet to sort
@@ -186,27 +184,21 @@ class FrontArchive:
     def _add(self, rows: Rows) -> None:
         if len(rows):
             self._pending.append(rows)
-        kept = 0 if self._front is None else len(self._front)
-        if sum(map(len, self._pending)) > max(PENDING, kept):
+        if sum(map(len, self._pending)) > PENDING:
             self._reduce()
 
     def _reduce(self) -> None:
         """Replace what is pending by the exact fronts, and choose new pivots for the groups it touched."""
         if not self._pending:
             return
-        touched = np.unique(np.concatenate([rows.group for rows in self._pending]))
-        known = [] if self._front is None else [self._front]
-        rows = Rows.concatenate([*known, *self._pending]).in_order()
+        pending = Rows.concatenate(self._pending)
         self._pending = []
-        self._make_room(int(touched[-1]) + 1)
-        keep = np.ones(len(rows), dtype=bool)
-        first = np.searchsorted(rows.group, touched, side="left")
-        last = np.searchsorted(rows.group, touched, side="right")
-        for group, start, stop in zip(touched.tolist(), first.tolist(), last.tolist(), strict=True):
-            costs = rows.costs[start:stop]
-            keep[start:stop] = front = non_dominated(costs)
-            self._pivots[:, :, group] = _spread(costs[front])
-        self._front = rows.take(np.flatnonzero(keep))
+        self._make_room(int(pending.group.max()) + 1)
+        for group, fresh in pending.take(np.argsort(pending.group, kind="stable")).by_group():
+            rows = Rows.concatenate([self._fronts[group], fresh]) if group in self._fronts else fresh
+            front = rows.take(np.flatnonzero(non_dominated(rows.costs)))
+            self._fronts[group] = front
+            self._pivots[:, :, group] = _spread(front.costs)
 
     def _make_room(self, groups: int) -> None:
         """Grow the pivot table, by doubling; NaN means no pivot, for every comparison with it is false."""
