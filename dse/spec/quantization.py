@@ -7,6 +7,7 @@ feed-forwards, which hold most weights: the narrowest one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from dse.errors import InputError
 from dse.spec.reading import Document, show, suggest
 
 Scheme = dict[str, Any]
+
+_WHOLE_ATTENTION = re.compile(r"(?:self_attn|self_attention|linear_attn)(?:\.?\*)*$")
+_LAYER = re.compile(r"\.(\d+)\.")
 
 DTYPES = {"float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
 MXFP8: Scheme = {"dtype": "fp8", "group_size": 32, "scale_bits": 8}
@@ -95,7 +99,26 @@ class _Stated:
             hint = suggest(method, readers) if isinstance(method, str) else ""
             raise self._error("quant_method", f"unknown quantisation {show(method)}; known: "
                               f"{', '.join(sorted(readers))}{hint}")  # fmt: skip
-        return {**readers[method](), **self._kv_cache()}
+        return {**readers[method](), **self._kv_cache(), **self._projections()}
+
+    def _projections(self) -> Scheme:
+        """The attention projections stay in 16 bits where the file leaves out those of most layers.
+
+        gpt-oss and Kimi name them in one pattern, NVIDIA's NVFP4 checkpoints layer by layer.
+        """
+        inner = self.value.get("quantization")
+        places = (self.value, inner if isinstance(inner, dict) else {})
+        fields = ("ignore", "modules_to_not_convert", "exclude_modules")
+        names = [name for place in places for field in fields for name in (place.get(field) or [])]
+        whole = [name for name in names if isinstance(name, str) and _WHOLE_ATTENTION.search(name)]
+        numbered = {match[1] for name in whole if (match := _LAYER.search(name))}
+        path = _find(self.document.value, "num_hidden_layers")
+        layers = self.document.value
+        for step in path or ():
+            layers = layers[step]
+        most = isinstance(layers, int) and path is not None and 2 * len(numbered) > layers
+        everywhere = any(not _LAYER.search(name) for name in whole)
+        return {"projections": self.wide} if everywhere or most else {}
 
     def _error(self, field: str, message: str) -> InputError:
         return InputError(self.document.fault((*self.path, field), message))

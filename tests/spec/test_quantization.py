@@ -9,6 +9,7 @@ import pytest
 from dse.errors import InputError
 from dse.spec.huggingface import parse_config
 from dse.spec.model import ModelSpec
+from dse.spec.quantization import default_precision
 
 TINY = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 8,
         "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 1000}  # fmt: skip
@@ -115,3 +116,29 @@ def test_quantisation_that_is_not_understood(changes: dict[str, Any], message: s
     with pytest.raises(InputError) as error:
         parse(**changes)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        ["lm_head", "re:.*self_attn.*"],
+        ["model.layers.*.self_attn", "lm_head"],
+        ["model.layers.0.self_attn*", "model.layers.1.self_attn*", "model.layers.2.linear_attn*"],
+    ],
+)
+def test_attention_that_a_checkpoint_leaves_out_stays_in_16_bit(left_out):
+    config = {
+        "num_hidden_layers": 4,
+        "torch_dtype": "bfloat16",
+        "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": left_out},
+    }
+    assert default_precision(config)["projections"] == "bf16"
+
+
+@pytest.mark.parametrize("left_out", [["lm_head"], ["model.layers.0.self_attn.k_norm"], ["model.layers.3.self_attn*"]])
+def test_a_single_layer_or_norm_left_out_says_nothing_of_the_projections(left_out):
+    config = {
+        "num_hidden_layers": 4,
+        "quantization_config": {"quant_method": "fp8", "modules_to_not_convert": left_out},
+    }
+    assert "projections" not in default_precision(config)
