@@ -101,7 +101,7 @@ def score_works(
         else:
             pairs = causal_pairs(setting.queries, span)
             if not setting.fused_attention:
-                # Without fusion the whole square is written and read; only the arithmetic may skip the mask.
+                # Without fusion the whole square is computed, written and read: the mask comes after.
                 pairs = setting.queries * setting.queries
             each = amount(pairs, setting.queries, setting.queries)
             works.append(Work(name, name, group, operands, setting.sequences, each))  # type: ignore[arg-type]
