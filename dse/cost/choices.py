@@ -35,6 +35,8 @@ class Choices:
     batch: Sequence[int]
     attention: str = "fused"
     """`fused` (flash) attention keeps scores on chip; `unfused` writes and reads them."""
+    kv_budget: int | str = "none"
+    weight_sparsity: float | str = "none"
     max_prefill_tokens: float = 8192
     """Tokens of one prompt pass (vLLM's and TensorRT-LLM's default); longer batches take several passes."""
     kv_block_size: int = 16
@@ -54,6 +56,11 @@ class Choices:
 
     def __getstate__(self) -> dict[str, object]:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+    @property
+    def techniques(self) -> Mapping[str, object]:
+        """The value of each technique (`dse.cost.techniques`)."""
+        return {name: getattr(self, name) for name in ("attention", "kv_budget", "weight_sparsity")}
 
     # -- one axis ---------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import numpy as np
 from dse.cost.operators.state import STATE_BYTES
 from dse.cost.phases import Point
 from dse.cost.setting import WIDE
+from dse.cost.techniques import cached_tokens
 from dse.cost.work import Array, Work
 from dse.spec.model import Attention, DeltaNet, LatentAttention, Mamba2
 
@@ -57,12 +58,18 @@ class Memory:
             kv_heads = np.maximum(component.kv_heads / tp, 1.0)
             elements = kv_heads * (component.head_dim + component.value_dim)
             seen = context if component.span is None else np.minimum(context, component.span)
+            seen = cached_tokens(seen, component, self.point.choices.techniques)
             return cast(Array, self._pages(seen) * (elements * width))
         if isinstance(component, LatentAttention):
             # One latent for all heads: every tp rank holds it.
-            return self._pages(context) * ((component.kv_elements + component.index_elements) * width)
-        if isinstance(component, DeltaNet | Mamba2):
+            seen = cached_tokens(context, component, self.point.choices.techniques)
+            return self._pages(seen) * ((component.kv_elements + component.index_elements) * width)
+        if isinstance(component, DeltaNet):
             return (component.state_elements * STATE_BYTES + component.conv_elements * WIDE) / tp
+        if isinstance(component, Mamba2):
+            # Heads are sharded; B and C of a group lie on every rank that shares it.
+            channels = component.inner / tp + 2.0 * np.maximum(component.groups / tp, 1.0) * component.state
+            return component.state_elements / tp * STATE_BYTES + channels * (component.conv_kernel * WIDE)
         return 0.0
 
     def _pages(self, tokens: Array) -> Array:
@@ -143,6 +150,8 @@ def _with_batch(point: Point, batch: Array) -> Point:
     """The same point with another batch."""
     other = Point(point.model, point.choices, point.mesh)
     other.__dict__["batch"] = batch
+    # `batch` may vary along any axis here, so the workloads cannot share prompt passes.
+    other.__dict__["prompts"] = (other, lambda values: values)
     return other
 
 

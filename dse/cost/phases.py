@@ -16,6 +16,7 @@ from dse.cost.mesh import Mesh
 from dse.cost.parts import Part, edge_works, parts_of, stage_counts
 from dse.cost.roofline import Contexts, Rates, times
 from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
+from dse.cost.techniques import rewrite_setting, rewrite_works
 from dse.cost.work import Array, Work
 from dse.spec.model import ModelSpec
 
@@ -94,7 +95,7 @@ class Point:
         """One pass of one micro-batch."""
         sequences = self.rank_batch / self.micro_batches[phase]
         queries = self.input if phase == "prefill" else 1.0
-        return Setting(
+        setting = Setting(
             phase=phase,
             sequences=sequences,
             queries=queries,
@@ -102,8 +103,8 @@ class Point:
             degrees=self.degrees,
             widths=self.widths,
             links=self.links,
-            fused_attention=self.choices.attention == "fused",
         )
+        return rewrite_setting(setting, self.choices.techniques)
 
     @cached_property
     def _parts(self) -> dict[Part, list[int]]:
@@ -127,8 +128,10 @@ class Point:
         """Operators of each part, and of the edges (embedding, head)."""
         if phase not in self._works:
             setting = self.setting(phase)
-            layers = [part.works(self.model, setting) for part in self.parts]
-            self._works[phase] = layers, edge_works(self.model, setting)
+            chosen = self.choices.techniques
+            layers = [rewrite_works(part.works(self.model, setting), chosen, setting) for part in self.parts]
+            edges = {name: rewrite_works(w, chosen, setting) for name, w in edge_works(self.model, setting).items()}
+            self._works[phase] = layers, edges
         return self._works[phase]
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
 from dse.cost.work import Amount, Array, Group, Operands, Work
@@ -119,7 +121,8 @@ def embedding(model: ModelSpec, setting: Setting) -> Work:
 def head(model: ModelSpec, setting: Setting) -> Work:
     """The vocabulary-parallel head: logits of the last position of each sequence only.
 
-    A tied head reads the embedding's matrix, so it holds no bytes of its own.
+    A tied head reads the embedding's matrix and holds no bytes of its own, except on the last of several pipeline
+    stages, which needs a copy.
     """
     width = model.embed_dim or model.hidden
     work = linear(
@@ -131,7 +134,7 @@ def head(model: ModelSpec, setting: Setting) -> Work:
         group="embedding",
         rows=setting.sequences,
     )
-    held = 0.0 if model.tied else work.resident
+    held = np.where(setting.degrees.pp > 1, work.resident, 0.0) if model.tied else work.resident
     bias = model.head_bias * model.vocab / setting.degrees.tp * WIDE
     return Work(
         work.name, work.kernel, work.group, work.operands, work.times, work.each, work.fixed, resident=held + bias
