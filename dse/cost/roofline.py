@@ -170,6 +170,8 @@ def _sum_of_maximum(a: Line, b: Line, first: Array, last: Array) -> Array:
     count = np.maximum(last - first + 1, 0.0)
     middle = (first + last) / 2
     total = count * (b[0] + b[1] * middle)
+    if np.size(count) == 0:  # a list of no points
+        return cast(Array, total)
     d0, d1 = a[0] - b[0], a[1] - b[1]
     # Rounded d0 + d1 n is monotone in n: no lead at the extreme contexts of the mesh means none anywhere, and
     # that test does not need the axis of the contexts.
