@@ -34,7 +34,7 @@ def report_data(
     drawn = {name: [values[row] for row in rows] for name, values in frontier.items()}
     shown_numbers = set(drawn.get("number", ()))
     return {
-        "manifest": manifest,
+        "manifest": {key: value for key, value in manifest.items() if key != "resolved"},
         "evidence_meaning": EVIDENCE,
         "total": total,
         "rows": len(rows),
@@ -58,6 +58,7 @@ def _column(name: str, values: list[Any], manifest: Mapping[str, Any]) -> dict[s
         "label": shown.label,
         "unit": shown.unit,
         "sense": shown.sense,
+        "meaning": shown.meaning,
         "axis": name in axes,
         "numeric": all(isinstance(v, int | float) and not isinstance(v, bool) for v in clean if v is not None)
         and any(v is not None for v in clean),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Sense = Literal["min", "max"]
@@ -14,43 +14,40 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Column:
-    """A column as it is shown: what it is called, in what unit, and which way is better."""
+    """A column as it is shown: what it is called, in what unit, which way is better, what it means."""
 
     name: str
     label: str
     unit: str = ""
     sense: Sense | None = None
+    meaning: str = ""
 
 
-_KNOWN = {
-    column.name: column
-    for column in (
-        Column("number", "Point"),
-        Column("dp", "dp"),
-        Column("ep", "ep"),
-        Column("pp", "pp"),
-        Column("tp", "tp"),
-        Column("ttft_ms", "TTFT", "ms", "min"),
-        Column("tpot_ms", "TPOT", "ms", "min"),
-        Column("latency_s", "Latency", "s", "min"),
-        Column("output_tokens_per_s", "Throughput", "tokens/s", "max"),
-        Column("output_tokens_per_s_per_device", "Throughput per device", "tokens/s/device", "max"),
-        Column("requests_per_s", "Requests", "1/s", "max"),
-        Column("devices", "Devices", "", "min"),
-        Column("memory_gb_per_device", "Memory per device", "GB", "min"),
-        Column("host_memory_gb", "Host memory", "GB", "min"),
-        Column("disk_gb", "Disk", "GB", "min"),
-        Column("usd_per_million_output_tokens", "Cost", "USD/M tokens", "min"),
-        Column("joules_per_output_token", "Energy", "J/token", "min"),
-        Column("accuracy_drop_pct", "Accuracy drop", "%", "min"),
-        Column("max_context", "Longest context", "tokens", "max"),
-        Column("max_batch", "Largest batch", "", "max"),
-        Column("ttft_error_pct", "TTFT error", "±%", "min"),
-        Column("tpot_error_pct", "TPOT error", "±%", "min"),
-        Column("throughput_error_pct", "Throughput error", "±%", "min"),
-        Column("price_usd_per_device_hour", "Price", "USD/device/h", "min"),
-    )
+_LABELS = {
+    "number": "Point",
+    "tp": "tp",
+    "pp": "pp",
+    "dp": "dp",
+    "ep": "ep",
+    "ttft_ms": "TTFT",
+    "tpot_ms": "TPOT",
+    "output_tokens_per_s": "Throughput",
+    "output_tokens_per_s_per_device": "Throughput per device",
+    "requests_per_s": "Request rate",
+    "memory_gb_per_device": "Memory per device",
+    "usd_per_million_output_tokens": "Cost per token",
+    "usd_per_hour": "Cost per hour",
+    "joules_per_output_token": "Energy",
+    "accuracy_drop_pct": "Accuracy drop",
+    "max_context": "Longest context",
+    "max_batch": "Largest batch",
+    "ttft_error_pct": "TTFT error",
+    "tpot_error_pct": "TPOT error",
+    "price_usd_per_device_hour": "Price",
 }
+"""Names that read better than the column's own words."""
+
+_UNITS = {"price_usd_per_device_hour": "$/h"}
 
 _UNIT_SUFFIXES = {
     "_gb_per_s": "GB/s", "_gb": "GB", "_mb": "MB", "_tflops": "TFLOP/s",
@@ -73,19 +70,32 @@ EVIDENCE = {
 
 
 def describe(name: str, objectives: Iterable[Mapping[str, Any]] = ()) -> Column:
-    """The column's label, unit and sense; a manifest's objectives overrule what is known here."""
-    known = _KNOWN.get(name) or _from_name(name)
+    """How to show a column; a manifest's objectives overrule what this version knows of a metric."""
+    found = _describe(name)
     for objective in objectives:
         if objective.get("name") == name:
-            return Column(name, known.label, objective.get("unit") or known.unit, objective["sense"])
-    return known
+            return replace(found, unit=objective.get("unit") or found.unit, sense=objective["sense"])
+    return found
 
 
-def _from_name(name: str) -> Column:
+def _describe(name: str) -> Column:
+    from dse.cost.metrics import METRICS
+
+    metric = METRICS.get(name)
+    words, suffix_unit = _split_unit(name)
+    label = _LABELS.get(name, words)
+    if metric is None:
+        error: Sense | None = "min" if name.endswith("_error_pct") else None
+        return Column(name, label, "±%" if error else _UNITS.get(name, suffix_unit), error)
+    unit = "" if metric.unit == label.lower() else metric.unit
+    return Column(name, label, unit, "max" if metric.sense == "max" else "min", metric.meaning)
+
+
+def _split_unit(name: str) -> tuple[str, str]:
     for suffix, unit in _UNIT_SUFFIXES.items():
         if name.endswith(suffix):
-            return Column(name, _words(name.removesuffix(suffix)), unit)
-    return Column(name, _words(name))
+            return _words(name.removesuffix(suffix)), unit
+    return _words(name), ""
 
 
 def _words(name: str) -> str:

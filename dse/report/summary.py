@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.report.columns import CONFIGURATION, EVIDENCE, MISSING, Column, describe, number_text
@@ -21,16 +22,16 @@ _SETTLED = ("input", "output")  # the workload's name already says them
 def print_summary(
     manifest: Mapping[str, Any],
     frontier: Sequence[Mapping[str, Any]],
+    folder: str | Path | None = None,
     console: Console | None = None,
-    report: str | None = None,
 ) -> None:
     """Print the points scored, why others fell, each group's frontier, the evidence and the report's place.
 
     Args:
         manifest: The run's manifest.
         frontier: The frontier's rows.
+        folder: The run's folder.
         console: Where to print; standard output when absent (plain text when that is not a terminal).
-        report: The path of the HTML report, or of the run's folder.
     """
     from rich.console import Console
     from rich.text import Text
@@ -59,8 +60,9 @@ def print_summary(
     say()
     for line in _evidence(manifest, columns):
         say(line)
-    if report:
-        console.print(Text(f"Report: {report}"), soft_wrap=True)  # a path broken over lines cannot be copied
+    if folder:
+        # Unwrapped: a path broken over lines cannot be copied.
+        console.print(Text(f"Report: {Path(folder) / 'report.html'}"), soft_wrap=True)
 
 
 def _headline(manifest: Mapping[str, Any]) -> str:
@@ -125,20 +127,24 @@ def _table(
         column.name: [column.label, column.unit, *(_cell(column, row.get(column.name)) for row in rows)]
         for column in shown
     }
-    room = width - 2
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    room = width
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     aims = [objective["name"] for objective in objectives]
     # Objectives claim their room first: they are what the reader came for.
+    widths = {}
     for column in sorted(shown, key=lambda column: column.name not in aims):
         needed = max(len(word) for text in cells[column.name][:2] for word in text.split() or [""])
-        room -= max(needed, *(len(text) for text in cells[column.name][2:])) + 2
+        widths[column.name] = max(needed, *(len(text) for text in cells[column.name][2:]))
+        room -= widths[column.name] + 2
         if room < 0 and column.name not in aims:
             cells.pop(column.name)
     shown = [column for column in shown if column.name in cells]
     for column in shown:
         numeric = all(isinstance(row.get(column.name), int | float | None) for row in rows)
         header = Text(f"{column.label}\n{column.unit}" if column.unit else column.label)
-        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            header, justify="right" if numeric else "left", overflow="fold", width=widths[column.name]
+        )
     for place in range(len(rows)):
         table.add_row(*(Text(cells[column.name][2 + place]) for column in shown))
     return table

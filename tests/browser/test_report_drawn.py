@@ -131,7 +131,7 @@ def test_axes_scales_and_colour_follow_the_address(report, browse):
         report, f"{GROUP}&x=memory_gb_per_device&y=usd_per_million_output_tokens&color=tpot_ms&xlog=1&ylog=0"
     )
     assert "Memory per device (GB)" in page.one("scatter").text
-    assert "Cost (USD/M tokens)" in page.one("scatter").text
+    assert "Cost per token ($/Mtok)" in page.one("scatter").text
     assert "data-errors" not in root(page)
 
 

@@ -22,7 +22,7 @@ WORKLOADS = [(1024, 256), (8192, 1024)]
 OBJECTIVES = [
     {"name": "output_tokens_per_s_per_device", "sense": "max", "unit": "tokens/s/device"},
     {"name": "tpot_ms", "sense": "min", "unit": "ms"},
-    {"name": "usd_per_million_output_tokens", "sense": "min", "unit": "USD/M tokens"},
+    {"name": "usd_per_million_output_tokens", "sense": "min", "unit": "$/Mtok"},
 ]
 BATCHES = [2**power for power in range(10)]
 

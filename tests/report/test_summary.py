@@ -13,7 +13,7 @@ from dse.report.summary import print_summary
 
 def printed(manifest, frontier, width=80, **options) -> str:
     out = io.StringIO()
-    print_summary(manifest, frontier, Console(file=out, width=width, highlight=False), **options)
+    print_summary(manifest, frontier, console=Console(file=out, width=width, highlight=False), **options)
     return out.getvalue()
 
 
@@ -91,5 +91,5 @@ def test_many_groups_are_cut_short_and_counted(run):
 
 
 def test_the_report_path_is_never_broken_over_lines(run):
-    path = "/very/long" * 12 + "/report.html"
-    assert path in printed(*run, report=path)
+    folder = "/very/long" * 12
+    assert f"Report: {folder}/report.html\n" in printed(*run, folder=folder)

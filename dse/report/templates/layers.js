@@ -13,16 +13,35 @@ function rowsOf(operators) {
   return rows;
 }
 
+/** The part of the model an operator belongs to, without how often it occurs: `Attention x80` is `Attention`. */
+const partName = (operator) => String(operator.layer).replace(/ x\d+$/, "");
+
+/** A layer's operators in its order; its parts (`attention+mlp`) may each list theirs under their own name. */
+function operatorsOf(layer, all) {
+  const parts = [layer.name, ...layer.name.split("+")];
+  const left = all.filter((operator) => parts.includes(operator.layer) || parts.includes(partName(operator)));
+  return layer.operators.flatMap((name) => {
+    const place = left.findIndex((operator) => operator.name === name);
+    if (place < 0) return [];
+    const [operator] = left.splice(place, 1);
+    // A part shared with other layers (attention in dense and MoE layers) counts here for these layers only.
+    const here = operator.count > layer.count ? layer.count / operator.count : 1;
+    return [{ ...operator, count: operator.count * here, share: (operator.share || 0) * here }];
+  });
+}
+
 const isResidual = (operator) => /residual|(^|_)add$/.test(`${operator.kernel} ${operator.name}`);
 
 function drawLayers(node, detail, phase) {
-  const found = new Map((detail.phases[phase]?.operators || []).map((operator) => [`${operator.layer}\u0000${operator.name}`, operator]));
-  const most = Math.max(1e-9, ...[...found.values()].map((operator) => operator.share || 0));
-  const graphs = (detail.layers || []).map((layer) => {
-    const operators = layer.operators.map((name) => found.get(`${layer.name}\u0000${name}`)).filter(Boolean);
+  const all = detail.phases[phase]?.operators || [];
+  const most = Math.max(1e-9, ...all.map((operator) => operator.share || 0));
+  const layers = (detail.layers || []).map((layer) => ({ title: `${layer.name} × ${number(layer.count)} `, operators: operatorsOf(layer, all) }));
+  const inside = new Set(layers.flatMap(({ operators }) => operators.map((operator) => `${operator.layer} ${operator.name}`)));
+  layers.push({ title: "Before and after the layers ", operators: all.filter((operator) => !inside.has(`${operator.layer} ${operator.name}`)) });
+  const graphs = layers.map(({ title, operators }) => {
     if (!operators.length) return null;
     const share = operators.reduce((sum, operator) => sum + (operator.share || 0), 0);
-    return el("figure", {}, el("h3", {}, `${layer.name} × ${number(layer.count)} `, el("span", { class: "quiet" }, `${percent(share)} of ${phase}`)), layerGraph(operators, phase, most));
+    return el("figure", {}, el("h3", {}, title, el("span", { class: "quiet" }, `${percent(share)} of ${phase}`)), layerGraph(operators, phase, most));
   });
   node.replaceChildren(...graphs.filter(Boolean));
 }

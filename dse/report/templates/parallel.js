@@ -74,7 +74,7 @@ function axisOf(name, scale, x, spacing) {
   const range = state.brush[name];
   const [top, bottom] = [PLOT.top, PLOT.height - PLOT.bottom];
   const group = svg("g", { class: "axis", "data-name": name },
-    svg("title", {}, withSense(name)),
+    svg("title", {}, [withSense(name), columns.get(name).meaning].filter(Boolean).join(": ")),
     svg("text", { x, y: 16, "text-anchor": "middle", "font-weight": 600 }, short(label)),
     svg("text", { x, y: 31, "text-anchor": "middle", class: "quiet" }, unit),
     svg("line", { x1: x, x2: x, y1: top, y2: bottom, stroke: css("quiet"), "stroke-width": 1.2 }),

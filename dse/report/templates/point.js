@@ -74,7 +74,8 @@ function drawOperators(node, detail, phase) {
   const kind = (key, label) => size(key, label, (row) => row.bytes?.[key] ?? null, "B");
   drawTable(node, [
     { key: "name", label: "Operator", value: (row) => row.name, show: (row) => row.name },
-    { key: "layer", label: "Layer", value: (row) => row.layer, show: (row) => `${row.layer} × ${number(row.count)}` },
+    { key: "layer", label: "Layer", value: (row) => row.layer, show: partName },
+    { key: "count", label: "Runs", right: true, value: (row) => row.count, show: (row) => number(row.count) },
     size("flops", "FLOPs", (row) => row.flops, "FLOP"),
     kind("weights", "Weights"), kind("activations_in", "In"), kind("activations_out", "Out"), kind("kv_read", "KV read"), kind("kv_write", "KV write"), kind("messages", "Messages"),
     { key: "intensity", label: "Intensity", unit: "FLOP/B", right: true, value: (row) => row.intensity, show: (row) => (row.intensity > 0 ? number(row.intensity) : MISSING) },

@@ -12,8 +12,8 @@ const shownColumns = () => state.columns || defaultColumns();
 
 function tableColumns() {
   return shownColumns().map((name) => {
-    const { label, unit, numeric: right } = columns.get(name);
-    return { key: name, label, unit, right, title: withSense(name), value: (row) => value(row, name), show: (row) => show(name, value(row, name)) };
+    const { label, unit, numeric: right, meaning } = columns.get(name);
+    return { key: name, label, unit, right, title: [withSense(name), meaning].filter(Boolean).join(": "), value: (row) => value(row, name), show: (row) => show(name, value(row, name)) };
   });
 }
 

@@ -72,7 +72,7 @@ function drawControls() {
     choice(key, numeric.map(({ name }) => [name, withUnit(name)]), state[key], (name) => { state[key] = name; state[`${key}log`] = spansDecades(name); }),
     el("label", {}, el("input", { type: "checkbox", "aria-label": `${key} logarithmic`, "data-key": `${key} log`, checked: state[`${key}log`], onchange: (event) => { state[`${key}log`] = event.target.checked; update(); } }), "log"));
   const colours = [...columns.values()].filter(({ name, axis: isAxis, numeric: isNumber }) => name !== "number" && varies(name) && (isAxis || isNumber || levelsOf(name).length <= 20));
-  const colour = choice("colour", colours.map(({ name }) => [name, withUnit(name)]), state.color, (name) => { state.color = name; });
+  const colour = choice("colour", colours.map(({ name }) => [name, withUnit(name)]), state.color, (name) => { state.picked = name; });
   keepingFocus(byId("controls"), () => byId("controls").replaceChildren(...groups, side("x"), side("y"), colour));
 }
 
@@ -101,7 +101,7 @@ function drawReasons() {
     { key: "points", label: "Points", right: true, value: ([, points]) => points, show: ([, points]) => number(points) },
     { key: "share", label: "Share", right: true, value: ([, points]) => points, show: ([, points]) => percent(points / total) },
     { key: "bar", label: "", value: ([, points]) => points, show: ([reason, points]) => el("div", { class: "bar thin" }, segment(points / reasons[0][1], css(reason === "ok" ? "good" : "bad"), "", reason)) },
-    { key: "miss", label: "Nearest miss", wrap: true, value: ([reason]) => miss(reason)?.reason, show: ([reason]) => { const found = miss(reason); return found ? el("span", {}, found.reason ?? "", el("small", {}, ` point ${exact(found.number)}: ${where(found)}`)) : MISSING; } },
+    { key: "miss", label: "Nearest miss", wrap: true, value: ([reason]) => miss(reason)?.reason, show: ([reason]) => { const found = miss(reason); return found ? el("span", {}, found.reason ?? "", missing(found.number) ? null : el("small", {}, ` point ${exact(found.number)}: ${where(found)}`)) : MISSING; } },
   ], reasons);
 }
 
@@ -128,6 +128,7 @@ function settle({ passing }) {
 
 function update() {
   const view = visible();
+  state.color = state.picked || colorFor(view.group);
   settle(view);
   if (state.drawnGroup !== JSON.stringify(state.by)) drawOverview();
   state.drawnGroup = JSON.stringify(state.by);

@@ -25,7 +25,7 @@ function drawRoofline(node, note, detail) {
 
   draw(node, [...lines, ...marks.filter((trace) => trace.x.length)], layout({
     xaxis: axis("Arithmetic intensity (FLOP per byte of device memory)", { type: "log", range: [Math.log10(low), Math.log10(high)], ...decades(low, high) }),
-    yaxis: axis("Reached (FLOP/s)", { type: "log", ...decades(bottom / 10, top) }), annotations: labels, showlegend: false,
+    yaxis: axis("Reached (FLOP/s)", { type: "log", range: [Math.log10(bottom) - 0.6, Math.log10(top) + 0.5], ...decades(bottom / 10, top) }), annotations: labels, showlegend: false, margin: { l: 60, r: 16, t: 34, b: 48 },
   }), { hover: (index) => operatorTip(all[index], detail) });
 
   function marksOf(operators, phase, bound) {
@@ -47,13 +47,13 @@ function roofsOf(chip, operators) {
   return roofs.length ? roofs : [{ name: "peak unknown", peak: Math.max(1e12, ...operators.map((o) => o.flops / o.seconds)), vector: true }];
 }
 
-/** The names of what takes most of a phase, each above its mark; where two would meet, the larger one's only. */
+/** The names of what takes most of a phase, each below its mark, away from the roofs; where two would meet, the larger one's only. */
 function operatorLabels(operators) {
   const placed = [];
   for (const operator of [...operators].sort((a, b) => b.share - a.share)) {
     const [x, y] = [Math.log10(operator.intensity), Math.log10(operator.flops / operator.seconds)];
     if (operator.share < 0.04 || placed.some((other) => Math.abs(other.x - x) < 0.7 && Math.abs(other.y - y) < 0.45)) continue;
-    placed.push({ ...label(1, 1, plain(operator.name), "center", "bottom"), x, y, yshift: 7 + 17 * Math.sqrt(operator.share) });
+    placed.push({ ...label(1, 1, plain(operator.name), "center", "top"), x, y, yshift: -7 - 17 * Math.sqrt(operator.share) });
   }
   return placed;
 }

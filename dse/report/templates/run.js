@@ -54,7 +54,7 @@ const currentGroup = current && groupId(groupBy.map((name) => current[name]));
 
 /** The whole configuration and every measure of a row, as name-value pairs. */
 function facts(row, against = null) {
-  const measured = [...columns.values()].filter((column) => !column.axis && column.name !== "number" && !missing(value(row, column.name)) && column.name !== "status");
+  const measured = [...columns.values()].filter((column) => !column.axis && column.name !== "number" && !missing(value(row, column.name)) && column.name !== "status" && column.name !== "price_source");
   const aims = new Set(objectives.map(({ name }) => name));
   measured.sort((a, b) => aims.has(b.name) - aims.has(a.name));
   const named = ({ label, unit }) => el("span", {}, label, unit ? el("small", {}, ` ${unit}`) : null);

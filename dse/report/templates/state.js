@@ -6,7 +6,6 @@ const groupLevels = (name) => [...new Set(rows.map((row) => value(row, name)))].
 const DEFAULTS = {
   x: objectives[1]?.name || numeric.find(({ name }) => name !== objectives[0]?.name)?.name,
   y: objectives[0]?.name || numeric[1]?.name || numeric[0]?.name,
-  color: (configuration.find(({ name }) => name === "hardware" && varies(name)) || configuration.find(({ name }) => varies(name) && !groupBy.includes(name)) || configuration[0])?.name,
 };
 const state = { by: {}, brush: {}, filter: "", sort: objectives[0]?.name || null, descending: objectives[0]?.sense === "max", select: null, columns: null };
 
@@ -15,7 +14,7 @@ function readAddress() {
   const known = (key, among) => (among.some(({ name }) => name === given.get(key)) ? given.get(key) : null);
   state.x = known("x", numeric) || DEFAULTS.x;
   state.y = known("y", numeric) || DEFAULTS.y;
-  state.color = known("color", [...columns.values()]) || DEFAULTS.color;
+  state.picked = known("color", [...columns.values()]);
   for (const side of ["x", "y"]) state[`${side}log`] = given.has(`${side}log`) ? given.get(`${side}log`) === "1" : Boolean(state[side]) && spansDecades(state[side]);
   if (given.has("sort")) [state.sort, state.descending] = [given.get("sort").replace(/:desc$/, ""), given.get("sort").endsWith(":desc")];
   state.filter = given.get("filter") || "";
@@ -37,7 +36,8 @@ function readAddress() {
 function writeAddress() {
   const words = new URLSearchParams();
   for (const name of groupBy) words.set(`by.${name}`, state.by[name]);
-  for (const key of ["x", "y", "color"]) if (state[key]) words.set(key, state[key]);
+  for (const key of ["x", "y"]) if (state[key]) words.set(key, state[key]);
+  if (state.picked) words.set("color", state.picked);
   words.set("xlog", Number(state.xlog));
   words.set("ylog", Number(state.ylog));
   if (state.sort) words.set("sort", `${state.sort}${state.descending ? ":desc" : ""}`);
@@ -79,6 +79,13 @@ function matcher(text) {
     return (row) => [...columns.values()].some((column) => !column.numeric && String(value(row, column.name) ?? "").toLowerCase().includes(word));
   });
   return (row) => tests.every((test) => test(row));
+}
+
+/** What to colour by unless the reader picked something: hardware, or the first choice that varies in the group. */
+function colorFor(group) {
+  const differs = ({ name }) => new Set(group.map((row) => value(row, name))).size > 1;
+  const found = [columns.get("hardware"), columns.get("precision"), ...configuration].filter(Boolean).find(differs);
+  return (found || configuration[0] || numeric[0])?.name;
 }
 
 /** The group's rows, and those of them that pass the ranges and the text filter. */
