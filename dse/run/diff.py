@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dse.run.store import Store
-from dse.run.sweep import Run
+from dse.run.folder import Run
 
 
 def diff_runs(a: Run, b: Run) -> dict[str, Any]:
@@ -78,5 +77,4 @@ def _front(a: Run, b: Run) -> dict[str, Any]:
 
 
 def _by_configuration(run: Run, axes: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    rows = Store(run.folder).read_table("frontier").to_pylist()
-    return {tuple(row[axis] for axis in axes): row for row in rows}
+    return {tuple(row[axis] for axis in axes): row for row in run.rows()}

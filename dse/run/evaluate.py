@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import Fault, InputError
-from dse.run.explain import explain_point
+from dse.run.axes import DEGREES
+from dse.run.explain import explain_points
+from dse.run.folder import Run
 from dse.run.resolve import Sweep
 from dse.run.rows import complete
 from dse.run.score import Engine
@@ -23,10 +25,15 @@ if TYPE_CHECKING:
 MAX_ROWS = 5_000_000
 """Beyond this a data frame is the wrong tool, and a sweep the right one."""
 
-DEGREES = ("tp", "pp", "dp", "ep")
+_NESTED = (*DEGREES, "input", "output")
+_NOT_AXES = {"name", "models", "hardware", "parallel", "keep", "notes", "current"}
 
 
-def evaluate(model: str | ModelSpec | list[Any], hardware: str | HardwareSpec | Mapping[str, Any] | list[Any], **axes: Any) -> pd.DataFrame:
+def evaluate(
+    model: str | ModelSpec | list[Any],
+    hardware: str | HardwareSpec | Mapping[str, Any] | list[Any],
+    **axes: Any,
+) -> pd.DataFrame:
     """Every combination of the axes, complete; infeasible points carry their reason in `status`.
 
     Args:
@@ -36,7 +43,8 @@ def evaluate(model: str | ModelSpec | list[Any], hardware: str | HardwareSpec | 
             `batch, fidelity, attention, ...`: the fields of a sweep file.
 
     Returns:
-        One row per point, in the order of the axes: model, hardware, workload, precision, fidelity, layout, batch.
+        One row per point, in the order of the axes: attention, model, hardware, workload, precision,
+        fidelity, layout, batch.
 
     Raises:
         InputError: an axis or a name is unknown, a value impossible, or there are over five million points.
@@ -45,11 +53,19 @@ def evaluate(model: str | ModelSpec | list[Any], hardware: str | HardwareSpec | 
     size = engine.space.size
     if size > MAX_ROWS:
         raise InputError(f"{size:,} points are too many for a data frame; write a sweep and use run_sweep")
-    return table(complete(engine, range(size))).to_pandas()
+    frame: pd.DataFrame = table(complete(engine, range(size)), engine.sweep.text_columns).to_pandas()
+    return frame
 
 
-def explain(model: str | ModelSpec, hardware: str | HardwareSpec | Mapping[str, Any], **axes: Any) -> dict[str, Any]:
-    """One point, operator by operator (see `dse.run.explain.explain_point`); axes as in `evaluate`, scalars only.
+def explain(
+    model: str | ModelSpec, hardware: str | HardwareSpec | Mapping[str, Any], **axes: Any
+) -> dict[str, Any]:
+    """One point, operator by operator, as `dse.run.explain.explain_points` says.
+
+    Args:
+        model: a name, a path, or a `ModelSpec`.
+        hardware: a name, a path, a mapping with `base`, or a `HardwareSpec`.
+        **axes: as in `evaluate`, one value each.
 
     Raises:
         InputError: an axis or a name is unknown, a value impossible, or there is more than one point.
@@ -57,23 +73,53 @@ def explain(model: str | ModelSpec, hardware: str | HardwareSpec | Mapping[str, 
     engine = Engine(_sweep(model, hardware, axes))
     if engine.space.size != 1:
         raise InputError(f"explain takes one point, these axes make {engine.space.size:,}")
-    return explain_point(engine, 0)
+    return explain_points(engine, [0])[0]
 
 
 def _sweep(model: Any, hardware: Any, axes: Mapping[str, Any]) -> Sweep:
-    """A sweep of these axes."""
-    fields: dict[str, Any] = {"name": "evaluate", "models": model, "hardware": hardware}
-    known = {*SweepFile.model_fields, *DEGREES, "input", "output"} - {"name", "models", "hardware", "parallel"}
-    for name in axes:
-        if name not in known:
-            raise InputError(Fault(f"unknown axis{suggest(name, known) or '; expected one of ' + ', '.join(sorted(known))}", name))
-    degrees = {name: axes[name] for name in DEGREES if name in axes}
+    """A sweep of these axes.
+
+    Raises:
+        InputError: an axis is unknown, stands twice, or has an impossible value.
+    """
+    known = {*SweepFile.model_fields, *DEGREES, "input", "output"} - _NOT_AXES
+    unknown = [name for name in axes if name not in known]
+    if unknown:
+        options = ", ".join(sorted(known))
+        hints = [suggest(name, known) or f"; expected one of {options}" for name in unknown]
+        raise InputError(
+            [Fault(f"unknown axis{hint}", name) for name, hint in zip(unknown, hints, strict=True)]
+        )
+    fields: dict[str, Any] = {"name": "evaluate", "models": _listed(model), "hardware": _listed(hardware)}
+    fields |= {name: _listed(value) for name, value in axes.items() if name not in _NESTED}
+    degrees = {name: _listed(axes[name]) for name in DEGREES if name in axes}
     if degrees:
         fields["parallel"] = degrees
     if "workload" not in axes:
-        lengths = {"input": axes.get("input", 1024), "output": axes.get("output", 256)}
-        fields["workload"] = {name: list(value) if hasattr(value, "__iter__") else value for name, value in lengths.items()}
+        fields["workload"] = {
+            "input": _listed(axes.get("input", 1024)),
+            "output": _listed(axes.get("output", 256)),
+        }
     elif "input" in axes or "output" in axes:
         raise InputError(Fault("give either workload or input and output, not both", "workload"))
-    fields |= {name: value for name, value in axes.items() if name not in (*DEGREES, "input", "output")}
     return load_sweep(fields)
+
+
+def _listed(value: Any) -> Any:
+    """Any series of values (a range, a tuple, an array) as the list a sweep file would have."""
+    if isinstance(value, str | Mapping) or not hasattr(value, "__iter__") or hasattr(value, "model_fields"):
+        return value
+    return list(value)
+
+
+def explain_run(folder: str, number: int) -> dict[str, Any]:
+    """A point of a finished run, recomputed.
+
+    Raises:
+        InputError: no finished run there, or no such point.
+        CannotRun: the library has changed since, so that the point would not be the one of the run.
+    """
+    engine = Run.open(folder).engine()
+    if not 0 <= number < engine.space.size:
+        raise InputError(f"no point {number}; the run has the points 0 to {engine.space.size - 1:,}")
+    return explain_points(engine, [number])[number]

@@ -20,8 +20,8 @@ LINK_FIELDS = ("scale_up", "scale_out", "host_link")
 def evidence(point: Point) -> dict[str, list[Any]]:
     """Evidence class and error columns of a list of points.
 
-    `ideal` is the pure roofline, `datasheet` default efficiencies; `+recalled` is appended where a number of the
-    accelerator that the timing uses was recalled and not read in a document. Errors are None: nobody has
+    `ideal` is the pure roofline, `datasheet` default efficiencies; `+recalled` is appended where a number of
+    the accelerator that the timing uses was recalled and not read in a document. Errors are None: nobody has
     measured the band of these classes yet.
     """
     choices, mesh = point.choices, point.mesh

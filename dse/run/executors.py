@@ -1,7 +1,7 @@
 """Where parts are computed: in this process, or on Ray. Both hand back tallies, never points.
 
-An executor is a function (work, indices, done) -> None: it computes `work(index)` for each index, in any order,
-and calls `done(index, result)` in this process. A test runs the same contract over all of them.
+An executor computes `work(index)` for each index, in any order, and calls `done(index, result)` in this
+process. A test runs the same contract over all of them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from dse.errors import CannotRun
+from dse.errors import CannotRun, Fault, InputError
 
 Done = Callable[[int, Any], None]
+
+
+NAMES = ("auto", "local", "ray")
 
 
 class Executor(Protocol):
@@ -49,12 +52,14 @@ class OnRay:
         """Call `done(index, work(index))` for every index, as they finish; a lost worker's task runs again.
 
         Raises:
-            CannotRun: Ray is not installed, or no cluster can be reached.
+            CannotRun: Ray is not installed, no cluster can be reached, or workers die again and again.
         """
         try:
             import ray
         except ImportError:
-            raise CannotRun("the ray executor needs the package 'ray'; install it or use --executor local") from None
+            raise CannotRun(
+                "the ray executor needs the package 'ray'; install it or use --executor local"
+            ) from None
         started = not ray.is_initialized()
         if started:
             self._start(ray)
@@ -67,11 +72,14 @@ class OnRay:
     def _start(self, ray: Any) -> None:
         # No usage report leaves the machine, and workers need not talk on the terminal.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if self.address is None:
-            options |= {"include_dashboard": False, "num_cpus": self.cpus or os.cpu_count()}
-        else:
+        if self.address is not None:
             options["address"] = self.address
+        else:
+            # "local" never joins a cluster that happens to run here; fronts need little room.
+            options |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES}
+            options["num_cpus"] = self.cpus or os.cpu_count()
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -79,24 +87,45 @@ class OnRay:
             raise CannotRun(f"Ray cannot reach {where}: {error}") from None
 
     def _submit(self, ray: Any, work: Callable[[int], Any], indices: Sequence[int], done: Done) -> None:
-        remote = ray.remote(max_retries=3)(_call)
+        remote = ray.remote(max_retries=RETRIES)(_call)
         shared = ray.put(work)
         # Twice the cores in flight keeps every worker busy and bounds what waits in memory.
         limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
         waiting = list(reversed(indices))
         flying: dict[Any, int] = {}
-        while waiting or flying:
-            while waiting and len(flying) < limit:
-                index = waiting.pop()
-                flying[remote.remote(shared, index)] = index
-            (ready, *_), _ = ray.wait(list(flying), num_returns=1)
-            index = flying.pop(ready)
-            done(index, ray.get(ready))
+        try:
+            while waiting or flying:
+                while waiting and len(flying) < limit:
+                    index = waiting.pop()
+                    flying[remote.remote(shared, index)] = index
+                (ready, *_), _ = ray.wait(list(flying), num_returns=1)
+                index = flying.pop(ready)
+                done(index, _result(ray, ready))
+        finally:
+            for task in flying:
+                ray.cancel(task)
+
+
+def _result(ray: Any, task: Any) -> Any:
+    """The result of a task, or the error as the worker raised it."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        reason = str(error).splitlines()[0]
+        raise CannotRun(f"a Ray worker was lost {RETRIES + 1} times on one task: {reason}") from None
 
 
 def _call(work: Callable[[int], Any], index: int) -> Any:
     return work(index)
 
+
+RETRIES = 3
+"""How often the task of a lost worker runs again."""
+
+STORE_BYTES = 200_000_000
+"""Shared memory of a Ray started here."""
 
 RATE = 3e6
 """Points per second and core a sweep is estimated at, to choose where to run."""
@@ -105,22 +134,28 @@ RAY_PAYS_AFTER = 20.0
 """Seconds of work in this process beyond which starting Ray (about 3 s, and 0.6 GB) is worth it."""
 
 
-def choose(name: str, points: int, address: str | None = None) -> tuple[Executor, str]:
-    """The executor of that name, and why.
+def choose(wanted: str | Executor, points: int, address: str | None = None) -> tuple[Executor, str]:
+    """The executor that is wanted, and why it is this one.
 
     Args:
-        name: `local`, `ray`, or `auto`: Ray for long sweeps where there are several cores, or an address.
+        wanted: an executor, `local`, `ray`, or `auto`: Ray for long sweeps on several cores, or by address.
         points: size of the sweep.
         address: of a Ray cluster.
+
+    Raises:
+        InputError: an address for the local executor, or a name that means none.
     """
-    cores = os.cpu_count() or 1
-    if name == "ray":
-        return OnRay(address), "asked for"
-    if name == "local":
-        return Local(), "asked for"
-    seconds = points / RATE
+    if not isinstance(wanted, str):
+        return wanted, "given"
+    if wanted not in NAMES:
+        raise InputError(Fault(f"expected one of {', '.join(NAMES)}, got {wanted!r}", "executor"))
+    if wanted == "local" and address is not None:
+        raise InputError(Fault("the local executor has no address; leave it out, or take ray", "ray-address"))
+    if wanted != "auto":
+        return (OnRay(address) if wanted == "ray" else Local()), "asked for"
     if address is not None:
         return OnRay(address), "a Ray address is given"
+    cores, seconds = os.cpu_count() or 1, points / RATE
     if cores > 1 and seconds > RAY_PAYS_AFTER:
-        return OnRay(), f"about {seconds:.0f} s on one core, {cores} cores here"
-    return Local(), f"about {seconds:.1f} s on one core"
+        return OnRay(), f"about {seconds:,.0f} s on one core, {cores} cores here"
+    return Local(), f"about {seconds:,.1f} s on one core" if seconds >= 0.1 else "done in an instant"

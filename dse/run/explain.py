@@ -1,157 +1,227 @@
-"""One point, operator by operator: FLOPs, bytes, seconds, bound, share, and memory by tier."""
+"""Points, operator by operator: FLOPs, bytes, seconds, bound, share, and memory by tier.
+
+Points of one model are computed together, as everywhere; each explanation then takes its own values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from dse.cost.breakdown import Timed, bound_names, seconds_by_cause, timed_operators
-from dse.cost.choices import AXES, Choices
 from dse.cost.memory import Memory
-from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
 from dse.cost.setting import Phase
 from dse.cost.work import BYTE_KINDS, Operands
-from dse.run.rows import complete
+from dse.run.rows import PHASES, complete, pieces, row
 from dse.run.score import Engine
 
+_NO_STEPS = {"seconds": 0.0, "bound": "none", "operators": [], "time_by": {}}
+"""The decode phase of a request that generates one token."""
 
-def explain_point(engine: Engine, number: int) -> dict[str, Any]:
-    """Everything about the point with this number, as plain values; figures per device.
+
+def explain_points(engine: Engine, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Everything about the points with these numbers, as plain values; figures per device.
 
     Returns:
-        `point` (its row), `hardware`, `phases` (per phase: seconds, bound, operators, time by cause), `memory`
-        by tier, and `layers` (operators of each distinct layer in order).
+        Per number: `point` (its row), `hardware`, `phases` (per phase: seconds, bound, operators, time by
+        cause), `memory` by tier, and `layers` (operators of each distinct layer in order).
+
+    Raises:
+        ValueError: a number lies outside the space.
     """
-    point = point_of(engine, number)
-    choices = point.choices
-    row = {name: values[0] for name, values in complete(engine, [number]).items()}
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        phases = {phase: _phase(point, phase) for phase in ("prefill", "decode")}
-        if point.output.item() == 1:
-            phases["decode"] = {"seconds": 0.0, "bound": "none", "operators": [], "time_by": {}}
-        return {
-            "point": row,
-            "hardware": _hardware(point, choices),
-            "phases": phases,
-            "memory": memory_gb(point),
-            "layers": _layers(point),
-        }
+    columns = complete(engine, numbers)
+    found: dict[int, dict[str, Any]] = {}
+    for piece in pieces(engine, numbers):
+        model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            explained = _Explained(Point(model, choices, piece.mesh), len(piece.numbers))
+            for index, (number, where) in enumerate(
+                zip(piece.numbers.tolist(), piece.where.tolist(), strict=True)
+            ):
+                found[number] = {"point": row(columns, where), **explained.of(index)}
+    return found
 
 
-def point_of(engine: Engine, number: int) -> Point:
-    """The mesh of one point."""
-    boxes, _ = engine.space.locate([number])
-    box = int(boxes[0])
-    model, *coordinates = engine.space.boxes[box].decode([number])
-    return Point(engine.sweep.models[int(model[0])], engine.sweep.choices[box], Mesh.points(AXES, coordinates))
-
-
-def _phase(point: Point, phase: Phase) -> dict[str, Any]:
-    seconds = _number(point.ttft if phase == "prefill" else point.tpot)
-    timed = list(timed_operators(point, phase))
-    return {
-        "seconds": seconds,
-        "bound": str(bound_names(point, phase)[0]),
-        "operators": [_operator(point, entry, seconds) for entry in timed],
-        "time_by": {cause: _number(value) for cause, value in seconds_by_cause(point, phase).items()},
-    }
-
-
-def _operator(point: Point, timed: Timed, phase_seconds: float) -> dict[str, Any]:
-    work, amount = timed.work, timed.amount
-    moved = {kind: _number(getattr(amount, kind)) for kind in BYTE_KINDS}
-    moved["messages"] = _number(work.message.bytes * work.times) if work.message is not None else 0.0
-    flops, memory_bytes = _number(amount.flops), _number(amount.bytes)
-    compute, memory = _number(timed.times.compute), _number(timed.times.memory)
-    overhead = _number(timed.overhead)
-    roof = _number(timed.times.seconds)
-    bound = "network" if work.message is not None else "compute" if compute > memory else "memory"
-    if overhead > roof:
-        bound = "overhead"
-    count = _number(timed.count)
-    return {
-        "name": work.name,
-        "kernel": work.kernel,
-        "layer": timed.part,
-        "count": count,
-        "flops": flops,
-        "bytes": moved,
-        "intensity": flops / memory_bytes if memory_bytes else None,
-        "dtype": _dtype(point, work.operands) if work.message is None else None,
-        "seconds": roof + overhead,
-        "compute_seconds": compute,
-        "memory_seconds": memory,
-        "overhead_seconds": overhead,
-        "bound": bound,
-        "share": count * (roof + overhead) / phase_seconds if phase_seconds else None,
-    }
-
-
-def _dtype(point: Point, operands: Operands) -> str:
-    if operands == "vector":
-        return "vector"
-    chip = point.choices.hardware[int(point.mesh.index["hardware"][0])]
-    precision = point.choices.precision[int(point.mesh.index["precision"][0])]
-    return point.choices.compute_type(chip, precision, operands)[1]
-
-
-def _hardware(point: Point, choices: Choices) -> dict[str, Any]:
-    chip = choices.hardware[int(point.mesh.index["hardware"][0])]
-    limit = _number(Memory(point).limit)
-    return {
-        "name": chip.name,
-        "memory_bandwidth_gb_per_s": chip.bandwidth / 1e9,
-        "peaks_tflops": {dtype: peak / 1e12 for dtype, peak in chip.peaks.items()},
-        "vector_tflops": chip.vector / 1e12,
-        "limit_gb": limit / 1e9,
-        "capacity_gb": chip.memory_bytes / 1e9,
-    }
-
-
-def memory_gb(point: Point) -> dict[str, dict[str, float]]:
-    """Memory of the fullest device by tier and use, GB, for a mesh of one point."""
+def memory_gb(point: Point, size: int) -> list[dict[str, float]]:
+    """Memory of the fullest device of each point by use, GB."""
     memory = Memory(point)
-    empty = Memory(point)
-    state = _number(empty.cache_at(np.zeros(1)))
-    parts = {
-        "weights_gb": _number(memory.weights),
-        "kv_cache_gb": _number(memory.cache) - state,
+    state = _column(Memory(point).cache_at(np.zeros(1)), size)
+    cache = _column(memory.cache, size)
+    limit = _column(memory.limit, size)
+    total = _column(memory.total, size)
+    columns = {
+        "weights_gb": _column(memory.weights, size),
+        "kv_cache_gb": [whole - fixed for whole, fixed in zip(cache, state, strict=True)],
         "state_gb": state,
-        "activations_gb": _number(memory.activations),
-        "workspace_gb": _number(memory.workspace),
-        "total_gb": _number(memory.total),
-        "limit_gb": _number(memory.limit),
-        "capacity_gb": _number(memory.limit) / point.choices.memory_utilization,
+        "activations_gb": _column(memory.activations, size),
+        "workspace_gb": _column(memory.workspace, size),
+        "total_gb": total,
+        "limit_gb": limit,
+        "capacity_gb": [most / point.choices.memory_utilization for most in limit],
+        "free_gb": [most - used for most, used in zip(limit, total, strict=True)],
     }
-    parts["free_gb"] = parts["limit_gb"] - parts["total_gb"]
-    return {"accelerator": {name: value / 1e9 for name, value in parts.items()}, "host": {"total_gb": 0.0}, "disk": {"total_gb": 0.0}}
+    return [{name: values[i] / 1e9 for name, values in columns.items()} for i in range(size)]
 
 
-def _layers(point: Point) -> list[dict[str, Any]]:
-    """Distinct layers in order of first appearance, with the operators a decode step runs."""
-    works, _ = point.works("decode")
-    where = point.where
-    seen: dict[tuple[int, ...], int] = {}
-    for layer in range(len(point.model.layers)):
-        parts = tuple(i for i, positions in enumerate(where) if layer in positions)
-        seen[parts] = seen.get(parts, 0) + 1
-    return [
-        {
-            "name": "+".join(point.parts[i].name for i in parts),
-            "count": count,
-            "operators": [work.name for i in parts for work in works[i]],
+@dataclass
+class _Explained:
+    """Points of one model, explained together."""
+
+    point: Point
+    size: int
+
+    def of(self, index: int) -> dict[str, Any]:
+        """One of them."""
+        phases: dict[Phase, dict[str, Any]] = {phase: self._phase(phase, index) for phase in PHASES}
+        layers = self._layers(phases["decode"]["operators"])
+        if self._outputs[index] == 1:
+            phases["decode"] = dict(_NO_STEPS)
+        return {
+            "hardware": self._hardware(index),
+            "phases": phases,
+            "memory": {
+                "accelerator": self._memory[index],
+                "host": {"total_gb": 0.0},
+                "disk": {"total_gb": 0.0},
+            },
+            "layers": layers,
         }
-        for parts, count in seen.items()
-    ]
+
+    @cached_property
+    def _outputs(self) -> list[float]:
+        return _column(self.point.output, self.size)
+
+    @cached_property
+    def _memory(self) -> list[dict[str, float]]:
+        return memory_gb(self.point, self.size)
+
+    @cached_property
+    def _phases(self) -> dict[Phase, _Phase]:
+        return {phase: _Phase(self.point, phase, self.size) for phase in PHASES}
+
+    def _phase(self, phase: Phase, index: int) -> dict[str, Any]:
+        found = self._phases[phase]
+        seconds = found.seconds[index]
+        operators = [operator.of(index, seconds) for operator in found.operators if operator.runs(index)]
+        for operator in operators:
+            operator["dtype"] = self._dtype(operator.pop("operands"), index)
+        return {
+            "seconds": seconds,
+            "bound": found.bounds[index],
+            "operators": operators,
+            "time_by": {cause: values[index] for cause, values in found.causes.items()},
+        }
+
+    def _dtype(self, operands: Operands | None, index: int) -> str | None:
+        """The type an operator computes in; None for a message."""
+        if operands is None or operands == "vector":
+            return operands
+        choices, mesh = self.point.choices, self.point.mesh
+        chip = choices.hardware[int(mesh.index["hardware"][index])]
+        precision = choices.precision[int(mesh.index["precision"][index])]
+        return choices.compute_type(chip, precision, operands)[1]
+
+    def _hardware(self, index: int) -> dict[str, Any]:
+        chip = self.point.choices.hardware[int(self.point.mesh.index["hardware"][index])]
+        return {
+            "name": chip.name,
+            "memory_bandwidth_gb_per_s": chip.bandwidth / 1e9,
+            "peaks_tflops": {dtype: peak / 1e12 for dtype, peak in chip.peaks.items()},
+            "vector_tflops": chip.vector / 1e12,
+            "limit_gb": self._memory[index]["limit_gb"],
+            "capacity_gb": chip.memory_bytes / 1e9,
+        }
+
+    @cached_property
+    def _stack(self) -> dict[tuple[int, ...], int]:
+        """Distinct layers, each as the parts it consists of, in order of appearance, with their counts."""
+        seen: dict[tuple[int, ...], int] = {}
+        for layer in range(len(self.point.model.layers)):
+            parts = tuple(i for i, positions in enumerate(self.point.where) if layer in positions)
+            seen[parts] = seen.get(parts, 0) + 1
+        return seen
+
+    def _layers(self, operators: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Distinct layers with the operators a decode step runs in them."""
+        works, _ = self.point.works("decode")
+        runs = {operator["name"] for operator in operators}
+        return [
+            {
+                "name": "+".join(self.point.parts[i].name for i in parts),
+                "count": count,
+                "operators": [work.name for i in parts for work in works[i] if work.name in runs],
+            }
+            for parts, count in self._stack.items()
+        ]
 
 
-def _number(value: Any) -> float:
-    return float(np.asarray(value, dtype=float).reshape(-1)[0])
+class _Phase:
+    """One phase of several points: a list per figure, one entry per point."""
+
+    def __init__(self, point: Point, phase: Phase, size: int) -> None:
+        self.seconds = _column(point.ttft if phase == "prefill" else point.tpot, size)
+        self.bounds = [str(name) for name in np.broadcast_to(bound_names(point, phase), (size,))]
+        self.causes = {cause: _column(value, size) for cause, value in seconds_by_cause(point, phase).items()}
+        self.operators = [_Operator(timed, size) for timed in timed_operators(point, phase)]
 
 
-def by_name(columns: Mapping[str, list[Any]], index: int) -> dict[str, Any]:
-    """One row of complete columns."""
-    return {name: values[index] for name, values in columns.items()}
+class _Operator:
+    """One operator at several points."""
+
+    def __init__(self, timed: Timed, size: int) -> None:
+        work, amount = timed.work, timed.amount
+        self.timed = timed
+        self.count = _column(timed.count, size)
+        self.flops = _column(amount.flops, size)
+        self.bytes = {kind: _column(getattr(amount, kind), size) for kind in BYTE_KINDS}
+        sent = work.message.bytes * work.times if work.message is not None else 0.0
+        self.bytes["messages"] = _column(sent, size)
+        self.all_bytes = _column(amount.bytes, size)
+        self.compute = _column(timed.times.compute, size)
+        self.memory = _column(timed.times.memory, size)
+        self.roof = _column(timed.times.seconds, size)
+        self.overhead = _column(timed.overhead, size)
+
+    def runs(self, index: int) -> bool:
+        """False for a message among ranks this point does not have."""
+        return self.timed.work.message is None or self.roof[index] > 0
+
+    def of(self, index: int, phase_seconds: float) -> dict[str, Any]:
+        """The operator at one point."""
+        work = self.timed.work
+        seconds = self.roof[index] + self.overhead[index]
+        return {
+            "name": work.name,
+            "kernel": work.kernel,
+            "layer": self.timed.part,
+            "count": self.count[index],
+            "flops": self.flops[index],
+            "bytes": {kind: values[index] for kind, values in self.bytes.items()},
+            "intensity": self.flops[index] / self.all_bytes[index] if self.all_bytes[index] else None,
+            "operands": work.operands if work.message is None else None,
+            "dtype": None,
+            "seconds": seconds,
+            "compute_seconds": self.compute[index],
+            "memory_seconds": self.memory[index],
+            "overhead_seconds": self.overhead[index],
+            "bound": self._bound(index),
+            "share": self.count[index] * seconds / phase_seconds if phase_seconds else None,
+        }
+
+    def _bound(self, index: int) -> str:
+        if self.overhead[index] > self.roof[index]:
+            return "overhead"
+        if self.timed.work.message is not None:
+            return "network"
+        return "compute" if self.compute[index] > self.memory[index] else "memory"
+
+
+def _column(value: Any, size: int) -> list[float]:
+    """A figure of the cost model as one number per point."""
+    found: list[float] = np.broadcast_to(np.asarray(value, dtype=float), (size,)).tolist()
+    return found

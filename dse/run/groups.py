@@ -7,17 +7,17 @@ open mesh it is a small array.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.choices import AXES, Choices
+from dse.cost.choices import AXES
 from dse.cost.mesh import Mesh
 from dse.cost.setting import Degrees
-from dse.errors import InputError
+from dse.errors import Fault, InputError
 from dse.run.resolve import Sweep
 
 MAX_GROUPS = 200_000
@@ -26,43 +26,50 @@ Labels = list[tuple[Any, ...]]
 """One tuple of column values per index of an axis."""
 
 
-def axis_columns(sweep: Sweep, choices: Choices, model: int) -> dict[str, dict[str, Sequence[Any]]]:
+def axis_columns(sweep: Sweep, box: int, model: int) -> dict[str, dict[str, Sequence[Any]]]:
     """Columns that follow from each axis of a box for one model: axis -> column -> value per index."""
-    changed = sorted({key for change in sweep.overrides for key in change})
-    degrees = Degrees.on(Mesh.points(["layout"], [np.arange(len(choices.layout))]), choices, sweep.models[model])
+    axes, choices = sweep.axes, sweep.choices_of(box, model)
+    degrees = Degrees.on(Mesh.points(["layout"], [np.arange(len(axes.layout))]), choices, sweep.models[model])
     return {
         "hardware": {
-            "hardware": [chip.name for chip in choices.hardware],
-            **{key: [_original(sweep, i, key) for i in range(len(choices.hardware))] for key in changed},
+            "hardware": [chip.name for chip in axes.hardware],
+            **{key: [_value(sweep, i, key) for i in range(len(axes.hardware))] for key in axes.changed},
         },
         "workload": {
-            "workload": [workload.name for workload in choices.workload],
-            "input": [workload.input for workload in choices.workload],
-            "output": [workload.output for workload in choices.workload],
+            "workload": [shape.name for shape in axes.workload],
+            "input": [shape.input for shape in axes.workload],
+            "output": [shape.output for shape in axes.workload],
         },
         "precision": {
-            "precision": [precision.name for precision in choices.precision],
-            "accuracy_drop_pct": [drop.pct for drop in sweep.accuracy[sweep.models[model].name]],
+            "precision": [scheme.name for scheme in choices.precision],
+            "accuracy_drop_pct": [drop.pct for drop in sweep.accuracy[model]],
         },
-        "fidelity": {"fidelity": list(choices.fidelity)},
+        "fidelity": {"fidelity": axes.fidelity},
         "layout": {
-            **{name: [getattr(layout, name) for layout in choices.layout] for name in ("tp", "pp", "dp")},
-            "ep": np.broadcast_to(degrees.ep, (len(choices.layout),)).astype(int).tolist(),
-            "devices": [layout.devices for layout in choices.layout],
+            **{name: [getattr(layout, name) for layout in axes.layout] for name in ("tp", "pp", "dp")},
+            "ep": np.broadcast_to(degrees.ep, (len(axes.layout),)).astype(int).tolist(),
+            "devices": [layout.devices for layout in axes.layout],
         },
-        "batch": {"batch": list(choices.batch)},
+        "batch": {"batch": axes.batch},
     }
 
 
-def box_columns(choices: Choices) -> dict[str, Any]:
+def box_columns(sweep: Sweep, box: int) -> dict[str, Any]:
     """Columns that are the same for all points of a box."""
-    return {"serving": "static", "offload": "none", "runtime": "ideal", "attention": choices.attention}
+    axes = sweep.axes
+    return {
+        "serving": axes.serving[0],
+        "offload": axes.offload[0],
+        "runtime": axes.runtime[0],
+        "attention": axes.attention[box],
+    }
 
 
-def _original(sweep: Sweep, index: int, key: str) -> Any:
-    """The value of an overridden field: what the mapping said, else what the accelerator has."""
-    if key in sweep.overrides[index]:
-        return sweep.overrides[index][key]
+def _value(sweep: Sweep, index: int, key: str) -> Any:
+    """The value of a changed field: what the mapping said, else what the accelerator has."""
+    changes = sweep.axes.changes[index]
+    if key in changes:
+        return changes[key]
     value: Any = sweep.hardware[index].model_dump()
     for step in key.split("."):
         value = value.get(step) if isinstance(value, Mapping) else None
@@ -74,36 +81,47 @@ class Groups:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        tables = [
-            [axis_columns(sweep, choices, model) for model in range(len(sweep.models))] for choices in sweep.choices
-        ]
-        self._wanted = {axis: [name for name in sweep.group_by if name in tables[0][0][axis]] for axis in AXES}
-        self._box_wanted = [name for name in sweep.group_by if name in box_columns(sweep.choices[0])]
-        self._of_box = [tuple(box_columns(choices)[name] for name in self._box_wanted) for choices in sweep.choices]
-        self._boxes = list(dict.fromkeys(self._of_box))
+        # A label is a tuple of the grouping columns an axis has: labels[box][model][axis][index of the axis].
         labels = [
-            [{axis: self._labels(columns[axis], axis) for axis in AXES} for columns in per_model] for per_model in tables
+            [self._labels(box, model) for model in range(len(sweep.models))]
+            for box in range(len(sweep.boxes))
         ]
         self._distinct: dict[str, Labels] = {
-            axis: list(dict.fromkeys(label for box in labels for model in box for label in model[axis])) for axis in AXES
+            axis: list(dict.fromkeys(label for box in labels for of_model in box for label in of_model[axis]))
+            for axis in AXES
         }
-        self._codes = [
-            [
-                {
-                    axis: np.array([self._distinct[axis].index(label) for label in model[axis]], dtype=np.int64)
-                    for axis in AXES
-                }
-                for model in box
-            ]
-            for box in labels
-        ]
+        self._codes = [[self._coded(of_model) for of_model in box] for box in labels]
+        box_labels = [box_columns(sweep, box) for box in range(len(sweep.boxes))]
+        self._box_wanted = [name for name in sweep.group_by if name in box_labels[0]]
+        self._of_box = [tuple(columns[name] for name in self._box_wanted) for columns in box_labels]
+        self._boxes = list(dict.fromkeys(self._of_box))
         if self.count > MAX_GROUPS:
-            raise InputError(f"group_by makes {self.count} groups; at most {MAX_GROUPS}: drop a column")
+            raise InputError(
+                Fault(f"makes {self.count:,} groups; at most {MAX_GROUPS:,}: drop a column", "group_by")
+            )
 
-    def _labels(self, columns: Mapping[str, Sequence[Any]], axis: str) -> Labels:
-        wanted = self._wanted[axis]
-        length = len(next(iter(columns.values())))
-        return [tuple(_same_nan(columns[name][i]) for name in wanted) for i in range(length)]
+    def _labels(self, box: int, model: int) -> dict[str, Labels]:
+        found = {}
+        for axis, columns in axis_columns(self.sweep, box, model).items():
+            wanted = [columns[name] for name in self._wanted(columns)]
+            size = len(next(iter(columns.values())))
+            found[axis] = [tuple(_same_nan(column[i]) for column in wanted) for i in range(size)]
+        return found
+
+    @cached_property
+    def _names(self) -> dict[str, list[str]]:
+        return {axis: self._wanted(columns) for axis, columns in axis_columns(self.sweep, 0, 0).items()}
+
+    def _wanted(self, columns: Collection[str]) -> list[str]:
+        return [name for name in self.sweep.group_by if name in columns]
+
+    def _coded(self, labels: Mapping[str, Labels]) -> dict[str, NDArray[np.int64]]:
+        """Labels as positions among the distinct ones."""
+        coded = {}
+        for axis, values in labels.items():
+            position = {label: code for code, label in enumerate(self._distinct[axis])}
+            coded[axis] = np.array([position[label] for label in values], dtype=np.int64)
+        return coded
 
     @cached_property
     def _radix(self) -> list[int]:
@@ -136,7 +154,7 @@ class Groups:
         found: dict[str, Any] = {}
         for axis, size in zip(reversed(AXES), reversed(self._radix[2:]), strict=True):
             number, code = divmod(number, size)
-            found |= dict(zip(self._wanted[axis], self._distinct[axis][code], strict=True))
+            found |= dict(zip(self._names[axis], self._distinct[axis][code], strict=True))
         number, model = divmod(number, self._radix[1])
         if "model" in self.sweep.group_by:
             found["model"] = self.sweep.models[model].name

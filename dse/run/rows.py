@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,27 @@ from numpy.typing import NDArray
 from dse.cost.breakdown import bound_names
 from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import score
-from dse.cost.feasible import MEMORY, STRUCTURE
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.phases import Point
+from dse.cost.setting import Phase
 from dse.run.evidence import evidence
 from dse.run.groups import axis_columns, box_columns
 from dse.run.score import Engine
+from dse.run.store import table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LEADING = (
-    "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep", "batch",
-    "serving", "offload", "runtime", "fidelity", "attention",
+    "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
+    "batch", "serving", "offload", "runtime", "fidelity", "attention",
 )  # fmt: skip
+
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+
+CHUNK = 50_000
+"""Points completed at once when all are kept."""
 
 Columns = dict[str, list[Any]]
 
@@ -33,21 +43,57 @@ def complete(engine: Engine, numbers: Sequence[int]) -> Columns:
     Raises:
         ValueError: a number lies outside the space.
     """
-    wanted = np.asarray(numbers, dtype=np.int64)
-    pieces: list[tuple[NDArray[np.intp], Columns]] = []
-    boxes, _ = engine.space.locate(wanted)
-    for box_index in np.unique(boxes).tolist():
-        of_box = np.flatnonzero(boxes == box_index)
-        model, *coordinates = engine.space.boxes[box_index].decode(wanted[of_box])
-        for model_index in np.unique(model).tolist():
-            chosen = np.flatnonzero(model == model_index)
-            mesh = Mesh.points(AXES, [coordinate[chosen] for coordinate in coordinates])
-            pieces.append((of_box[chosen], _rows(engine, box_index, model_index, mesh, wanted[of_box[chosen]])))
-    if not pieces:
-        return {name: [] for name in _rows(engine, 0, 0, _nothing(), wanted)}
-    order = np.argsort(np.concatenate([where for where, _ in pieces]), kind="stable").tolist()
-    joined = {name: [value for _, piece in pieces for value in piece[name]] for name in pieces[0][1]}
+    found = [
+        (piece.where, _rows(engine, piece.box, piece.model, piece.mesh, piece.numbers))
+        for piece in pieces(engine, numbers)
+    ]
+    if not found:
+        return _rows(engine, 0, 0, _nothing(), np.zeros(0, dtype=np.int64))
+    order = np.argsort(np.concatenate([where for where, _ in found]), kind="stable").tolist()
+    joined = {name: [value for _, rows in found for value in rows[name]] for name in found[0][1]}
     return {name: [values[i] for i in order] for name, values in joined.items()}
+
+
+def complete_in_chunks(engine: Engine, numbers: range) -> Iterator[pa.Table]:
+    """All columns of a range of points, as tables of bounded size."""
+    for start in range(numbers.start, numbers.stop, CHUNK):
+        chunk = range(start, min(start + CHUNK, numbers.stop))
+        yield table(complete(engine, chunk), engine.sweep.text_columns)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Points of one box and model, as a list."""
+
+    box: int
+    model: int
+    mesh: Mesh
+    numbers: NDArray[np.int64]
+    where: NDArray[np.intp]
+    """Their places among the numbers asked for."""
+
+
+def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
+    """Points by number, gathered by box and model.
+
+    Raises:
+        ValueError: a number lies outside the space.
+    """
+    wanted = np.asarray(numbers, dtype=np.int64)
+    boxes, local = engine.space.locate(wanted)
+    for box in np.unique(boxes).tolist():
+        of_box = np.flatnonzero(boxes == box)
+        model, *coordinates = engine.space.boxes[box].decode(local[of_box])
+        for index in np.unique(model).tolist():
+            chosen = np.flatnonzero(model == index)
+            mesh = Mesh.points(AXES, [coordinate[chosen] for coordinate in coordinates])
+            where = of_box[chosen]
+            yield Piece(box, index, mesh, wanted[where], where)
+
+
+def row(columns: Columns, index: int) -> dict[str, Any]:
+    """One row of complete columns."""
+    return {name: values[index] for name, values in columns.items()}
 
 
 def _nothing() -> Mesh:
@@ -55,7 +101,7 @@ def _nothing() -> Mesh:
 
 
 def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArray[np.int64]) -> Columns:
-    sweep, choices = engine.sweep, engine.sweep.choices[box]
+    sweep, choices = engine.sweep, engine.sweep.choices_of(box, model_index)
     model = sweep.models[model_index]
     size = len(numbers)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -64,15 +110,15 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
             name: np.broadcast_to(np.asarray(metric.of(scored), dtype=float), (size,)).tolist()
             for name, metric in METRICS.items()
         }
-        bounds = {f"{phase}_bound": bound_names(scored.point, phase).tolist() for phase in ("prefill", "decode")}  # type: ignore[arg-type]
+        bounds = {f"{phase}_bound": bound_names(scored.point, phase).tolist() for phase in PHASES}
         status = score(model, choices, mesh, sweep.question).status
     labels: Columns = {}
-    for axis, columns in axis_columns(sweep, choices, model_index).items():
+    for axis, columns in axis_columns(sweep, box, model_index).items():
         index = mesh.index[axis].tolist()
         labels |= {name: [values[i] for i in index] for name, values in columns.items()}
     rows: Columns = {"number": numbers.tolist(), "model": [model.name] * size}
     rows |= labels
-    rows |= {name: [value] * size for name, value in box_columns(choices).items()}
+    rows |= {name: [value] * size for name, value in box_columns(sweep, box).items()}
     rows |= metrics
     for name in ("devices", "max_context", "max_batch"):
         rows[name] = [int(value) for value in rows[name]]
@@ -88,8 +134,8 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
 
 def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:
     """What the precision of a point rests on: who measured its accuracy, what the chip computes in."""
-    choices = engine.sweep.choices[box]
-    drops = engine.sweep.accuracy[engine.sweep.models[model_index].name]
+    choices = engine.sweep.choices_of(box, model_index)
+    drops = engine.sweep.accuracy[model_index]
     chosen = mesh.index["precision"].tolist()
     pairs = zip(mesh.index["hardware"].tolist(), chosen, strict=True)
     return {
@@ -106,7 +152,9 @@ def compute_text(choices: Choices, hardware: int, precision: int) -> str:
 
 def _of_price(choices: Choices, mesh: Mesh) -> Columns:
     """The quote behind each point's dollars."""
-    quotes = [chip.price(choices.price_kind, choices.price_override.get(chip.name)) for chip in choices.hardware]
+    quotes = [
+        chip.price(choices.price_kind, choices.price_override.get(chip.name)) for chip in choices.hardware
+    ]
     chosen = [quotes[i] for i in mesh.index["hardware"].tolist()]
     return {
         "price_usd_per_device_hour": [None if quote is None else quote.usd_per_hour for quote in chosen],
@@ -114,21 +162,3 @@ def _of_price(choices: Choices, mesh: Mesh) -> Columns:
         "price_date": ["" if quote is None else quote.date for quote in chosen],
         "price_source": ["" if quote is None else quote.source for quote in chosen],
     }
-
-
-def reason_text(engine: Engine, code: int, row: Mapping[str, Any], memory: Mapping[str, float]) -> str:
-    """Why a point cannot run, with the amounts."""
-    reason = engine.sweep.question.reasons[code]
-    if reason == MEMORY:
-        return f"needs {memory['total_gb']:.1f} of {memory['limit_gb']:.1f} GB on the accelerator"
-    if reason in STRUCTURE:
-        return STRUCTURE[reason][1]
-    kind, _, name = reason.partition(":")
-    if kind == "undefined":
-        return f"{name} does not exist for this point"
-    least, most = engine.sweep.question.constraints[name]
-    value, unit = row[name], METRICS[name].unit
-    if value != value:
-        return f"{name} is not known for this point"
-    limit = f"at most {most:g}" if most is not None and value > most else f"at least {least:g}"
-    return f"{name} is {value:.4g} {unit}; wanted {limit}"

@@ -15,7 +15,7 @@ from dse.cost.mesh import Mesh
 from dse.run.groups import Groups
 from dse.run.resolve import Sweep
 from dse.search.pareto import FrontArchive
-from dse.search.space import Axis, Block, Part, Space, numbers
+from dse.search.space import Axis, Block, Part, Space
 from dse.search.top import TopArchive
 
 TOP = 20
@@ -63,7 +63,7 @@ class Engine:
         models = Axis("model", len(self.sweep.models))
         return Space.of(
             [models, *(Axis(name, size) for name, size in zip(AXES, choices.shape, strict=True))]
-            for choices in self.sweep.choices
+            for choices, *_ in self.sweep.boxes
         )
 
     @cached_property
@@ -83,7 +83,7 @@ class Engine:
         """
         tally = Tally()
         for box, block in part.blocks:
-            points = numbers(self.space.boxes[box], block)
+            points = self.space.boxes[box].numbers(block)
             self._take(tally, box, block, points)
             if on_points is not None:
                 on_points(len(points))
@@ -92,7 +92,9 @@ class Engine:
     def _take(self, tally: Tally, box: int, block: Block, points: range) -> None:
         model, *rest = block
         mesh = Mesh.open(AXES, rest)
-        scores = score(self.sweep.models[model.start], self.sweep.choices[box], mesh, self.sweep.question)
+        scores = score(
+            self.sweep.models[model.start], self.sweep.choices_of(box, model.start), mesh, self.sweep.question
+        )
         feasible = scores.status == 0
         group = self.groups.numbers(box, model.start, mesh)
         _count(tally, scores.status, feasible, group)
@@ -102,7 +104,9 @@ class Engine:
         tally.top.update(costs, group, feasible, points)
 
 
-def _count(tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], group: NDArray[np.int64]) -> None:
+def _count(
+    tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], group: NDArray[np.int64]
+) -> None:
     """Points per status, and feasible points per group."""
     for code, count in enumerate(np.bincount(status.ravel())):
         if count:
@@ -110,7 +114,9 @@ def _count(tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], 
     # Groups vary along few axes: sum over the others first.
     others = tuple(axis for axis, length in enumerate(group.shape) if length == 1)
     per_cell = np.add.reduce(feasible, axis=others, keepdims=True, dtype=np.int64)
-    for number, count in zip(np.broadcast_to(group, per_cell.shape).ravel().tolist(), per_cell.ravel().tolist(), strict=True):
+    for number, count in zip(
+        np.broadcast_to(group, per_cell.shape).ravel().tolist(), per_cell.ravel().tolist(), strict=True
+    ):
         if count:
             tally.feasible[number] = tally.feasible.get(number, 0) + count
 

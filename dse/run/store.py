@@ -6,15 +6,20 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.errors import CannotRun, InputError
+from dse.errors import CannotRun, Fault, InputError
+from dse.run.lock import lock_file
 from dse.run.score import Tally
+from dse.search.space import Part
+from dse.spec.reading import suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +29,26 @@ TEXT = (
     "prefill_bound", "decode_bound", "accuracy_evidence", "compute_dtype", "evidence",
     "price_kind", "price_date", "price_source", "status",
 )  # fmt: skip
+TABLES = ("frontier", "top")
+TEMPORARY = ".tmp"
 WHOLE = ("number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch")
+
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses while `path` is written, said as the user needs it.
+
+    Raises:
+        CannotRun: the folder cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotRun(f"{path}: cannot be written: {reason}") from None
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
@@ -33,32 +57,34 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         CannotRun: the folder cannot be written, or the disk is full.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    beside = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(beside)
-        os.replace(beside, path)
-    except OSError as error:
-        raise CannotRun(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+        try:
+            write(beside)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
     return path
 
 
-def table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """An Arrow table of complete rows, each column with its fixed type."""
+def table(columns: Columns, text: Collection[str] = ()) -> pa.Table:
+    """An Arrow table of complete rows, each column with its fixed type.
+
+    Args:
+        columns: values by column.
+        text: columns of text beside those that always are.
+    """
     import pyarrow as pa
 
     arrays = {}
     for name, values in columns.items():
-        if name in TEXT:
+        if name in text:
+            arrays[name] = pa.array([None if value is None else str(value) for value in values], pa.string())
+        elif name in TEXT:
             arrays[name] = pa.array(values, pa.string())
-        elif name in WHOLE:
-            arrays[name] = pa.array(values, pa.int64())
-        elif any(isinstance(value, str) for value in values):
-            arrays[name] = pa.array([str(value) for value in values], pa.string())
         else:
-            arrays[name] = pa.array(values, pa.float64())
+            arrays[name] = pa.array(values, pa.int64() if name in WHOLE else pa.float64())
     return pa.table(arrays)
 
 
@@ -78,7 +104,7 @@ class Store:
 
     @property
     def manifest_path(self) -> Path:
-        """Written last: a run with a manifest is complete."""
+        """Written after the tables: a run with a manifest is complete but for its report."""
         return self.folder / "manifest.json"
 
     def manifest(self) -> dict[str, Any] | None:
@@ -101,17 +127,31 @@ class Store:
             raise InputError(f"{self.manifest_path}: not a manifest; run the sweep again with --fresh")
         return found
 
-    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest; NaN becomes null."""
-        text = json.dumps(_finite(manifest), indent=1, ensure_ascii=False, default=str)
-        write_whole(self.manifest_path, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    def is_complete(self) -> bool:
+        """Whether the tables and the manifest of the run are there; a damaged manifest is none."""
+        try:
+            found = self.manifest()
+        except InputError:
+            return False
+        return found is not None and all((self.folder / f"{name}.parquet").is_file() for name in TABLES)
 
-    def write_table(self, name: str, columns: Mapping[str, Sequence[Any]], csv: bool = False) -> None:
+    def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the manifest and return it as it is read back; NaN becomes null."""
+        plain: dict[str, Any] = finite(manifest)
+        text = json.dumps(plain, indent=1, ensure_ascii=False, default=str)
+        write_whole(self.manifest_path, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        return plain
+
+    def write_table(
+        self, name: str, columns: Columns, text: Collection[str] = (), *, csv: bool = False
+    ) -> None:
         """Write `name`.parquet, and .csv if asked."""
         import pyarrow.parquet as pq
 
-        rows = table(columns)
-        write_whole(self.folder / f"{name}.parquet", lambda path: pq.write_table(rows, path, compression="zstd"))
+        rows = table(columns, text)
+        write_whole(
+            self.folder / f"{name}.parquet", lambda path: pq.write_table(rows, path, compression="zstd")
+        )
         if csv:
             from pyarrow import csv as arrow_csv
 
@@ -131,28 +171,57 @@ class Store:
             return pq.read_table(path, use_threads=False)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; is this the folder of a finished run?") from None
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path}: not a table of a run: {error}") from None
 
     def clear(self) -> None:
         """Remove everything an earlier run of the same sweep left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.folder.iterdir():
+            if path != self._lock:
+                _remove(path)
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / ".lock"
+
+    @contextmanager
+    def locked(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Keep other processes out of the folder, which is made; a lock ends with its process.
+
+        Args:
+            say: told when another process has to be waited for.
+
+        Raises:
+            CannotRun: the folder cannot be made or written.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = lock_file(
+                self._lock, lambda: say(f"another process is running this sweep; waiting: {self.folder}")
+            )
+        try:
+            self._clear_temporary()
+            yield
+        finally:
+            self._lock.unlink(missing_ok=True)
+            lock.close()
+
+    def _clear_temporary(self) -> None:
+        """Remove the half-written files of a process that was killed."""
+        for path in self.folder.rglob(f".*{TEMPORARY}"):
+            path.unlink(missing_ok=True)
 
     # -- parts --------------------------------------------------------------------------------------
 
-    def _part(self, index: int) -> Path:
-        return self.folder / "parts" / f"part-{index:06d}.parquet"
+    def _part(self, part: Part, kind: str = "parts") -> Path:
+        return self.folder / kind / f"part-{part.number:06d}-{part.points.start}-{part.points.stop}.parquet"
 
-    def write_part(self, index: int, tally: Tally) -> None:
+    def write_part(self, part: Part, tally: Tally) -> None:
         """Keep what a finished part found."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        groups, numbers, costs = [], [], []
-        for group, number, cost in _kept(tally):
-            groups += [group] * len(number)
-            numbers += number.tolist()
-            costs += cost.tolist()
+        kept = list(_kept(tally))
         facts = {
             "statuses": list(tally.statuses.items()),
             "feasible": list(tally.feasible.items()),
@@ -160,52 +229,96 @@ class Store:
         }
         rows = pa.table(
             {
-                "group": pa.array(groups, pa.int64()),
-                "number": pa.array(numbers, pa.int64()),
-                "costs": pa.array(costs, pa.list_(pa.float64())),
+                "group": pa.array([group for group, numbers, _ in kept for _ in numbers], pa.int64()),
+                "number": pa.array([n for _, numbers, _ in kept for n in numbers.tolist()], pa.int64()),
+                "costs": pa.array(
+                    [c for _, _, costs in kept for c in costs.tolist()], pa.list_(pa.float64())
+                ),
             },
         ).replace_schema_metadata({"tally": json.dumps(facts)})
-        write_whole(self._part(index), lambda path: pq.write_table(rows, path, compression="zstd"))
+        write_whole(self._part(part), lambda path: pq.write_table(rows, path, compression="zstd"))
 
-    def read_part(self, index: int) -> Tally | None:
-        """What a finished part found, or None where it has not finished (or its file is damaged)."""
+    def read_part(self, part: Part) -> Tally | None:
+        """What a finished part found, or None where it has not finished, or its file is damaged."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
-            rows = pq.read_table(self._part(index), use_threads=False)
-            facts = json.loads(rows.schema.metadata[b"tally"])
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        if not self._part(part).is_file():
             return None
-        tally = Tally(
-            statuses=dict(facts["statuses"]),
-            feasible=dict(facts["feasible"]),
-            nearest={code: (miss[0], miss[1]) for code, miss in facts["nearest"]},
-        )
+        try:
+            rows = pq.read_table(self._part(part), use_threads=False)
+            facts = json.loads(rows.schema.metadata[b"tally"])
+            tally = Tally(
+                statuses=dict(facts["statuses"]),
+                feasible=dict(facts["feasible"]),
+                nearest={code: (miss[0], miss[1]) for code, miss in facts["nearest"]},
+            )
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            return None
+        if tally.points != len(part.points):
+            return None
         if rows.num_rows:
             costs = np.array(rows["costs"].to_pylist())
-            group = rows["group"].to_numpy()
-            number = rows["number"].to_numpy()
-            good = np.ones(len(number), dtype=bool)
+            group, number = rows["group"].to_numpy(), rows["number"].to_numpy()
+            everyone = np.ones(len(number), dtype=bool)
             for archive in (tally.front, tally.top):
-                archive.update(list(costs.T), group, good, number)
+                archive.update(list(costs.T), group, everyone, number)
         return tally
 
     def clear_parts(self) -> None:
         """Remove the parts of a run that is complete."""
         shutil.rmtree(self.folder / "parts", ignore_errors=True)
 
-    def write_points(self, index: int, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Write all points of a part."""
+    # -- all points ---------------------------------------------------------------------------------
+
+    def write_points(self, part: Part, chunks: Iterable[pa.Table]) -> None:
+        """Write all points of a part, table after table."""
         import pyarrow.parquet as pq
 
-        rows = table(columns)
-        path = self.folder / "points" / f"part-{index:06d}.parquet"
-        write_whole(path, lambda target: pq.write_table(rows, target, compression="zstd"))
+        def write(path: Path) -> None:
+            tables = iter(chunks)
+            first = next(tables)
+            with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+                for rows in chain([first], tables):
+                    writer.write_table(rows)
 
-    def has_points(self, index: int) -> bool:
-        """Whether all points of a part are on disk."""
-        return (self.folder / "points" / f"part-{index:06d}.parquet").is_file()
+        write_whole(self._part(part, "points"), write)
+
+    def has_points(self, part: Part) -> bool:
+        """Whether all points of a part are on disk, whole."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self._part(part, "points")
+        try:
+            return path.is_file() and pq.read_metadata(path).num_rows == len(part.points)
+        except (OSError, pa.ArrowException):
+            return False
+
+    def read_points(self, columns: Sequence[str] | None, where: Any) -> pa.Table:
+        """All points of a run with `keep: all`.
+
+        Raises:
+            InputError: the run kept its frontier only, or has no such column.
+        """
+        import pyarrow.parquet as pq
+
+        folder = self.folder / "points"
+        if not folder.is_dir():
+            raise InputError(f"{self.folder}: kept its frontier only; run it with keep: all")
+        known = pq.read_schema(min(folder.glob("*.parquet"))).names
+        unknown = [name for name in columns or () if name not in known]
+        if unknown:
+            raise InputError([Fault(f"no such column{suggest(name, known)}", name) for name in unknown])
+        return pq.read_table(folder, columns=list(columns) if columns else None, filters=where)
+
+
+def _remove(path: Path) -> None:
+    with writing(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _kept(tally: Tally) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
@@ -219,12 +332,12 @@ def _kept(tally: Tally) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.flo
             yield group, number, alone
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value with NaN and infinities as None: JSON has no such numbers."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from dse.errors import InputError
+from pydantic import Field
+
+from dse.errors import Fault, InputError
+from dse.spec.composer import MAX_INT
 from dse.spec.reading import Document, show
 from dse.spec.shape import Strict, build
 
@@ -18,8 +21,7 @@ MAX_VALUES = 100_000
 class Range(Strict):
     """`{from: 1, to: 512, scale: log2}` or `{from: 64, to: 1024, step: 64}`; both ends belong to it."""
 
-    # `from` is a word of Python; the file says `from`.
-    start: int
+    start: int = Field(alias="from")
     to: int
     step: int | None = None
     scale: Literal["log2", "linear"] | None = None
@@ -38,24 +40,32 @@ def values(document: Document, path: Path, raw: Any) -> list[tuple[Path, Any]]:
     return [((*path, index), entry) for index, entry in enumerate(raw)]
 
 
-def integers(document: Document, path: Path, raw: Any, *, least: int = 1) -> list[int]:
+def integers(document: Document, path: Path, raw: Any, *, least: int = 1, most: int = MAX_INT) -> list[int]:
     """The whole numbers of an axis: a number, a list of numbers and ranges, or a range.
 
+    Args:
+        document: gives the places for faults.
+        path: where the axis stands.
+        raw: what stands there.
+        least: smallest number that makes sense.
+        most: largest number that makes sense.
+
     Raises:
-        InputError: something is not a whole number of at least `least`, stands twice, or a range is empty.
+        InputError: something is not a whole number within the limits, stands twice, or a range is empty.
     """
-    faults, found = [], []
+    faults: list[Fault] = []
+    found: list[tuple[Path, int]] = []
     for place, entry in values(document, path, raw):
-        if isinstance(entry, dict):
-            found += [(place, number) for number in _range(document, place, entry)]
-        elif isinstance(entry, bool) or not isinstance(entry, int):
-            faults.append(document.fault(place, f"expected a whole number, got {show(entry)}"))
-        else:
-            found.append((place, entry))
+        try:
+            found += [(place, number) for number in _numbers(document, place, entry)]
+        except InputError as error:
+            faults += error.faults
     seen: set[int] = set()
     for place, number in found:
         if number < least:
             faults.append(document.fault(place, f"must be at least {least}, got {show(number)}"))
+        elif number > most:
+            faults.append(document.fault(place, f"must be at most {most:,}, got {show(number)}"))
         elif number in seen:
             faults.append(document.fault(place, f"{number} stands twice on this axis; keep one"))
         seen.add(number)
@@ -64,33 +74,33 @@ def integers(document: Document, path: Path, raw: Any, *, least: int = 1) -> lis
     return [number for _, number in found]
 
 
+def _numbers(document: Document, path: Path, entry: Any) -> Sequence[int]:
+    if isinstance(entry, dict):
+        return _range(document, path, entry)
+    if isinstance(entry, bool) or not isinstance(entry, int):
+        wanted = "a whole number, a list of them or {from, to}"
+        raise InputError(document.fault(path, f"expected {wanted}, got {show(entry)}"))
+    return [entry]
+
+
 def _range(document: Document, path: Path, raw: dict[str, Any]) -> Sequence[int]:
-    renamed = {("start" if key == "from" else key): value for key, value in raw.items()}
-    try:
-        spec = build(Range, Document("", renamed))
-    except InputError as error:
-        raise InputError(
-            document.fault(
-                (*path, *(["from"] if fault.field == "start" else [fault.field] if fault.field else [])),
-                fault.message.replace("'start'", "'from'"),
-            )
-            for fault in error.faults
-        ) from None
+    spec = build(Range, document, raw, path)
+    if spec.start < 1:
+        raise InputError(document.fault((*path, "from"), f"must be at least 1, got {show(spec.start)}"))
     if spec.to < spec.start:
         raise InputError(document.fault(path, f"the range is empty: from {spec.start} to {spec.to}"))
-    if spec.start < 1:
-        raise InputError(document.fault((*path, "from"), f"must be at least 1, got {spec.start}"))
     if spec.scale == "log2":
-        if spec.step is not None:
-            raise InputError(document.fault((*path, "step"), "a log2 range doubles; leave out 'step'"))
-        doubled = [spec.start]
-        while doubled[-1] * 2 <= spec.to:
-            doubled.append(doubled[-1] * 2)
-        return doubled
-    step = 1 if spec.step is None else spec.step
-    if step < 1:
-        raise InputError(document.fault((*path, "step"), f"must be at least 1, got {step}"))
-    result = range(spec.start, spec.to + 1, step)
-    if len(result) > MAX_VALUES:
-        raise InputError(document.fault(path, f"the range has {len(result)} values; at most {MAX_VALUES}"))
-    return result
+        return _doubling(document, path, spec)
+    if spec.step is not None and spec.step < 1:
+        raise InputError(document.fault((*path, "step"), f"must be at least 1, got {show(spec.step)}"))
+    count = (spec.to - spec.start) // (spec.step or 1) + 1
+    if count > MAX_VALUES:
+        raise InputError(document.fault(path, f"the range has {count:,} values; at most {MAX_VALUES:,}"))
+    return range(spec.start, spec.to + 1, spec.step or 1)
+
+
+def _doubling(document: Document, path: Path, spec: Range) -> list[int]:
+    if spec.step is not None:
+        raise InputError(document.fault((*path, "step"), "a log2 range doubles; leave out 'step'"))
+    doublings = (spec.to // spec.start).bit_length()
+    return [spec.start << i for i in range(doublings)]

@@ -6,19 +6,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dse.spec.hardware import PriceKind
+from dse.spec.price import PriceKind
 from dse.spec.shape import Strict
+
+NATIVE = "native"
+"""The precision each model is published in: what its config.json says, else bf16."""
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Bound(Strict):
-    """Limits of a metric."""
+Limit = Annotated[float, Field(ge=0)]
+"""No metric is ever below zero: a limit there is a slip."""
 
-    min: float | None = None
-    max: float | None = None
+
+class Bound(Strict):
+    """Limits of a metric; both belong to what is allowed."""
+
+    min: Limit | None = None
+    max: Limit | None = None
 
 
 class PriceChoice(Strict):
@@ -47,11 +54,12 @@ class SweepFile(Strict):
     """Names in the library, paths of config.json files."""
     hardware: Any
     """Names, paths, or `{base: NAME, dotted.field: value or list}`."""
-    precision: Any = "bf16"
-    """Names of schemes, or a scheme in place: `{weights: int4, group_size: 128, ...}`."""
+    precision: Any = NATIVE
+    """Names of schemes, a scheme in place (`{weights: int4, group_size: 128, ...}`), or `native`."""
     workload: Any
     """Pairs `{input, output}`, names, or `{input: [...], output: [...]}` for their product."""
     parallel: Parallel | None = None
+    """Degrees to combine; by default one device."""
     devices: Any = None
     """Instead of `parallel`: every layout of so many devices."""
     batch: Any = 1
@@ -70,14 +78,17 @@ class SweepFile(Strict):
     """Share of device memory the engine may use."""
     price: PriceChoice = PriceChoice()
     constraints: dict[str, Bound] = Field(default_factory=dict)
-    objectives: Annotated[list[str], Field(min_length=1)] = [
+    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "output_tokens_per_s_per_device",
         "tpot_ms",
         "memory_gb_per_device",
-    ]
-    group_by: list[str] = ["model", "workload"]
+    )
+    group_by: tuple[str, ...] = ("model", "workload")
     current: dict[str, Any] | None = None
-    """Today's deployment, to mark against the front: values of some axes."""
+    """Today's deployment, to mark against the front: one value for some axes, the sweep's own or not.
+
+    An axis it leaves open takes the sweep's first value, or each of them where points are grouped by it.
+    """
     keep: Literal["frontier", "all"] = "frontier"
     notes: str = ""
 

@@ -1,0 +1,267 @@
+"""The command line: reads arguments, calls the library, prints. Everything it can do, Python can do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dse import __version__
+from dse.errors import DseError, Fault, InputError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="dse")
+def cli() -> None:
+    """Design-space exploration for LLM inference.
+
+    Write a YAML sweep over models, precisions, batch sizes, parallel layouts and hardware; get the Pareto
+    frontiers of throughput, latency, memory and cost, and why each point is where it is.
+    """
+
+
+def main() -> None:
+    """Entry point: errors of the user are plain lines, never a traceback; Ctrl-C leaves with 130."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """The command line as a function: the exit code, with everything said on stdout and stderr."""
+    try:
+        code = cli.main(arguments, prog_name="dse", standalone_mode=False)
+        sys.stdout.flush()
+    except DseError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return InputError.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; finished parts are kept, the same command goes on from there", 130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; there is nobody left to tell, at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except MemoryError:
+        return _fail("out of memory; a smaller sweep, or --executor ray on a larger machine, may do", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+# -- sweep ----------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("sweep")
+@click.option("--out", default="results", show_default=True, help="Folder the run's own folder is made in.")
+@click.option("--executor", type=click.Choice(["auto", "local", "ray"]), default="auto", show_default=True)
+@click.option("--ray-address", metavar="A", help="A Ray cluster to use instead of this machine.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field of the sweep; repeatable."
+)
+@click.option(
+    "--keep", type=click.Choice(["frontier", "all"]), help="Also write every point (points/*.parquet)."
+)
+@click.option(
+    "--fidelity", type=click.Choice(["ideal", "datasheet", "calibrated"]), help="One fidelity for all points."
+)
+@click.option("--fresh", is_flag=True, help="Forget what an earlier run of the same content left.")
+@click.option("--dry-run", is_flag=True, help="Check the sweep, print its size and estimate, run nothing.")
+def sweep(
+    sweep: str,
+    out: str,
+    executor: str,
+    ray_address: str | None,
+    settings: tuple[str, ...],
+    keep: str | None,
+    fidelity: str | None,
+    fresh: bool,
+    dry_run: bool,
+) -> None:
+    """Run SWEEP.yaml: score every point, write the frontiers and the report.
+
+    Exits with 1 where no point is feasible, 2 where the sweep is at fault.
+    """
+    from dse.run.sweep import load_sweep, run_sweep
+
+    changes = [
+        *settings,
+        *(f"{key}={value}" for key, value in (("keep", keep), ("fidelity", fidelity)) if value),
+    ]
+    found = load_sweep(sweep, changes)
+    if dry_run:
+        from dse.report.plan import print_plan
+        from dse.run.executors import choose
+        from dse.run.score import Engine
+
+        engine = Engine(found)
+        print_plan(engine, choose(executor, engine.space.size, ray_address))
+        return
+    from dse.report.progress import progress_bar
+    from dse.report.summary import print_summary
+
+    with progress_bar() as progress:
+        run = run_sweep(
+            found,
+            out,
+            executor=executor,
+            ray_address=ray_address,
+            fresh=fresh,
+            progress=progress,
+            say=progress.say,
+        )
+    print_summary(run.manifest, run.rows(), run.folder)
+    if not run.manifest["feasible"]:
+        raise click.exceptions.Exit(1)
+
+
+# -- one point ------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("run_dir", required=False)
+@click.argument("number", required=False, type=int)
+@click.option("--model", metavar="M", help="Name or path of a config.json.")
+@click.option("--hardware", metavar="H", help="Name or path.")
+@click.option("--precision", metavar="P", help="Name of a scheme  [default: the model's own, else bf16]")
+@click.option("--tp", type=int, default=1, show_default=True)
+@click.option("--pp", type=int, default=1, show_default=True)
+@click.option("--dp", type=int, default=1, show_default=True)
+@click.option("--ep", default="auto", show_default=True, help="A number, or auto.")
+@click.option("--batch", type=int, default=1, show_default=True)
+@click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
+@click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
+@click.option("--serving", default="static", show_default=True)
+@click.option("--runtime", default="ideal", show_default=True)
+@click.option("--attention", type=click.Choice(["fused", "unfused"]), default="fused", show_default=True)
+@click.option(
+    "--fidelity",
+    type=click.Choice(["ideal", "datasheet", "calibrated"]),
+    default="calibrated",
+    show_default=True,
+)
+@click.option("--html", metavar="FILE", help="Write a page: layer graph, roofline, table.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def explain(run_dir: str | None, number: int | None, html: str | None, as_json: bool, **point: Any) -> None:
+    """One point, operator by operator: --model M --hardware H ..., or RUN_DIR NUMBER of a finished run."""
+    from dse.report.explain import print_explain
+    from dse.run.evaluate import explain as explain_point
+    from dse.run.evaluate import explain_run
+
+    if run_dir is not None:
+        if number is None:
+            raise InputError("expected RUN_DIR NUMBER; the number of a point stands in frontier.csv")
+        found = explain_run(run_dir, number)
+    else:
+        missing = [f"--{name}" for name in ("model", "hardware") if not point[name]]
+        if missing:
+            raise InputError(f"missing {' and '.join(missing)} (or give RUN_DIR NUMBER)")
+        found = explain_point(point.pop("model"), point.pop("hardware"), **_axes(point))
+    if html is not None:
+        from dse.report.html import write_explain
+        from dse.run.store import writing
+
+        with writing(Path(html)):
+            write_explain(found, Path(html))
+    if as_json:
+        _print_json(found)
+    elif html is not None:
+        click.echo(f"wrote {html}")
+    else:
+        print_explain(found)
+
+
+def _axes(point: dict[str, Any]) -> dict[str, Any]:
+    axes = {name: value for name, value in point.items() if value is not None}
+    axes["input"] = axes.pop("input_")
+    if axes["ep"] != "auto":
+        if not str(axes["ep"]).isdigit():
+            raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")
+        axes["ep"] = int(axes["ep"])
+    return axes
+
+
+# -- runs -----------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("run_dir")
+def report(run_dir: str) -> None:
+    """Write the report of a finished run again."""
+    from dse.run.sweep import rewrite_report
+
+    click.echo(f"wrote {rewrite_report(run_dir)}")
+
+
+@cli.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--json", "as_json", is_flag=True)
+def diff(run_a: str, run_b: str, as_json: bool) -> None:
+    """What changed between two runs: inputs, counts, fronts."""
+    from dse.run.diff import diff_runs
+    from dse.run.folder import Run
+
+    changes = diff_runs(Run.open(run_a), Run.open(run_b))
+    if as_json:
+        _print_json(changes)
+    else:
+        from dse.report.listing import print_diff
+
+        print_diff(changes)
+
+
+# -- the library ----------------------------------------------------------------------------------------
+
+
+@cli.command(name="list")
+@click.argument(
+    "what",
+    type=click.Choice(["models", "hardware", "precisions", "runtimes", "objectives", "axes", "sweeps"]),
+)
+@click.option("--json", "as_json", is_flag=True)
+def list_(what: str, as_json: bool) -> None:
+    """What a sweep may name."""
+    from dse.run.library import library
+
+    rows = library(what)
+    if as_json:
+        _print_json(rows)
+    else:
+        from dse.report.listing import print_rows
+
+        print_rows(what, rows)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True)
+def check(files: tuple[str, ...]) -> None:
+    """Check sweeps, hardware files and model configs without running anything."""
+    from dse.run.library import check_file
+
+    faults: list[Fault] = []
+    for file in files:
+        try:
+            click.echo(f"{file}: {check_file(file)}")
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    from dse.run.store import finite
+
+    click.echo(json.dumps(finite(value), indent=1, ensure_ascii=False, default=str))

@@ -1,0 +1,94 @@
+"""Tables on the terminal: the library, and two runs compared.
+
+Columns are aligned and never folded, so that `grep`, `sort` and `less -S` work on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+SHOWN = 20
+"""Points of a front that a comparison prints of each kind."""
+
+
+def text(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
+    return str(value)
+
+
+def table(rows: Rows) -> Iterator[str]:
+    """Rows of equal keys as aligned lines under their names; numbers to the right."""
+    names = list(rows[0])
+    cells = [[name.replace("_", " ") for name in names]]
+    cells += [[text(row[name]).replace("\n", " ") for name in names] for row in rows]
+    numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in names]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        aligned = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        yield "  ".join(aligned).rstrip()
+
+
+def print_rows(title: str, rows: Rows) -> None:
+    """A titled table."""
+    if not rows:
+        print(f"no {title}")
+        return
+    print(f"{title}: {len(rows)}")
+    for line in table(rows):
+        print(line)
+
+
+def print_diff(changes: Mapping[str, Any]) -> None:
+    """What `dse.run.diff.diff_runs` found."""
+    for side in ("a", "b"):
+        run = changes[side]
+        print(f"{side}: {run['name']} {run['hash']} (dse {run['version']})")
+    headings = {"inputs": ("what", "before", "after"), "counts": ("status", "before", "after")}
+    for key, names in headings.items():
+        if changes[key]:
+            print()
+            print_rows(key, [dict(zip(names, change, strict=True)) for change in changes[key]])
+    front = changes["front"]
+    print(f"\nfront: {front['before']:,} points before, {front['after']:,} after")
+    for key in ("joined", "left"):
+        _print_some(key, front[key])
+    moved = [{**change["configuration"], **_moves(change["moved"])} for change in front["changed"]]
+    _print_some("stayed with other figures", _same_keys(moved))
+    if not (changes["inputs"] or changes["counts"] or front["joined"] or front["left"] or moved):
+        print("nothing changed")
+
+
+def _print_some(title: str, rows: Rows) -> None:
+    if rows:
+        print(f"\n{title}: {len(rows):,}")
+        for line in table(rows[:SHOWN]):
+            print(line)
+    if len(rows) > SHOWN:
+        print(f"and {len(rows) - SHOWN:,} more (--json shows all)")
+
+
+def _moves(moved: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    return {name: f"{text(before)} -> {text(after)}" for name, (before, after) in moved.items()}
+
+
+def _same_keys(rows: Rows) -> Rows:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name, "") for name in names} for row in rows]

@@ -1,0 +1,53 @@
+"""What a sweep would do, before it does it: sizes, estimates, where it would run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dse.run.executors import Executor
+    from dse.run.score import Engine
+
+
+def print_plan(engine: Engine, choice: tuple[Executor, str]) -> None:
+    """The plan of `dse sweep --dry-run`.
+
+    Args:
+        engine: the resolved sweep.
+        choice: the executor and why, as `dse.run.executors.choose` gives them.
+    """
+    from dse.run.executors import RATE
+    from dse.run.sweep import PART_POINTS, POINT_BYTES
+
+    executor, why = choice
+    size = engine.space.size
+    parts = -(-size // PART_POINTS)
+    print(f"{engine.sweep.name}: {size:,} points in about {parts:,} {'part' if parts == 1 else 'parts'}")
+    for number, box in enumerate(engine.space.boxes):
+        sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
+        attention = engine.sweep.axes.attention[number]
+        print(f"  attention {attention}: {sizes} = {box.size:,}")
+    print(f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}")
+    print(f"estimate: {_seconds(size / RATE)} on one core")
+    kept = (
+        f"about {_bytes(size * POINT_BYTES)} for all points"
+        if engine.sweep.keep == "all"
+        else "fronts and a report"
+    )
+    print(f"writes: {kept}")
+    print(f"executor: {executor.name} ({why})")
+
+
+def _seconds(seconds: float) -> str:
+    for limit, unit, scale in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"about {seconds / scale:.2g} {unit}"
+    return f"about {seconds / 86_400:,.0f} days"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} PB"

@@ -1,0 +1,194 @@
+"""The axes of a sweep: what the user wrote -> models, chips, schemes, request shapes, layouts, words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from dse.errors import Fault, InputError
+from dse.run.faults import Faults
+from dse.search.space import Layout, layouts, layouts_of
+from dse.spec.axis import Path, integers, values
+from dse.spec.catalog import expand_hardware, load_model, load_precision
+from dse.spec.hardware import HardwareSpec
+from dse.spec.model import ModelSpec
+from dse.spec.precision import Precision
+from dse.spec.reading import Document, show, suggest
+from dse.spec.sweep import AXIS_VALUES, NATIVE, SweepFile
+from dse.spec.workload import Workload, load_workload
+
+DEGREES = ("tp", "pp", "dp", "ep")
+MAX_DEGREE = 100_000
+"""Devices of one replica, and each parallel degree: more is surely a slip."""
+
+MAX_LAYOUTS = 100_000
+MAX_BATCH = 10**9
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The values along every axis, names resolved."""
+
+    models: tuple[ModelSpec, ...]
+    hardware: tuple[HardwareSpec, ...]
+    changes: tuple[Mapping[str, float | str], ...]
+    """What each accelerator's inline mapping changed, by dotted key."""
+    precision: tuple[Precision | None, ...]
+    """None: the model's own."""
+    workload: tuple[Workload, ...]
+    layout: tuple[Layout, ...]
+    batch: tuple[int, ...]
+    serving: tuple[str, ...]
+    offload: tuple[str, ...]
+    runtime: tuple[str, ...]
+    fidelity: tuple[str, ...]
+    attention: tuple[str, ...]
+
+    def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
+        """The axis of precisions for one model."""
+        return tuple(scheme or native(model) for scheme in self.precision)
+
+    @property
+    def changed(self) -> list[str]:
+        """Hardware fields that any accelerator's inline mapping changed: columns of their own."""
+        return sorted(set(chain.from_iterable(self.changes)))
+
+    @property
+    def points(self) -> int:
+        """Size of the product of all axes."""
+        total = 1
+        for axis in ("models", "hardware", "precision", "workload", "layout", "batch", *AXIS_VALUES):
+            total *= len(getattr(self, axis))
+        return total
+
+
+def native(model: ModelSpec) -> Precision:
+    """The precision a model is published in: what its file says, else bf16."""
+    return model.precision or load_precision("bf16")
+
+
+def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
+    """All axes of a sweep file; what is wrong goes to `faults`, and the axis comes out short."""
+
+    def axis(key: str, load: Load, name: Callable[[Any], str] = str) -> list[Any]:
+        return _axis(document, (key,), getattr(file, key), load, name, faults)
+
+    chips = axis("hardware", expand_hardware, lambda chip: chip[0].name)
+    words = {key: tuple(axis(key, word(key))) for key in AXIS_VALUES}
+    models = axis("models", model_entry, lambda model: model.name)
+    precision = axis("precision", precision_entry, lambda scheme: scheme.name if scheme else NATIVE)
+    workload = axis("workload", load_workload, lambda shape: shape.name)
+    batch: list[int] = []
+    with faults.collected():
+        batch = integers(document, ("batch",), file.batch, most=MAX_BATCH)
+    found: list[Layout] = []
+    with faults.collected():
+        found = _layouts(file, document)
+    axes = Axes(
+        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words
+    )
+    faults.found += _native_twice(axes, document)
+    return axes
+
+
+Load = Callable[[Any, Document, Path], Sequence[Any]]
+"""Turns one entry of an axis, with where it stands, into the values it means."""
+
+
+def _axis(
+    document: Document, path: Path, raw: Any, load: Load, name: Callable[[Any], str], faults: Faults
+) -> list[Any]:
+    """Every entry of an axis, loaded; a value that stands twice is a fault."""
+    found: list[Any] = []
+    seen: set[str] = set()
+    with faults.collected():
+        for place, entry in values(document, path, raw):
+            with faults.collected():
+                for value in load(entry, document, place):
+                    if name(value) in seen:
+                        message = f"{name(value)!r} stands twice on this axis; keep one"
+                        raise InputError(document.fault(place, message))
+                    seen.add(name(value))
+                    found.append(value)
+    return found
+
+
+def model_entry(entry: Any, document: Document, at: Path) -> list[ModelSpec]:
+    """The model of one entry."""
+    return [load_model(entry, document, at)]
+
+
+def precision_entry(entry: Any, document: Document, at: Path) -> list[Precision | None]:
+    """The scheme of one entry, None for `native`."""
+    return [None if entry == NATIVE else load_precision(entry, document, at)]
+
+
+def word(axis: str) -> Load:
+    """A loader of words, of which this version knows some."""
+    known = AXIS_VALUES[axis]
+
+    def load(entry: Any, document: Document, at: Path) -> list[str]:
+        if entry in known:
+            return [entry]
+        wanted = f"only {known[0]!r}" if len(known) == 1 else f"{', '.join(known[:-1])} and {known[-1]}"
+        hint = suggest(entry, known) if isinstance(entry, str) else ""
+        raise InputError(document.fault(at, f"this version knows {wanted}, got {show(entry)}{hint}"))
+
+    return load
+
+
+def split(
+    chips: Sequence[tuple[HardwareSpec, dict[str, float | str]]],
+) -> tuple[tuple[HardwareSpec, ...], tuple[dict[str, float | str], ...]]:
+    """Accelerators, and what was changed in each."""
+    return tuple(chip for chip, _ in chips), tuple(changed for _, changed in chips)
+
+
+def _native_twice(axes: Axes, document: Document) -> Iterator[Fault]:
+    """`native` beside the scheme it means for every model: each point would stand twice."""
+    if None not in axes.precision or not axes.models:
+        return
+    own = [native(model) for model in axes.models]
+    if all(scheme in axes.precision for scheme in own):
+        names = " and ".join(dict.fromkeys(scheme.name for scheme in own))
+        message = f"'native' means {names} here, which stands on this axis as well; keep one"
+        yield document.fault(("precision", axes.precision.index(None)), message)
+
+
+def _layouts(file: SweepFile, document: Document) -> list[Layout]:
+    if file.devices is None:
+        return _combined(file, document)
+    if file.parallel is not None:
+        raise InputError(document.fault(("devices",), "give either 'parallel' or 'devices', not both"))
+    found: list[Layout] = []
+    for count in integers(document, ("devices",), file.devices, most=MAX_DEGREE):
+        found += layouts([count])
+        _check_count(len(found), document, "devices")
+    return found
+
+
+def _combined(file: SweepFile, document: Document) -> list[Layout]:
+    """Every combination of the degrees of `parallel`."""
+    parallel = file.parallel
+    if parallel is None:
+        return [Layout()]
+    faults = Faults()
+    degrees: dict[str, list[int]] = {"ep": [0]}
+    for name in DEGREES:
+        raw = getattr(parallel, name)
+        if not (name == "ep" and raw == "auto"):
+            with faults.collected():
+                degrees[name] = integers(document, ("parallel", name), raw, most=MAX_DEGREE)
+    faults.check()
+    total = 1
+    for numbers in degrees.values():
+        total *= len(numbers)
+    _check_count(total, document, "parallel")
+    return layouts_of(degrees["tp"], degrees["pp"], degrees["dp"], degrees["ep"])
+
+
+def _check_count(count: int, document: Document, key: str) -> None:
+    if count > MAX_LAYOUTS:
+        raise InputError(document.fault((key,), f"makes {count:,} layouts; at most {MAX_LAYOUTS:,}"))

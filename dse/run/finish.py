@@ -1,0 +1,164 @@
+"""From what the parts found to the files of a run: tables, manifest, report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse import __version__
+from dse.cost import COST_MODEL
+from dse.cost.metrics import METRICS
+from dse.run.explain import explain_points
+from dse.run.folder import Run
+from dse.run.groups import axis_columns, box_columns
+from dse.run.misses import nearest_misses
+from dse.run.resolve import Sweep
+from dse.run.rows import Columns, complete, row
+from dse.run.score import Engine, Tally
+from dse.run.store import Store, writing
+
+DETAILS = 200
+"""Frontier points the report explains operator by operator."""
+
+
+def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: float) -> dict[str, Any]:
+    """Complete the kept points and write the files of the run.
+
+    The manifest comes after the tables: a run that has one is complete but for its report, which reads it.
+    """
+    from dse.report.html import write_report
+
+    fronts = tally.front.fronts()
+    best = [numbers for of_group in tally.top.tops().values() for numbers, _ in of_group]
+    kept = _union([numbers for numbers, _ in fronts.values()])
+    frontier = complete(engine, kept)
+    store.write_table("frontier", frontier, engine.sweep.text_columns, csv=True)
+    store.write_table("top", complete(engine, _union(best)), engine.sweep.text_columns)
+    manifest = store.write_manifest(
+        {
+            **_counts(engine, tally, time.perf_counter() - start),
+            "executor": executor,
+            **_question(engine.sweep),
+            "groups": [
+                {
+                    "key": engine.groups.key(group),
+                    "front": len(fronts.get(group, ((), ()))[0]),
+                    "feasible": count,
+                }
+                for group, count in sorted(tally.feasible.items())
+            ],
+            "evidence": dict(sorted(Counter(frontier["evidence"]).items())),
+            **_today(engine.sweep),
+            "axes": _axis_names(engine.sweep, frontier),
+            "sweep": dict(engine.sweep.source),
+            "resolved": engine.sweep.resolved,
+        }
+    )
+    details = explain_points(
+        engine, detailed(frontier, engine.sweep.group_by, engine.sweep.question.objectives)
+    )
+    with writing(store.folder / "report.html"):
+        write_report(store.folder, details)
+    store.clear_parts()
+    return manifest
+
+
+def rewrite_report(folder: str | Path) -> Path:
+    """Write the report of a finished run again.
+
+    Raises:
+        InputError: no finished run there.
+        CannotRun: the cost model has changed since, so that points cannot be explained, or the disk is full.
+    """
+    from dse.report.html import write_report
+
+    run = Run.open(folder)
+    engine = run.engine()
+    frontier: Columns = Store(run.folder).read_table("frontier").to_pydict()
+    details = explain_points(
+        engine, detailed(frontier, engine.sweep.group_by, engine.sweep.question.objectives)
+    )
+    with writing(run.report):
+        return write_report(run.folder, details)
+
+
+def _union(numbers: Sequence[NDArray[np.int64]]) -> list[int]:
+    """Each number once, ascending."""
+    return np.unique(np.concatenate(numbers)).tolist() if numbers else []
+
+
+def _counts(engine: Engine, tally: Tally, seconds: float) -> dict[str, Any]:
+    reasons = engine.sweep.question.reasons
+    return {
+        "name": engine.sweep.name,
+        "hash": engine.sweep.hash,
+        "version": __version__,
+        "cost_model": COST_MODEL,
+        "points": tally.points,
+        "feasible": tally.statuses.get(0, 0),
+        "statuses": {reasons[code]: count for code, count in sorted(tally.statuses.items())},
+        "nearest_misses": nearest_misses(engine, tally),
+        "seconds": seconds,
+        "points_per_s": tally.points / seconds,
+    }
+
+
+def _question(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "objectives": [
+            {"name": name, "sense": METRICS[name].sense, "unit": METRICS[name].unit}
+            for name in sweep.question.objectives
+        ],
+        "constraints": {
+            name: {key: limit for key, limit in zip(("min", "max"), bound, strict=True) if limit is not None}
+            for name, bound in sweep.question.constraints.items()
+        },
+        "group_by": list(sweep.group_by),
+    }
+
+
+def _today(sweep: Sweep) -> dict[str, Any]:
+    """Today's deployment: `current_rows`, one per comparison group, and `current`, the first of them."""
+    if sweep.current is None:
+        return {"current": None, "current_rows": []}
+    engine = Engine(sweep.current)
+    columns = complete(engine, range(engine.space.size))
+    rows = [row(columns, index) for index in range(engine.space.size)]
+    return {"current": rows[0], "current_rows": rows}
+
+
+def _axis_names(sweep: Sweep, columns: Columns) -> list[str]:
+    """Columns that say where a point stands, rather than how it does."""
+    of_axes = (name for axis in axis_columns(sweep, 0, 0).values() for name in axis)
+    names = {"model", *of_axes, *box_columns(sweep, 0)} - {"accuracy_drop_pct"}
+    return [name for name in columns if name in names]
+
+
+def detailed(
+    frontier: Mapping[str, Sequence[Any]], group_by: Sequence[str], objectives: Sequence[str]
+) -> list[int]:
+    """Numbers of up to `DETAILS` frontier points: the best of each group, and a spread over each front."""
+    members: dict[tuple[Any, ...], list[int]] = {}
+    for index in range(len(frontier["number"])):
+        members.setdefault(tuple(frontier[name][index] for name in group_by), []).append(index)
+    if not members:
+        return []
+    share = max(1, DETAILS // len(members))
+    chosen: list[int] = []
+    for indices in members.values():
+        best = [_best(frontier[name], METRICS[name].sense, indices) for name in objectives]
+        spread = np.linspace(0, len(indices) - 1, min(share, len(indices))).astype(int)
+        wanted = dict.fromkeys([*best, *(indices[i] for i in spread)])
+        chosen += list(wanted)[: max(share, len(objectives))]
+    return [frontier["number"][index] for index in chosen[:DETAILS]]
+
+
+def _best(values: Sequence[float], sense: str, indices: Sequence[int]) -> int:
+    sign = 1 if sense == "min" else -1
+    return min(indices, key=lambda index: sign * values[index])

@@ -1,0 +1,84 @@
+"""A finished run on disk: its tables as data frames, its points computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dse.errors import InputError
+from dse.run.identity import restore
+from dse.run.score import Engine
+from dse.run.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder may have been moved, the library may have changed since."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """The run in a folder.
+
+        Raises:
+            InputError: the folder holds no finished run.
+        """
+        manifest = Store(Path(folder)).manifest()
+        if manifest is None:
+            hint = "" if Path(folder).is_dir() else "; there is no such folder"
+            raise InputError(f"{folder}: no finished run here (no manifest.json){hint}")
+        return cls(Path(folder), manifest)
+
+    def engine(self) -> Engine:
+        """The sweep of this run, from what its manifest embeds: same numbers, same points.
+
+        Raises:
+            CannotRun: the cost model has changed since, or the manifest is damaged.
+        """
+        return Engine(restore(str(self.folder), self.manifest.get("resolved") or {}))
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    def frontier(self) -> pd.DataFrame:
+        """All non-dominated points of all groups, complete."""
+        return self._frame("frontier")
+
+    def top(self) -> pd.DataFrame:
+        """The best points per objective and group."""
+        return self._frame("top")
+
+    def rows(self, name: str = "frontier") -> list[dict[str, Any]]:
+        """A table as plain rows.
+
+        Raises:
+            InputError: it is absent or damaged.
+        """
+        found: list[dict[str, Any]] = Store(self.folder).read_table(name).to_pylist()
+        return found
+
+    def points(self, columns: Sequence[str] | None = None, where: Any = None) -> pd.DataFrame:
+        """All points of a run with `keep: all`.
+
+        Args:
+            columns: names of columns; None for all.
+            where: a filter as pyarrow's datasets take it, e.g. `[("tp", "==", 8)]`.
+
+        Raises:
+            InputError: the run kept its frontier only, or has no such column.
+        """
+        frame: pd.DataFrame = Store(self.folder).read_points(columns, where).to_pandas()
+        return frame
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        frame: pd.DataFrame = Store(self.folder).read_table(name).to_pandas()
+        return frame

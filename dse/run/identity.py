@@ -1,0 +1,200 @@
+"""A resolved sweep as plain values and back: what its hash covers and its manifest embeds.
+
+The manifest holds all a result rests on, so that a point of a run can be computed again on another machine,
+and after the library has moved on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any
+
+from dse.cost import COST_MODEL
+from dse.cost.evaluate import Question
+from dse.errors import CannotRun, InputError
+from dse.run.axes import Axes
+from dse.search.space import Layout
+from dse.spec import layers
+from dse.spec.accuracy import AccuracyDrop
+from dse.spec.hardware import HardwareSpec
+from dse.spec.model import ModelSpec
+from dse.spec.precision import Format, Precision
+from dse.spec.reading import Document, build
+from dse.spec.sweep import AXIS_VALUES, NATIVE
+from dse.spec.workload import Workload
+
+if TYPE_CHECKING:
+    from dse.run.resolve import Drops, Settings, Sweep
+
+Plain = dict[str, Any]
+
+_TAG = "class"
+_CLASSES: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (
+        layers.Attention, layers.DeltaNet, layers.Indexer, layers.LatentAttention, layers.Layer,
+        layers.Mamba2, layers.MLP, layers.MoE, Format, Precision,
+    )
+}  # fmt: skip
+
+
+def content(sweep: Sweep) -> Plain:
+    """All a result rests on, as JSON could hold it."""
+    settings = sweep.settings
+    return {
+        "cost_model": COST_MODEL,
+        **_axes(sweep.axes),
+        "accuracy": _accuracy(sweep),
+        "settings": {
+            "max_prefill_tokens": _limit(settings.max_prefill_tokens),
+            "kv_block_size": settings.kv_block_size,
+            "memory_utilization": settings.memory_utilization,
+            "price_kind": settings.price_kind,
+            "price_override": dict(settings.price_override),
+        },
+        "constraints": {name: list(bound) for name, bound in sweep.question.constraints.items()},
+        "objectives": list(sweep.question.objectives),
+        "group_by": list(sweep.group_by),
+        "current": None if sweep.current is None else _axes(sweep.current.axes),
+        "keep": sweep.keep,
+    }
+
+
+def digest(resolved: Plain) -> str:
+    """Twelve hexadecimal digits that tell one content from another, whatever models and chips are called."""
+    nameless = {**resolved, **_nameless(resolved)}
+    if resolved["current"] is not None:
+        nameless["current"] = {**resolved["current"], **_nameless(resolved["current"])}
+    text = json.dumps(nameless, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _nameless(axes: Plain) -> Plain:
+    skipped = {"name", "notes", "aliases"}
+    return {
+        key: [{name: value for name, value in entry.items() if name not in skipped} for entry in axes[key]]
+        for key in ("models", "hardware", "accuracy")
+        if key in axes
+    }
+
+
+def _axes(axes: Axes) -> Plain:
+    return {
+        "models": [_model(model) for model in axes.models],
+        "hardware": [chip.model_dump(mode="json") for chip in axes.hardware],
+        "changes": [dict(changed) for changed in axes.changes],
+        "precision": [NATIVE if scheme is None else encode(scheme) for scheme in axes.precision],
+        "workload": [[shape.input, shape.output] for shape in axes.workload],
+        "layout": [list(layout) for layout in axes.layout],
+        "batch": list(axes.batch),
+        **{axis: list(getattr(axes, axis)) for axis in AXIS_VALUES},
+    }
+
+
+def _accuracy(sweep: Sweep) -> list[Plain]:
+    return [
+        {"name": model.name, "drops": [_drop(drop) for drop in drops]}
+        for model, drops in zip(sweep.models, sweep.accuracy, strict=True)
+    ]
+
+
+def _drop(drop: AccuracyDrop) -> Plain:
+    pct = None if math.isnan(drop.pct) else drop.pct
+    return {"pct": pct, "evidence": drop.evidence, "source": drop.source}
+
+
+def _model(model: ModelSpec) -> Plain:
+    """A model; its distinct layers once, and the order as (index of the layer, how many in a row)."""
+    position = {layer: index for index, layer in enumerate(model.kinds)}
+    order = [[index, len(list(run))] for index, run in groupby(position[layer] for layer in model.layers)]
+    own = {item.name: encode(getattr(model, item.name)) for item in fields(model) if item.name != "layers"}
+    return {**own, "layers": [encode(layer) for layer in model.kinds], "order": order}
+
+
+def encode(value: Any) -> Any:
+    """A specification as plain values: dataclasses become mappings that name their class."""
+    if is_dataclass(value):
+        own = {item.name: encode(getattr(value, item.name)) for item in fields(value)}
+        return {_TAG: type(value).__name__, **own}
+    return value
+
+
+def decode(value: Any) -> Any:
+    """The specification that `encode` wrote."""
+    if isinstance(value, Mapping) and _TAG in value:
+        own = {name: decode(item) for name, item in value.items() if name != _TAG}
+        return _CLASSES[value[_TAG]](**own)
+    return value
+
+
+def restore(name: str, resolved: Plain) -> Sweep:
+    """The sweep of a manifest; without `current`, whose rows the manifest has.
+
+    Raises:
+        CannotRun: it was written by another version of the cost model, or by hand.
+    """
+    from dse.run.resolve import Sweep
+
+    if resolved.get("cost_model") != COST_MODEL:
+        raise CannotRun(f"{name}: the cost model has changed since this run; run the sweep again")
+    try:
+        return Sweep(
+            name=name,
+            axes=_restore_axes(resolved),
+            accuracy=_restore_accuracy(resolved),
+            settings=_restore_settings(resolved["settings"]),
+            question=Question(
+                tuple(resolved["objectives"]),
+                {metric: (bound[0], bound[1]) for metric, bound in resolved["constraints"].items()},
+            ),
+            group_by=tuple(resolved["group_by"]),
+            keep=resolved["keep"],
+        )
+    except (KeyError, TypeError, IndexError, InputError) as error:
+        raise CannotRun(f"{name}: its manifest is damaged ({error}); run the sweep again") from None
+
+
+def _restore_axes(resolved: Plain) -> Axes:
+    return Axes(
+        models=tuple(_restore_model(model) for model in resolved["models"]),
+        hardware=tuple(build(HardwareSpec, Document("", chip)) for chip in resolved["hardware"]),
+        changes=tuple(resolved["changes"]),
+        precision=tuple(None if scheme == NATIVE else decode(scheme) for scheme in resolved["precision"]),
+        workload=tuple(Workload(*lengths) for lengths in resolved["workload"]),
+        layout=tuple(Layout(*degrees) for degrees in resolved["layout"]),
+        batch=tuple(resolved["batch"]),
+        **{axis: tuple(resolved[axis]) for axis in AXIS_VALUES},
+    )
+
+
+def _restore_model(plain: Plain) -> ModelSpec:
+    kinds = [decode(layer) for layer in plain["layers"]]
+    order = chain.from_iterable([kinds[index]] * count for index, count in plain["order"])
+    own = {name: decode(value) for name, value in plain.items() if name not in ("layers", "order")}
+    return ModelSpec(**own, layers=tuple(order))
+
+
+def _restore_accuracy(resolved: Plain) -> Drops:
+    return tuple(
+        tuple(
+            AccuracyDrop(math.nan if drop["pct"] is None else drop["pct"], drop["evidence"], drop["source"])
+            for drop in model["drops"]
+        )
+        for model in resolved["accuracy"]
+    )
+
+
+def _restore_settings(plain: Plain) -> Settings:
+    from dse.run.resolve import Settings
+
+    limit = plain["max_prefill_tokens"]
+    return Settings(**{**plain, "max_prefill_tokens": math.inf if limit == "unlimited" else limit})
+
+
+def _limit(tokens: float) -> float | str:
+    return "unlimited" if math.isinf(tokens) else tokens

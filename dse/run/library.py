@@ -1,0 +1,151 @@
+"""What the library holds, as rows to list, and what a file of the user is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dse.cost.metrics import METRICS
+from dse.errors import InputError
+from dse.run.resolve import resolve
+from dse.run.score import Engine
+from dse.spec.catalog import (
+    hardware_names,
+    load_hardware,
+    load_model,
+    load_precision,
+    model_names,
+    precision_names,
+)
+from dse.spec.reading import library_file, read
+from dse.spec.sweep import AXIS_VALUES, SweepFile
+
+Rows = list[dict[str, Any]]
+
+
+def library(what: str) -> Rows:
+    """Everything of one kind that a sweep may name, one row each.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    return KINDS[what]()
+
+
+def _models() -> Rows:
+    rows = []
+    for name in model_names():
+        model = load_model(name)
+        rows.append(
+            {
+                "name": name,
+                "family": model.family,
+                "parameters_b": model.parameters() / 1e9,
+                "active_b": model.active_parameters() / 1e9,
+                "layers": len(model.layers),
+                "kv_bytes_per_token_bf16": model.kv_bytes_per_token("bf16"),
+                "max_context": model.max_context,
+            }
+        )
+    return rows
+
+
+def _hardware() -> Rows:
+    rows = []
+    for name in hardware_names():
+        chip = load_hardware(name)
+        quote = chip.price("on-demand")
+        rows.append(
+            {
+                "name": name,
+                "vendor": chip.vendor,
+                "memory_gb": chip.memory.capacity_gb,
+                "bandwidth_gb_per_s": chip.memory.bandwidth_gb_per_s,
+                "fp16_tflops": chip.peak_tflops.get("bf16") or chip.peak_tflops.get("fp16"),
+                "fp8_tflops": chip.peak_tflops.get("fp8"),
+                "domain": chip.domain,
+                "usd_per_hour_on_demand": None if quote is None else quote.usd_per_hour,
+                "recalled": len(chip.recalled),
+            }
+        )
+    return rows
+
+
+def _precisions() -> Rows:
+    rows = []
+    for name in precision_names():
+        scheme = load_precision(name)
+        tensors = ("weights", "activations", "kv_cache", "embeddings", "attention")
+        bits = {f"{tensor}_bits": getattr(scheme, tensor).bits for tensor in tensors}
+        rows.append({"name": name, **bits})
+    return rows
+
+
+def _objectives() -> Rows:
+    return [
+        {"name": metric.name, "unit": metric.unit, "better": metric.sense, "meaning": metric.meaning}
+        for metric in METRICS.values()
+    ]
+
+
+def _axes() -> Rows:
+    skipped = {"name", "notes", "constraints", "objectives", "group_by", "current", "keep"}
+    rows = []
+    for name, field in SweepFile.model_fields.items():
+        if name not in skipped:
+            default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+            values = ", ".join(AXIS_VALUES.get(name, ()))
+            rows.append({"name": name, "default": _words(default), "values": values})
+    return rows
+
+
+def _words(default: Any) -> str:
+    if hasattr(default, "model_dump"):
+        return ", ".join(f"{key}: {value}" for key, value in default.model_dump().items() if value)
+    return "none" if default is None else str(default)
+
+
+def _sweeps() -> Rows:
+    rows = []
+    for path in sorted(library_file("sweeps").glob("*.yaml")):
+        content = read(path).value
+        rows.append(
+            {"name": path.stem, "path": str(path), "notes": str(content.get("notes", "")).split("\n")[0]}
+        )
+    return rows
+
+
+KINDS: dict[str, Callable[[], Rows]] = {
+    "models": _models,
+    "hardware": _hardware,
+    "precisions": _precisions,
+    "runtimes": lambda: [{"name": name} for name in AXIS_VALUES["runtime"]],
+    "objectives": _objectives,
+    "axes": _axes,
+    "sweeps": _sweeps,
+}
+
+
+def check_file(file: str) -> str:
+    """What a file is, in words, if it is right.
+
+    Raises:
+        InputError: all its faults.
+    """
+    path = Path(file)
+    if path.is_dir() or path.suffix.lower() == ".json":
+        model = load_model(path)
+        return f"model {model.family}, {model.parameters() / 1e9:.2f} B parameters"
+    content = read(file)
+    if not isinstance(content.value, dict):
+        raise InputError(content.fault((), "expected fields (name: value); a sweep or a hardware file"))
+    if "models" in content.value or "workload" in content.value:
+        sweep = resolve(content)
+        return f"sweep {sweep.name!r}, {Engine(sweep).space.size:,} points"
+    if {"memory", "base", "peak_tflops"} & content.value.keys():
+        chip = load_hardware(file if len(path.parts) > 1 else f"./{file}")
+        return f"hardware {chip.name}, {chip.memory.capacity_gb:g} GB"
+    raise InputError(
+        content.fault((), "neither a sweep (models, hardware, workload) nor hardware (memory, peak_tflops)")
+    )

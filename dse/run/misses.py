@@ -1,0 +1,64 @@
+"""The nearest miss per reason: which point came closest, and what it lacked, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dse.cost.feasible import MEMORY, STRUCTURE
+from dse.cost.metrics import METRICS
+from dse.cost.phases import Point
+from dse.run.explain import memory_gb
+from dse.run.rows import complete, pieces, row
+from dse.run.score import Engine, Tally
+
+
+def nearest_misses(engine: Engine, tally: Tally) -> dict[str, dict[str, Any]]:
+    """Per reason a point failed: the row of the nearest miss with `reason` in words.
+
+    A structural reason has no nearest miss: its rule is told instead.
+    """
+    codes = sorted(code for code in tally.statuses if code)
+    numbers = sorted({tally.nearest[code][1] for code in codes if code in tally.nearest})
+    columns = complete(engine, numbers)
+    rows = {number: row(columns, index) for index, number in enumerate(numbers)}
+    memory = _memory(engine, numbers)
+    reasons = engine.sweep.question.reasons
+    found: dict[str, dict[str, Any]] = {}
+    for code in codes:
+        if code in tally.nearest:
+            number = tally.nearest[code][1]
+            text = _missed(engine, reasons[code], rows[number], memory[number])
+            found[reasons[code]] = {**rows[number], "reason": text}
+        else:
+            found[reasons[code]] = {"number": None, "reason": _rule(reasons[code])}
+    return found
+
+
+def _memory(engine: Engine, numbers: list[int]) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for piece in pieces(engine, numbers):
+        model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
+        point = Point(model, choices, piece.mesh)
+        found |= dict(zip(piece.numbers.tolist(), memory_gb(point, len(piece.numbers)), strict=True))
+    return found
+
+
+def _rule(reason: str) -> str:
+    """The rule behind a reason that has no amounts."""
+    if reason in STRUCTURE:
+        return STRUCTURE[reason][1]
+    return f"{reason.partition(':')[2]} is not known for these points"
+
+
+def _missed(engine: Engine, reason: str, values: Mapping[str, Any], memory: Mapping[str, float]) -> str:
+    """By how much a point missed a limit."""
+    if reason == MEMORY:
+        return f"needs {memory['total_gb']:.1f} of {memory['limit_gb']:.1f} GB on the accelerator"
+    name = reason.partition(":")[2]
+    least, most = engine.sweep.question.constraints[name]
+    value, unit = values[name], METRICS[name].unit
+    if value is None or value != value:
+        return f"{name} is not known for this point"
+    limit = f"at most {most:g}" if most is not None and value > most else f"at least {least:g}"
+    return f"{name} is {value:.4g} {unit}; wanted {limit}"

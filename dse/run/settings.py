@@ -1,0 +1,46 @@
+"""`--set KEY=VALUE`: changes to the fields of a sweep from the command line."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from dse.errors import Fault, InputError
+from dse.run.faults import Faults
+from dse.spec.composer import compose
+from dse.spec.reading import Document
+
+
+def set_values(document: Document, assignments: Sequence[str]) -> Document:
+    """The document with `KEY=VALUE` assignments applied; keys are dotted, values YAML.
+
+    A wrong value is told with its field; where it stood in the file no longer says anything.
+
+    Raises:
+        InputError: an assignment has no `=`, its value is not YAML, or its key leads through a value.
+    """
+    if not assignments or not isinstance(document.value, dict):
+        return document
+    value = copy.deepcopy(document.value)
+    faults = Faults()
+    for text in assignments:
+        with faults.collected():
+            _assign(value, text)
+    faults.check()
+    return Document(document.file, value, document.text)
+
+
+def _assign(value: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not last or not all(parents):
+        raise InputError(Fault(f"expected KEY=VALUE, got {text!r}", "--set"))
+    node = compose(raw, f"--set {key}") if raw.strip() else None
+    target = value
+    for step in parents:
+        inner = target.setdefault(step, {})
+        if not isinstance(inner, dict):
+            raise InputError(Fault(f"{step!r} holds no fields to set", f"--set {key}"))
+        target = inner
+    target[last] = None if node is None else node.value
