@@ -30,7 +30,9 @@ def linear(
     """
     widths = setting.widths
     matrix = ins * outs * getattr(widths, operands)
-    out = outs * (widths.kv_cache if cached else widths.activations)
+    # What is not quantised (head, router) meets activations that are not either.
+    act = WIDE if operands == "embeddings" else widths.activations
+    out = outs * (widths.kv_cache if cached else act)
     return Work(
         name,
         kernel or name,
@@ -40,7 +42,7 @@ def linear(
         fixed=Amount(weights=matrix),
         each=Amount(
             flops=2.0 * ins * outs,
-            activations_in=ins * widths.activations,
+            activations_in=ins * act,
             activations_out=0.0 if cached else out,
             kv_write=out if cached else 0.0,
         ),
@@ -58,9 +60,13 @@ def pointwise(
     kernel: str = "",
     rows: Array | None = None,
     resident: Array = 0.0,
+    width: Array | None = None,
 ) -> Work:
-    """An element-wise operator: `reads`, `writes` elements and `flops` per token, on the vector units."""
-    width = setting.widths.activations
+    """An element-wise operator: `reads`, `writes` elements and `flops` per token, on the vector units.
+
+    Elements are as wide as activations unless `width` (bytes) says otherwise.
+    """
+    width = setting.widths.activations if width is None else width
     return Work(
         name,
         kernel or name,
@@ -78,8 +84,8 @@ def norm(name: str, setting: Setting, hidden: int, parameters: int) -> Work:
 
 
 def residual(name: str, setting: Setting, hidden: int, kernel: str) -> Work:
-    """Residual addition: two operands read, one written (LLM-Viewer reads one). Fused with the next norm."""
-    return pointwise(name, setting, 2.0 * hidden, hidden, 1.0 * hidden, kernel=kernel)
+    """Residual addition in 16 bit: two operands read, one written (LLM-Viewer reads one). Fused with the next norm."""
+    return pointwise(name, setting, 2.0 * hidden, hidden, 1.0 * hidden, kernel=kernel, width=WIDE)
 
 
 def activation(name: str, setting: Setting, width: Array, gated: bool, *, rows: Array | None = None) -> Work:
