@@ -87,7 +87,7 @@ def _user_status(
             status = np.where(value >= least, status, np.int8(code))
             beyond = np.maximum(beyond, least / value if least > 0 else 1.0 + least - value)
         excess[code] = beyond
-    for name, value in values.items():
+    for name, value in reversed(values.items()):
         missing = np.isnan(value)
         if np.any(missing):
             status = np.where(missing, np.int8(code_of[f"undefined:{name}"]), status)
