@@ -15,11 +15,16 @@ from dse.cost.mesh import Mesh
 from dse.run.groups import Groups
 from dse.run.resolve import Sweep
 from dse.search.pareto import FrontArchive
+from dse.search.rows import GOLDEN
 from dse.search.space import Axis, Block, Part, Space
 from dse.search.top import TopArchive
 
 TOP = 20
 """Best points kept per objective and group, beside the front."""
+
+
+SCOUTS = 32_768
+"""Points looked at first (see `Engine.scouts`)."""
 
 
 @dataclass
@@ -71,8 +76,35 @@ class Engine:
         """Comparison groups."""
         return Groups(self.sweep)
 
-    def __getstate__(self) -> dict[str, Sweep]:
-        return {"sweep": self.sweep}
+    @cached_property
+    def scouts(self) -> dict[int, NDArray[np.float64]]:
+        """Costs of the undominated among points spread evenly over the space, by group.
+
+        Any feasible point may rule out others, wherever it lies: what scouts dominate is dropped at first sight in
+        every part. They change the speed only. None for a space so small that it is scored as soon as scouted.
+        """
+        if self.space.size < 20 * SCOUTS:
+            return {}
+        # Multiples of the golden ratio follow no period of the axes.
+        spread = np.sort(np.modf(np.arange(SCOUTS) * GOLDEN)[0])
+        return self._scouted((spread * self.space.size).astype(np.int64))
+
+    def _scouted(self, numbers: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
+        found = FrontArchive()
+        boxes, local = self.space.locate(numbers)
+        for box in np.unique(boxes).tolist():
+            model, *coordinates = self.space.boxes[box].decode(local[boxes == box])
+            for index in np.unique(model).tolist():
+                mesh = Mesh.points(AXES, [coordinate[model == index] for coordinate in coordinates])
+                scores = score(self.sweep.models[index], self.sweep.choices_of(box, index), mesh, self.sweep.question)
+                costs = [np.broadcast_to(cost, mesh.shape) for cost in scores.costs]
+                group = np.broadcast_to(self.groups.numbers(box, index, mesh), mesh.shape)
+                found.update(costs, group, scores.status == 0, range(len(group)))
+        return {group: costs for group, (_, costs) in found.fronts().items()}
+
+    def __getstate__(self) -> dict[str, object]:
+        # Scouts travel along: a worker would pay for them again with every task.
+        return {"sweep": self.sweep, "scouts": self.scouts}
 
     def tally(self, part: Part, on_points: Callable[[int], None] | None = None) -> Tally:
         """Score the slices of a part.
@@ -81,7 +113,7 @@ class Engine:
             part: as `dse.search.space.tasks` cuts them.
             on_points: told after each slice how many points it had.
         """
-        tally = Tally()
+        tally = Tally(FrontArchive(self.scouts))
         for box, block in part.blocks:
             points = self.space.boxes[box].numbers(block)
             self._take(tally, box, block, points)

@@ -12,7 +12,7 @@ the choice of pivots changes the speed and never the result.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, reduce
 from operator import and_
 from typing import Any
@@ -31,13 +31,16 @@ SMALL = 512
 PIVOTS = 8
 """Pivots per group: more drop few points more (measured on grids and on random points)."""
 
-MESH_PIVOTS = 3
+MESH_PIVOTS = 5
 """Pivots tried on the open mesh, before the survivors are gathered into flat rows."""
 
 CANDIDATES = 256
 """Points of a front among which its pivots are chosen."""
 
-PENDING = 1 << 15
+ELSEWHERE = -1
+"""Number of points that another archive sees."""
+
+PENDING = 1 << 17
 """Survivors collected before they are reduced: a cache-sized table."""
 
 
@@ -100,11 +103,23 @@ class FrontArchive:
     and merges. Points are identified by (group, number); one seen twice counts once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[int, NDArray[np.float64]] | None = None) -> None:
+        """Start with nothing seen.
+
+        Args:
+            known: group -> costs (m, k) of feasible points that are, or will be, seen by an archive this one is
+                merged into. They dominate from the start and are never reported from here.
+        """
         self._fronts: dict[int, Rows] = {}
         self._pending: list[Rows] = []
         self._pivots: Floats = np.empty((PIVOTS, 0, 0))
         self._seen: Bools = np.zeros(0, dtype=bool)
+        for group, costs in (known or {}).items():
+            self._check(costs.shape[1])
+            size = len(costs)
+            self._pending.append(Rows(np.full(size, group), np.full(size, ELSEWHERE), np.asarray(costs, dtype=float)))
+        self._reduce()
+        self._seen[list(self._fronts)] = True
 
     def update(
         self,
@@ -138,17 +153,17 @@ class FrontArchive:
         """Take in everything `other` has seen."""
         for rows in (*other._fronts.values(), *other._pending):
             self._check(rows.costs.shape[1])
-            self._add(rows)
+            self._add(_own(rows))
 
     def fronts(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Point numbers, ascending, shape (m,), and costs, shape (m, k), of each group's front."""
         self._reduce()
-        parts = {group: rows.in_order() for group, rows in sorted(self._fronts.items()) if len(rows)}
-        return {group: (part.number, part.costs) for group, part in parts.items()}
+        parts = {group: _own(rows).in_order() for group, rows in sorted(self._fronts.items())}
+        return {group: (part.number, part.costs) for group, part in parts.items() if len(part)}
 
     def __getstate__(self) -> dict[str, object]:
         self._reduce()  # so that a worker sends its fronts, not what it has yet to sort
-        return self.__dict__
+        return self.__dict__ | {"_fronts": {group: _own(rows) for group, rows in self._fronts.items()}}
 
     def _check(self, objectives: int) -> None:
         known = self._pivots.shape[1]
@@ -207,6 +222,11 @@ class FrontArchive:
             room = np.full((*self._pivots.shape[:2], max(missing, self._pivots.shape[2])), np.nan)
             self._pivots = np.concatenate([self._pivots, room], axis=2)
             self._seen = np.concatenate([self._seen, np.zeros(room.shape[2], dtype=bool)])
+
+
+def _own(rows: Rows) -> Rows:
+    """The rows that were seen here."""
+    return rows if rows.number.min(initial=0) >= 0 else rows.take(np.flatnonzero(rows.number >= 0))
 
 
 def _dominated(known: Sequence[tuple[Floats, Floats]]) -> Bools:
