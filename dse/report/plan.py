@@ -22,7 +22,7 @@ def print_plan(engine: Engine, choice: tuple[Executor, str]) -> None:
     executor, why = choice
     size = engine.space.size
     parts = -(-size // PART_POINTS)
-    print(f"{engine.sweep.name}: {size:,} points in about {parts:,} {'part' if parts == 1 else 'parts'}")
+    print(f"{engine.sweep.name}: {size:,} {"point" if size == 1 else "points"} in about {parts:,} {'part' if parts == 1 else 'parts'}")
     for number, box in enumerate(engine.space.boxes):
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
         attention = engine.sweep.axes.attention[number]
@@ -39,6 +39,8 @@ def print_plan(engine: Engine, choice: tuple[Executor, str]) -> None:
 
 
 def _seconds(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
     for limit, unit, scale in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:
             return f"about {seconds / scale:.2g} {unit}"

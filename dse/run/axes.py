@@ -191,4 +191,4 @@ def _combined(file: SweepFile, document: Document) -> list[Layout]:
 
 def _check_count(count: int, document: Document, key: str) -> None:
     if count > MAX_LAYOUTS:
-        raise InputError(document.fault((key,), f"makes {count:,} layouts; at most {MAX_LAYOUTS:,}"))
+        raise InputError(document.fault((key,), f"makes more than {MAX_LAYOUTS:,} layouts, the most there may be"))

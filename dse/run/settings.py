@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dse.errors import Fault, InputError
 from dse.run.faults import Faults
-from dse.spec.composer import compose
+from dse.spec.composer import Steps, compose, dotted
 from dse.spec.reading import Document
 
 
 def set_values(document: Document, assignments: Sequence[str]) -> Document:
     """The document with `KEY=VALUE` assignments applied; keys are dotted, values YAML.
-
-    A wrong value is told with its field; where it stood in the file no longer says anything.
 
     Raises:
         InputError: an assignment has no `=`, its value is not YAML, or its key leads through a value.
@@ -23,15 +22,31 @@ def set_values(document: Document, assignments: Sequence[str]) -> Document:
     if not assignments or not isinstance(document.value, dict):
         return document
     value = copy.deepcopy(document.value)
+    assigned = []
     faults = Faults()
     for text in assignments:
         with faults.collected():
-            _assign(value, text)
+            assigned.append(_assign(value, text))
     faults.check()
-    return Document(document.file, value, document.text)
+    return _Changed(document.file, value, document.text, tuple(assigned))
 
 
-def _assign(value: dict[str, Any], text: str) -> None:
+@dataclass(frozen=True)
+class _Changed(Document):
+    """A document of which some values stand on the command line."""
+
+    assigned: tuple[tuple[str, ...], ...] = ()
+    """Their paths."""
+
+    def fault(self, path: Steps, message: str, *, key: bool = False) -> Fault:
+        """A fault at `path`, in the file or on the command line."""
+        if any(tuple(path[: len(own)]) == own for own in self.assigned):
+            return Fault(message, dotted(path), "--set")
+        return super().fault(path, message, key=key)
+
+
+def _assign(value: dict[str, Any], text: str) -> tuple[str, ...]:
+    """Change one value; its path."""
     key, equals, raw = text.partition("=")
     *parents, last = key.strip().split(".")
     if not equals or not last or not all(parents):
@@ -44,3 +59,4 @@ def _assign(value: dict[str, Any], text: str) -> None:
             raise InputError(Fault(f"{step!r} holds no fields to set", f"--set {key}"))
         target = inner
     target[last] = None if node is None else node.value
+    return (*parents, last)

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from dse.errors import Fault, InputError
-from dse.spec.axis import integers
+from dse.spec.axis import MAX_VALUES, integers
 from dse.spec.composer import Steps
 from dse.spec.reading import Document, from_value, library_file, read, show, suggest
 
@@ -100,6 +100,9 @@ def _product(entry: Mapping[str, Any], document: Document, at: tuple[str | int, 
             faults.append(document.fault(at, f"missing field '{field}'"))
     if faults:
         raise InputError(sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0, fault.field)))
+    count = len(lengths["input"]) * len(lengths["output"])
+    if count > MAX_VALUES:
+        raise InputError(document.fault(at, f"makes {count:,} request shapes; at most {MAX_VALUES:,}"))
     return [Workload(i, o) for i in lengths["input"] for o in lengths["output"]]
 
 
