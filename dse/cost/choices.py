@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -120,25 +120,24 @@ class Choices:
 
     def seconds_per_flop(self, group: Group, operands: Operands) -> Table:
         """Reciprocal of the reached FLOP/s. Shape (hardware, precision, fidelity)."""
-        return self._cached("flop", group, operands)
+        return self.cached(("flop", group, operands), lambda: self._seconds_per_flop(group, operands))
 
     def seconds_per_byte(self, group: Group, operands: Operands) -> Table:
         """Reciprocal of the reached memory bandwidth. Shape (hardware, precision, fidelity)."""
-        return self._cached("byte", group, operands)
+        return self.cached(("byte", group, operands), lambda: self._seconds_per_byte(group, operands))
 
     def fixed_seconds(self, group: Group) -> Table:
         """Fixed cost per kernel. Shape (fidelity,)."""
         return np.array([f.groups[group].fixed_us * 1e-6 for f in self.fidelities])
 
     @cached_property
-    def _tables(self) -> dict[tuple[str, str, str], Table]:
+    def _tables(self) -> dict[Hashable, Table]:
         return {}
 
-    def _cached(self, what: str, group: Group, operands: Operands) -> Table:
-        key = (what, group, operands)
+    def cached(self, key: Hashable, make: Callable[[], Table]) -> Table:
+        """The table under this key, made when first asked for: slices of a sweep share it."""
         if key not in self._tables:
-            make = self._seconds_per_flop if what == "flop" else self._seconds_per_byte
-            self._tables[key] = make(group, operands)
+            self._tables[key] = make()
         return self._tables[key]
 
     def _seconds_per_flop(self, group: Group, operands: Operands) -> Table:

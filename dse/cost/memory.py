@@ -32,7 +32,8 @@ class Memory:
     @cached_property
     def weights(self) -> Array:
         """Weights of the fullest stage, embeddings and head included."""
-        layers, edges = self.point.works("prefill")
+        # What a device holds does not depend on the workload: any prompt's operators say it.
+        layers, edges = self.point.prompts[0].works("prefill")
         return self._fullest([_resident(works) for works in (*layers, *edges.values())])
 
     def _fullest(self, sizes: list[Array]) -> Array:

@@ -62,6 +62,32 @@ class Mesh:
 
         return smaller, back
 
+    def joined(self, axis: str, next_axis: str, key: NDArray[np.int64]) -> tuple[Mesh, Callable[[Array], Array]]:
+        """The mesh with one index per distinct `key` of two neighbouring axes, and the way back.
+
+        Many layouts and batches put the same number of sequences on a rank: what depends on that alone is computed
+        once, bit for bit. `key` has the joint shape of the two index arrays.
+        """
+        a, b = self.index[axis], self.index[next_axis]
+        if a.ndim == 1 or a.size == 1 or b.size == 1:
+            return self, lambda values: values
+        distinct, first, where = np.unique(key.ravel(), return_index=True, return_inverse=True)
+        if 2 * len(distinct) > key.size:  # little to gain
+            return self, lambda values: values
+        position = a.shape.index(a.size)
+        shape = [1] * a.ndim
+        shape[position] = len(distinct)
+        of_a, of_b = np.unravel_index(first, (a.size, b.size))
+        index = {axis: a.ravel()[of_a].reshape(shape), next_axis: b.ravel()[of_b].reshape(shape)}
+
+        def back(values: Array) -> Array:
+            if np.ndim(values) != a.ndim or np.shape(values)[position] == 1:
+                return values
+            wide = np.take(values, where.ravel(), axis=position)
+            return wide.reshape(*wide.shape[:position], a.size, b.size, *wide.shape[position + 2 :])
+
+        return Mesh(self.index | index), back
+
     def take(self, table: NDArray[np.float64], *axes: str) -> NDArray[np.float64]:
         """Values of `table` (one dimension per axis named) at the mesh's indices."""
         values: NDArray[np.float64] = table[tuple(self.index[axis] for axis in axes)]

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from dse.cost.choices import Choices
 from dse.cost.collectives import Links, seconds
 from dse.cost.mesh import Mesh
-from dse.cost.parts import Part, edge_works, parts_of, stage_counts
+from dse.cost.parts import EMBEDDING, HEAD, Part, edge_works, parts_of, stage_counts
 from dse.cost.roofline import Contexts, Rates, times
 from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
 from dse.cost.techniques import rewrite_setting, rewrite_works
 from dse.cost.work import Array, Work
-from dse.spec.model import ModelSpec
+from dse.spec.model import ModelSpec, MoE
+
+
+def _same(values: Array) -> Array:
+    return values
 
 
 @dataclass
@@ -121,18 +125,31 @@ class Point:
         return list(self._parts.values())
 
     @cached_property
-    def _works(self) -> dict[Phase, tuple[list[list[Work]], dict[str, list[Work]]]]:
+    def _settings(self) -> dict[Phase, Setting]:
         return {}
+
+    @cached_property
+    def _part_works(self) -> dict[tuple[Phase, int], list[Work]]:
+        return {}
+
+    def part_works(self, phase: Phase, index: int) -> list[Work]:
+        """Operators of the part with this index; the two after the parts are the embedding and the head."""
+        if (phase, index) not in self._part_works:
+            if phase not in self._settings:
+                self._settings[phase] = self.setting(phase)
+            setting = self._settings[phase]
+            if index < len(self.parts):
+                works = self.parts[index].works(self.model, setting)
+            else:
+                works = [*edge_works(self.model, setting).values()][index - len(self.parts)]
+            self._part_works[phase, index] = rewrite_works(works, self.choices.techniques, setting)
+        return self._part_works[phase, index]
 
     def works(self, phase: Phase) -> tuple[list[list[Work]], dict[str, list[Work]]]:
         """Operators of each part, and of the edges (embedding, head)."""
-        if phase not in self._works:
-            setting = self.setting(phase)
-            chosen = self.choices.techniques
-            layers = [rewrite_works(part.works(self.model, setting), chosen, setting) for part in self.parts]
-            edges = {name: rewrite_works(w, chosen, setting) for name, w in edge_works(self.model, setting).items()}
-            self._works[phase] = layers, edges
-        return self._works[phase]
+        count = len(self.parts)
+        layers = [self.part_works(phase, index) for index in range(count)]
+        return layers, {EMBEDDING: self.part_works(phase, count), HEAD: self.part_works(phase, count + 1)}
 
     @cached_property
     def stages(self) -> list[list[NDArray[np.float64]]]:
@@ -140,19 +157,32 @@ class Point:
 
         The last two entries of a stage are 1 where it holds the embedding and the head.
         """
+        table = self.choices.cached(("stages", self.model), self._stage_table)
+        return [[self.mesh.take(column, "layout") for column in stage] for stage in table]
+
+    def _stage_table(self) -> NDArray[np.float64]:
+        """Counts of each part: shape (stages, parts + 2, layout); layouts with fewer stages repeat some."""
         degrees = [layout.pp for layout in self.choices.layout]
         rows = {pp: stage_counts(self.model, pp) for pp in set(degrees)}
         most = max(len(row) for row in rows.values())
         table = np.stack([np.resize(rows[pp], (most, rows[pp].shape[1])) for pp in degrees])
-        return [
-            [self.mesh.take(np.ascontiguousarray(table[:, s, k]), "layout") for k in range(table.shape[2])]
-            for s in range(most)
-        ]
+        return np.ascontiguousarray(np.moveaxis(table, 0, 2))
 
     @cached_property
     def prompts(self) -> tuple[Point, Callable[[Array], Array]]:
         """The point with each prompt length once, for what does not depend on the output, and the way back."""
         mesh, back = self.mesh.collapsed("workload", self.choices.inputs)
+        return (self if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
+
+    @cached_property
+    def shared(self) -> tuple[Point, Callable[[Array], Array]]:
+        """The point with each (tp, pp, sequences on a rank) once, and the way back.
+
+        All that a micro-batch costs follows from these, but for experts, which see the tokens of all ranks.
+        """
+        degrees, most = self.degrees, np.max(self.rank_batch, initial=0) + 1
+        key = (degrees.tp * (np.max(degrees.pp, initial=0) + 1) + degrees.pp) * most + self.rank_batch
+        mesh, back = self.mesh.joined("layout", "batch", np.asarray(key, dtype=np.int64))
         return (self if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
 
     # -- seconds ------------------------------------------------------------------------------------
@@ -181,13 +211,15 @@ class Point:
         What grows with the context comes last and apart: it is the only share of a decode step with the axis of
         the workload, so all other sums stay small.
         """
-        layers, edges = self.works(phase)
         steady, growing = [], []
-        for index, works in enumerate((*layers, *edges.values())):
-            fixed = self.fixed_seconds(works)
-            steady.append((index, self.works_seconds([w for w in works if w.span is None], phase) + fixed))
+        for index in range(len(self.parts) + 2):
+            spread = index < len(self.parts) and isinstance(self.parts[index].component, MoE)
+            point, back = (self, _same) if spread else self.shared
+            works = point.part_works(phase, index)
+            seconds = point.works_seconds([w for w in works if w.span is None], phase) + point.fixed_seconds(works)
+            steady.append((index, back(seconds)))
             if grown := [work for work in works if work.span is not None]:
-                growing.append((index, self.works_seconds(grown, phase)))
+                growing.append((index, back(point.works_seconds(grown, phase))))
         return steady + growing
 
     def phase_seconds(self, phase: Phase) -> Array:
