@@ -78,7 +78,8 @@ def bound_names(point: Point, phase: Phase) -> NDArray[np.str_]:
     """The bound that holds most of the phase's time, as text; shape of the mesh."""
     totals = seconds_by_bound(point, phase)
     largest = np.argmax(np.stack([totals[bound] for bound in BOUNDS]), axis=0)
-    return np.array(BOUNDS)[largest]
+    names: NDArray[np.str_] = np.array(BOUNDS)[largest]
+    return names
 
 
 def seconds_by_cause(point: Point, phase: Phase) -> dict[str, NDArray[np.float64]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.efficiency import FIDELITIES, Fidelity
-from dse.cost.work import GROUPS, Group, Operands
+from dse.cost.work import Group, Operands
 from dse.spec.compute import operand_type, supported_type
 from dse.spec.hardware import HardwareSpec
 from dse.spec.layout import Layout

@@ -16,6 +16,7 @@ levels: inside each domain, then over the G = N/D domains with the share of one 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from dse.cost.choices import Choices
 from dse.cost.mesh import Mesh
 from dse.cost.work import Array
 
-Routes = tuple[tuple[Array, Array], ...]
+Routes = tuple[tuple[Any, Any], ...]
+"""Ways to send: (seconds to start, seconds per byte), arrays."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _user_status(
 ) -> NDArray[np.int8]:
     """Constraints, and objectives that do not exist; in reverse order, so that the first reason stays."""
     status: NDArray[np.int8] = np.zeros(1, dtype=np.int8)
-    for name, (least, most) in reversed(question.constraints.items()):
+    for name, (least, most) in reversed([*question.constraints.items()]):
         code, value = code_of[f"constraint:{name}"], values[name]
         beyond: Array = 0.0
         if most is not None:
@@ -87,7 +87,7 @@ def _user_status(
             status = np.where(value >= least, status, np.int8(code))
             beyond = np.maximum(beyond, least / value if least > 0 else 1.0 + least - value)
         excess[code] = beyond
-    for name, value in reversed(values.items()):
+    for name, value in reversed([*values.items()]):
         missing = np.isnan(value)
         if np.any(missing):
             status = np.where(missing, np.int8(code_of[f"undefined:{name}"]), status)

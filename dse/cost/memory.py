@@ -6,9 +6,10 @@ fullest pipeline stage. Weights are the `resident` bytes of the operators, so th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -134,7 +135,7 @@ class Memory:
     def max_batch(self) -> Array:
         """Largest batch per replica that fits at this workload; 0 if none does."""
 
-        def fits(batch: Array) -> Array:
+        def fits(batch: Array) -> Any:
             return Memory(_with_batch(self.point, batch)).total <= self.limit
 
         return _largest(fits, float(2**16))
@@ -156,12 +157,12 @@ def _with_batch(point: Point, batch: Array) -> Point:
     return other
 
 
-def _largest(fits: object, cap: float) -> Array:
+def _largest(fits: Callable[[Array], Any], cap: float) -> Array:
     """Largest whole number in 0..cap for which `fits` holds; `fits` is monotone."""
     low: Array = np.zeros(1)
     high: Array = np.full(1, cap + 1)
     while np.any(high - low > 1):
         middle = np.floor((low + high) / 2)
-        good = fits(middle)  # type: ignore[operator]
+        good = fits(middle)
         low, high = np.where(good, middle, low), np.where(good, high, middle)
     return low

@@ -148,7 +148,7 @@ def mean_of_maximum(a: Line, b: Line, span: Span, contexts: Contexts) -> Array:
         total = _sum_over_chunks(a, b, span.chunk, first, last)
     else:
         total = _sum_of_maximum(a, b, first, last)
-    return cast(Array, total / steps)
+    return total / steps
 
 
 def _sum_over_chunks(a: Line, b: Line, chunk: int, first: Array, last: Array) -> Array:

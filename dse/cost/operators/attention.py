@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
 import numpy as np
 
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import Amount, Array, Span, Work
+from dse.cost.work import Amount, Array, Group, Operands, Span, Work
 from dse.spec.model import Attention
 
 SOFTMAX_FLOPS = 5.0
@@ -18,94 +22,102 @@ def causal_pairs(queries: Array, span: Span) -> Array:
     """Query-key pairs of a causal prompt of `queries` tokens: the sum of the context each token sees."""
     if span.window is not None:
         inside = np.minimum(queries, span.window)
-        return inside * (inside + 1) / 2 + (queries - inside) * span.window
+        return cast(Array, inside * (inside + 1) / 2 + (queries - inside) * span.window)
     if span.chunk is not None:
         whole = np.floor(queries / span.chunk)
         rest = queries - whole * span.chunk
-        return whole * (span.chunk * (span.chunk + 1) / 2) + rest * (rest + 1) / 2
-    pairs: Array = queries * (queries + 1) / 2
-    return pairs
+        return cast(Array, whole * (span.chunk * (span.chunk + 1) / 2) + rest * (rest + 1) / 2)
+    return queries * (queries + 1) / 2
 
 
-def score_works(
+@dataclass(frozen=True)
+class Scores:
+    """Scores, softmax and weighted values of one sequence on one device.
+
+    Every amount is linear in `pairs` (of a query and a key it sees), `keys` (read) and `queries`.
+    """
+
+    heads: Array
+    """Query heads on the device."""
+    key_dim: Array
+    """Width of q and k."""
+    value_dim: Array
+    """Width of v and of the output."""
+    per_key: Array
+    """Bytes of k and v read per key token, all KV heads together."""
+    width: Array
+    """Bytes per element of q, of the scores and of the output."""
+    cached: bool = True
+    """Keys and values are read as KV cache; otherwise (expanded MLA) as activations."""
+
+    def fused(self, pairs: Array, keys: Array, queries: Array) -> Amount:
+        """Flash attention (2205.14135): scores stay on chip, K and V are read once (their tiles hit L2)."""
+        return self._read(
+            self.per_key * keys,
+            flops=(2.0 * (self.key_dim + self.value_dim) + SOFTMAX_FLOPS) * self.heads * pairs,
+            activations_in=self.key_dim * self.heads * self.width * queries,
+            activations_out=self.value_dim * self.heads * self.width * queries,
+        )
+
+    def scores(self, pairs: Array, keys: Array, queries: Array) -> Amount:
+        """Q K^T, written out."""
+        return self._read(
+            self.per_key * keys * (self.key_dim / (self.key_dim + self.value_dim)),
+            flops=2.0 * self.key_dim * self.heads * pairs,
+            activations_in=self.key_dim * self.heads * self.width * queries,
+            activations_out=self.heads * self.width * pairs,
+        )
+
+    def softmax(self, pairs: Array, keys: Array, queries: Array) -> Amount:
+        """Scores read, probabilities written."""
+        passed = self.heads * self.width * pairs
+        return Amount(flops=SOFTMAX_FLOPS * self.heads * pairs, activations_in=passed, activations_out=passed)
+
+    def values(self, pairs: Array, keys: Array, queries: Array) -> Amount:
+        """P V, the probabilities read back."""
+        return self._read(
+            self.per_key * keys * (self.value_dim / (self.key_dim + self.value_dim)),
+            flops=2.0 * self.value_dim * self.heads * pairs,
+            activations_in=self.heads * self.width * pairs,
+            activations_out=self.value_dim * self.heads * self.width * queries,
+        )
+
+    def _read(self, keys: Array, *, flops: Array, activations_in: Array, activations_out: Array) -> Amount:
+        if self.cached:
+            return Amount(flops, 0.0, activations_in, activations_out, kv_read=keys)
+        return Amount(flops, 0.0, activations_in + keys, activations_out)
+
+    def works(self, setting: Setting, span: Span) -> list[Work]:
+        """One fused operator, or the three it is made of."""
+        if setting.fused_attention:
+            return [context_work("attention", "attention", "attention", self.fused, setting, span)]
+        return [
+            context_work("qk_matmul", "attention", "attention", self.scores, setting, span, square=True),
+            context_work("softmax", "vector", "vector", self.softmax, setting, span, square=True),
+            context_work("sv_matmul", "attention", "attention", self.values, setting, span, square=True),
+        ]
+
+
+def context_work(
+    name: str,
+    group: Group,
+    operands: Operands,
+    amount: Callable[[Array, Array, Array], Amount],
     setting: Setting,
     span: Span,
-    *,
-    heads: Array,
-    key_dim: Array,
-    value_dim: Array,
-    kv_elements: Array,
-    kv_bytes: Array,
-    cached: bool = True,
-) -> list[Work]:
-    """Scores, softmax and weighted values of one layer, linear in pairs, keys read and queries.
+    square: bool = False,
+) -> Work:
+    """An operator over the context, from its amount per sequence as a function of pairs, keys and queries.
 
-    Args:
-        setting: the pass.
-        span: how far a query sees.
-        heads: query heads on the device.
-        key_dim: width of q and k.
-        value_dim: width of v and of the output.
-        kv_elements: elements read per key token (all KV heads on the device).
-        kv_bytes: bytes per such element.
-        cached: keys and values are read as KV cache; otherwise (expanded MLA) as activations.
+    In decode it grows with the context n: pairs = keys = n for one query. In prefill it is what the causal prompt
+    takes, or the whole `square`, where the mask comes after.
     """
-    act = setting.widths.activations
-    per_key = kv_elements * kv_bytes
-
-    def fused(pairs: Array, keys: Array, queries: Array) -> Amount:
-        return Amount(
-            flops=(2.0 * (key_dim + value_dim) + SOFTMAX_FLOPS) * heads * pairs,
-            activations_in=key_dim * heads * act * queries + (0.0 if cached else per_key * keys),
-            activations_out=value_dim * heads * act * queries,
-            kv_read=per_key * keys if cached else 0.0,
-        )
-
-    def scores(pairs: Array, keys: Array, queries: Array) -> Amount:
-        share = key_dim / (key_dim + value_dim)
-        return Amount(
-            flops=2.0 * key_dim * heads * pairs,
-            activations_in=key_dim * heads * act * queries + (0.0 if cached else share * per_key * keys),
-            activations_out=heads * act * pairs,
-            kv_read=share * per_key * keys if cached else 0.0,
-        )
-
-    def softmax(pairs: Array, keys: Array, queries: Array) -> Amount:
-        return Amount(
-            flops=SOFTMAX_FLOPS * heads * pairs,
-            activations_in=heads * act * pairs,
-            activations_out=heads * act * pairs,
-        )
-
-    def values(pairs: Array, keys: Array, queries: Array) -> Amount:
-        share = value_dim / (key_dim + value_dim)
-        return Amount(
-            flops=2.0 * value_dim * heads * pairs,
-            activations_in=heads * act * pairs + (0.0 if cached else share * per_key * keys),
-            activations_out=value_dim * heads * act * queries,
-            kv_read=share * per_key * keys if cached else 0.0,
-        )
-
-    if setting.fused_attention:
-        parts = [("attention", "attention", fused)]
-    else:
-        parts = [("qk_matmul", "attention", scores), ("softmax", "vector", softmax), ("sv_matmul", "attention", values)]
-    works = []
-    for name, operands, amount in parts:
-        group = "vector" if operands == "vector" else "attention"
-        if setting.decoding:
-            # Linear in the context n with pairs = keys = n, scaled by the sequences of the micro-batch.
-            per_sequence = (amount(0.0, 0.0, 1.0), amount(1.0, 1.0, 0.0))
-            fixed, each = (scaled(part, setting.sequences) for part in per_sequence)
-            works.append(Work(name, name, group, operands, setting.sequences, each, fixed, span))  # type: ignore[arg-type]
-        else:
-            pairs = causal_pairs(setting.queries, span)
-            if not setting.fused_attention:
-                # Without fusion the whole square is computed, written and read: the mask comes after.
-                pairs = setting.queries * setting.queries
-            each = amount(pairs, setting.queries, setting.queries)
-            works.append(Work(name, name, group, operands, setting.sequences, each))  # type: ignore[arg-type]
-    return works
+    if setting.decoding:
+        fixed, each = (scaled(amount(n, n, q), setting.sequences) for n, q in ((0.0, 1.0), (1.0, 0.0)))
+        return Work(name, name, group, operands, setting.sequences, each, fixed, span)
+    queries = setting.queries
+    pairs = queries * queries if square else causal_pairs(queries, span)
+    return Work(name, name, group, operands, setting.sequences, amount(pairs, queries, queries))
 
 
 def scaled(amount: Amount, by: Array) -> Amount:
@@ -141,15 +153,8 @@ def attention(mixer: Attention, hidden: int, setting: Setting) -> list[Work]:
         held = 2.0 * mixer.head_dim if mixer.qk_norm == "head" else width
         works.append(pointwise("qk_norm", setting, width, width, 7.0 * width, resident=held * WIDE))
     span = Span(mixer.window, mixer.chunk)
-    works += score_works(
-        setting,
-        span,
-        heads=heads,
-        key_dim=mixer.head_dim,
-        value_dim=mixer.value_dim,
-        kv_elements=kv_heads * (mixer.head_dim + mixer.value_dim),
-        kv_bytes=setting.widths.kv_cache,
-    )
+    per_key = kv_heads * (mixer.head_dim + mixer.value_dim) * setting.widths.kv_cache
+    works += Scores(heads, mixer.head_dim, mixer.value_dim, per_key, setting.widths.activations).works(setting, span)
     if mixer.gated:
         works.append(pointwise("attention_gate", setting, 2.0 * out, out, 4.0 * out))
     extra = hidden * mixer.out_bias + heads * mixer.sinks

@@ -8,11 +8,11 @@ query and the output, so that it attends over the latent itself (DeepSeek-V2, 24
 from __future__ import annotations
 
 
-from dse.cost.operators.attention import causal_pairs, scaled, score_works
+from dse.cost.operators.attention import Scores, context_work
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import Amount, Span, Work
+from dse.cost.work import Amount, Array, Span, Work
 from dse.spec.model import Indexer, LatentAttention
 
 
@@ -33,27 +33,16 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
         works += _indexer(mixer.indexer, hidden, mixer.q_rank or hidden, setting)
     span = Span(window=mixer.indexer.top_k) if mixer.indexer is not None else Span()
     # Both phases hold one matrix r x heads (dn + dv); decode reads it in two parts around the attention.
+    act = setting.widths.activations
     if setting.decoding:
-        absorbed = {"group": "gemm", "operands": "projections"}
-        works.append(_per_head("q_absorb", setting, heads, mixer.nope_dim, r, **absorbed))
-        works += score_works(
-            setting, span, heads=heads, key_dim=r + dr, value_dim=r, kv_elements=r + dr, kv_bytes=setting.widths.kv_cache
-        )
-        works.append(_per_head("v_absorb", setting, heads, r, mixer.value_dim, **absorbed))
+        works.append(_per_head("q_absorb", setting, heads, mixer.nope_dim, r))
+        works += Scores(heads, r + dr, r, (r + dr) * setting.widths.kv_cache, act).works(setting, span)
+        works.append(_per_head("v_absorb", setting, heads, r, mixer.value_dim))
     else:
-        works.append(
-            linear("kv_b_proj", setting, r, heads * (mixer.nope_dim + mixer.value_dim), operands="projections")
-        )
-        works += score_works(
-            setting,
-            span,
-            heads=heads,
-            key_dim=qk,
-            value_dim=mixer.value_dim,
-            kv_elements=heads * (qk + mixer.value_dim),
-            kv_bytes=setting.widths.activations,
-            cached=False,
-        )
+        expanded = heads * (mixer.nope_dim + mixer.value_dim)
+        works.append(linear("kv_b_proj", setting, r, expanded, operands="projections"))
+        per_key = heads * (qk + mixer.value_dim) * act
+        works += Scores(heads, qk, mixer.value_dim, per_key, act, cached=False).works(setting, span)
     works.append(
         linear("o_proj", setting, heads * mixer.value_dim, hidden, operands="projections", bias=bias * hidden)
     )
@@ -73,48 +62,41 @@ def _query(mixer: LatentAttention, hidden: int, setting: Setting) -> list[Work]:
     ]
 
 
-def _per_head(name: str, setting: Setting, heads: object, ins: int, outs: int, **options: object) -> Work:
+def _per_head(name: str, setting: Setting, heads: Array, ins: int, outs: int) -> Work:
     """A batched product: each head has its own `ins x outs` matrix."""
     widths = setting.widths
-    matrix = heads * ins * outs * widths.projections  # type: ignore[operator]
+    matrix = heads * ins * outs * widths.projections
     return Work(
         name,
         name,
+        "gemm",
+        "projections",
         times=setting.tokens,
         fixed=Amount(weights=matrix),
         each=Amount(
-            flops=2.0 * heads * ins * outs,  # type: ignore[operator]
-            activations_in=heads * ins * widths.activations,  # type: ignore[operator]
-            activations_out=heads * outs * widths.activations,  # type: ignore[operator]
+            flops=2.0 * heads * ins * outs,
+            activations_in=heads * ins * widths.activations,
+            activations_out=heads * outs * widths.activations,
         ),
         resident=matrix,
-        **options,  # type: ignore[arg-type]
     )
 
 
 def _indexer(indexer: Indexer, hidden: int, q_rank: int, setting: Setting) -> list[Work]:
     """The lightning indexer (DeepSeek-V3.2): its heads score every cached token, on every rank."""
-    wide = indexer.heads * indexer.dim
-    key_bytes = indexer.dim * setting.widths.kv_cache
+    wide, dim = indexer.heads * indexer.dim, indexer.dim
 
-    def scores(pairs: object, keys: object, queries: object) -> Amount:
+    def scores(pairs: Array, keys: Array, queries: Array) -> Amount:
         return Amount(
-            flops=2.0 * wide * pairs,  # type: ignore[operator]
-            activations_in=wide * setting.widths.activations * queries,  # type: ignore[operator]
-            kv_read=key_bytes * keys,  # type: ignore[operator]
+            flops=2.0 * wide * pairs,
+            activations_in=wide * setting.widths.activations * queries,
+            kv_read=dim * setting.widths.kv_cache * keys,
         )
 
-    if setting.decoding:
-        fixed, each = (scaled(scores(n, n, q), setting.sequences) for n, q in ((0.0, 1.0), (1.0, 0.0)))
-        score = Work("index_scores", "index_scores", "attention", "attention", setting.sequences, each, fixed, Span())
-    else:
-        each = scores(causal_pairs(setting.queries, Span()), setting.queries, setting.queries)
-        score = Work("index_scores", "index_scores", "attention", "attention", setting.sequences, each)
+    key = {"kernel": "index_k", "operands": "projections"}
     return [
         linear("index_q_proj", setting, q_rank, wide, operands="projections"),
-        linear(
-            "index_k_proj", setting, hidden, indexer.dim, kernel="index_k", operands="projections", bias=2.0 * indexer.dim, cached=True
-        ),
-        linear("index_head_weights", setting, hidden, indexer.heads, kernel="index_k", operands="projections"),
-        score,
+        linear("index_k_proj", setting, hidden, dim, bias=2.0 * dim, cached=True, **key),  # type: ignore[arg-type]
+        linear("index_head_weights", setting, hidden, indexer.heads, **key),  # type: ignore[arg-type]
+        context_work("index_scores", "attention", "attention", scores, setting, Span()),
     ]
