@@ -22,18 +22,14 @@ def print_plan(engine: Engine, choice: tuple[Executor, str]) -> None:
     executor, why = choice
     size = engine.space.size
     parts = -(-size // PART_POINTS)
-    print(f"{engine.sweep.name}: {size:,} {"point" if size == 1 else "points"} in about {parts:,} {'part' if parts == 1 else 'parts'}")
+    print(f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}")
     for number, box in enumerate(engine.space.boxes):
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
         attention = engine.sweep.axes.attention[number]
         print(f"  attention {attention}: {sizes} = {box.size:,}")
     print(f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}")
     print(f"estimate: {_seconds(size / RATE)} on one core")
-    kept = (
-        f"about {_bytes(size * POINT_BYTES)} for all points"
-        if engine.sweep.keep == "all"
-        else "fronts and a report"
-    )
+    kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
     print(f"writes: {kept}")
     print(f"executor: {executor.name} ({why})")
 

@@ -86,9 +86,7 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
     found: list[Layout] = []
     with faults.collected():
         found = _layouts(file, document)
-    axes = Axes(
-        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words
-    )
+    axes = Axes(tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words)
     faults.found += _native_twice(axes, document)
     return axes
 

@@ -32,9 +32,7 @@ def check_names(file: SweepFile, axes: Axes, document: Document) -> Iterator[Fau
 def _objectives(file: SweepFile, document: Document) -> Iterator[Fault]:
     for position, name in enumerate(file.objectives):
         if name not in METRICS:
-            yield document.fault(
-                ("objectives", position), f"unknown objective {name!r}{_near(name, METRICS)}"
-            )
+            yield document.fault(("objectives", position), f"unknown objective {name!r}{_near(name, METRICS)}")
         elif name in file.objectives[:position]:
             yield document.fault(("objectives", position), f"{name!r} stands twice; keep one")
 

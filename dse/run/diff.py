@@ -61,9 +61,7 @@ def _front(a: Run, b: Run) -> dict[str, Any]:
     changed = []
     for key in left.keys() & right.keys():
         moved = {
-            name: [left[key][name], right[key][name]]
-            for name in metrics
-            if left[key].get(name) != right[key].get(name)
+            name: [left[key][name], right[key][name]] for name in metrics if left[key].get(name) != right[key].get(name)
         }
         if moved:
             changed.append({"configuration": dict(zip(axes, key, strict=True)), "moved": moved})

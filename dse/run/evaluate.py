@@ -57,9 +57,7 @@ def evaluate(
     return frame
 
 
-def explain(
-    model: str | ModelSpec, hardware: str | HardwareSpec | Mapping[str, Any], **axes: Any
-) -> dict[str, Any]:
+def explain(model: str | ModelSpec, hardware: str | HardwareSpec | Mapping[str, Any], **axes: Any) -> dict[str, Any]:
     """One point, operator by operator, as `dse.run.explain.explain_points` says.
 
     Args:
@@ -87,9 +85,7 @@ def _sweep(model: Any, hardware: Any, axes: Mapping[str, Any]) -> Sweep:
     if unknown:
         options = ", ".join(sorted(known))
         hints = [suggest(name, known) or f"; expected one of {options}" for name in unknown]
-        raise InputError(
-            [Fault(f"unknown axis{hint}", name) for name, hint in zip(unknown, hints, strict=True)]
-        )
+        raise InputError([Fault(f"unknown axis{hint}", name) for name, hint in zip(unknown, hints, strict=True)])
     fields: dict[str, Any] = {"name": "evaluate", "models": _listed(model), "hardware": _listed(hardware)}
     fields |= {name: _listed(value) for name, value in axes.items() if name not in _NESTED}
     degrees = {name: _listed(axes[name]) for name in DEGREES if name in axes}

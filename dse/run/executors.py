@@ -57,9 +57,7 @@ class OnRay:
         try:
             import ray
         except ImportError:
-            raise CannotRun(
-                "the ray executor needs the package 'ray'; install it or use --executor local"
-            ) from None
+            raise CannotRun("the ray executor needs the package 'ray'; install it or use --executor local") from None
         started = not ray.is_initialized()
         if started:
             self._start(ray)

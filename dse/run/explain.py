@@ -17,15 +17,20 @@ from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.setting import Phase
 from dse.cost.work import BYTE_KINDS, Operands
-from dse.run.rows import PHASES, complete, pieces, row
+from dse.run.rows import PHASES, Columns, complete, pieces, row, select
 from dse.run.score import Engine
 
 _NO_STEPS = {"seconds": 0.0, "bound": "none", "operators": [], "time_by": {}}
 """The decode phase of a request that generates one token."""
 
 
-def explain_points(engine: Engine, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None = None) -> dict[int, dict[str, Any]]:
     """Everything about the points with these numbers, as plain values; figures per device.
+
+    Args:
+        engine: the resolved sweep.
+        numbers: which points.
+        known: complete columns that hold them, where there are.
 
     Returns:
         Per number: `point` (its row), `hardware`, `phases` (per phase: seconds, bound, operators, time by
@@ -34,15 +39,13 @@ def explain_points(engine: Engine, numbers: Sequence[int]) -> dict[int, dict[str
     Raises:
         ValueError: a number lies outside the space.
     """
-    columns = complete(engine, numbers)
+    columns = complete(engine, numbers) if known is None else select(known, numbers)
     found: dict[int, dict[str, Any]] = {}
     for piece in pieces(engine, numbers):
         model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             explained = _Explained(Point(model, choices, piece.mesh), len(piece.numbers))
-            for index, (number, where) in enumerate(
-                zip(piece.numbers.tolist(), piece.where.tolist(), strict=True)
-            ):
+            for index, (number, where) in enumerate(zip(piece.numbers.tolist(), piece.where.tolist(), strict=True)):
                 found[number] = {"point": row(columns, where), **explained.of(index)}
     return found
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from dse import __version__
 from dse.cost import COST_MODEL
@@ -17,9 +17,9 @@ from dse.cost.metrics import METRICS
 from dse.run.explain import explain_points
 from dse.run.folder import Run
 from dse.run.groups import axis_columns, box_columns
-from dse.run.misses import nearest_misses
+from dse.run.misses import missed_points, nearest_misses
 from dse.run.resolve import Sweep
-from dse.run.rows import Columns, complete, row
+from dse.run.rows import Columns, complete, row, select
 from dse.run.score import Engine, Tally
 from dse.run.store import Store, writing
 
@@ -35,14 +35,15 @@ def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: flo
     from dse.report.html import write_report
 
     fronts = tally.front.fronts()
-    best = [numbers for of_group in tally.top.tops().values() for numbers, _ in of_group]
-    kept = _union([numbers for numbers, _ in fronts.values()])
-    frontier = complete(engine, kept)
-    store.write_table("frontier", frontier, engine.sweep.text_columns, csv=True)
-    store.write_table("top", complete(engine, _union(best)), engine.sweep.text_columns)
+    kept = _union(numbers for numbers, _ in fronts.values())
+    best = _union(numbers for of_group in tally.top.tops().values() for numbers, _ in of_group)
+    rows = complete(engine, _union([kept, best, missed_points(tally)]))
+    frontier, text = select(rows, kept), engine.sweep.text_columns
+    store.write_table("frontier", frontier, text, csv=True)
+    store.write_table("top", select(rows, best), text)
     manifest = store.write_manifest(
         {
-            **_counts(engine, tally, time.perf_counter() - start),
+            **_counts(engine, tally, rows, time.perf_counter() - start),
             "executor": executor,
             **_question(engine.sweep),
             "groups": [
@@ -60,11 +61,8 @@ def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: flo
             "resolved": engine.sweep.resolved,
         }
     )
-    details = explain_points(
-        engine, detailed(frontier, engine.sweep.group_by, engine.sweep.question.objectives)
-    )
     with writing(store.folder / "report.html"):
-        write_report(store.folder, details)
+        write_report(store.folder, _details(engine, frontier))
     store.clear_parts()
     return manifest
 
@@ -81,19 +79,25 @@ def rewrite_report(folder: str | Path) -> Path:
     run = Run.open(folder)
     engine = run.engine()
     frontier: Columns = Store(run.folder).read_table("frontier").to_pydict()
-    details = explain_points(
-        engine, detailed(frontier, engine.sweep.group_by, engine.sweep.question.objectives)
-    )
     with writing(run.report):
-        return write_report(run.folder, details)
+        return write_report(run.folder, _details(engine, frontier))
 
 
-def _union(numbers: Sequence[NDArray[np.int64]]) -> list[int]:
+def _details(engine: Engine, frontier: Columns) -> dict[int, dict[str, Any]]:
+    """The explanations the report holds."""
+    chosen = detailed(frontier, engine.sweep.group_by, engine.sweep.question.objectives)
+    return explain_points(engine, chosen, frontier)
+
+
+def _union(numbers: Iterable[ArrayLike]) -> list[int]:
     """Each number once, ascending."""
-    return np.unique(np.concatenate(numbers)).tolist() if numbers else []
+    none = np.zeros(0, dtype=np.int64)
+    found = np.unique(np.concatenate([none, *(np.asarray(one, dtype=np.int64) for one in numbers)]))
+    union: list[int] = found.tolist()
+    return union
 
 
-def _counts(engine: Engine, tally: Tally, seconds: float) -> dict[str, Any]:
+def _counts(engine: Engine, tally: Tally, rows: Columns, seconds: float) -> dict[str, Any]:
     reasons = engine.sweep.question.reasons
     return {
         "name": engine.sweep.name,
@@ -103,7 +107,7 @@ def _counts(engine: Engine, tally: Tally, seconds: float) -> dict[str, Any]:
         "points": tally.points,
         "feasible": tally.statuses.get(0, 0),
         "statuses": {reasons[code]: count for code, count in sorted(tally.statuses.items())},
-        "nearest_misses": nearest_misses(engine, tally),
+        "nearest_misses": nearest_misses(engine, tally, rows),
         "seconds": seconds,
         "points_per_s": tally.points / seconds,
     }
@@ -140,9 +144,7 @@ def _axis_names(sweep: Sweep, columns: Columns) -> list[str]:
     return [name for name in columns if name in names]
 
 
-def detailed(
-    frontier: Mapping[str, Sequence[Any]], group_by: Sequence[str], objectives: Sequence[str]
-) -> list[int]:
+def detailed(frontier: Mapping[str, Sequence[Any]], group_by: Sequence[str], objectives: Sequence[str]) -> list[int]:
     """Numbers of up to `DETAILS` frontier points: the best of each group, and a spread over each front."""
     members: dict[tuple[Any, ...], list[int]] = {}
     for index in range(len(frontier["number"])):

@@ -82,10 +82,7 @@ class Groups:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         # A label is a tuple of the grouping columns an axis has: labels[box][model][axis][index of the axis].
-        labels = [
-            [self._labels(box, model) for model in range(len(sweep.models))]
-            for box in range(len(sweep.boxes))
-        ]
+        labels = [[self._labels(box, model) for model in range(len(sweep.models))] for box in range(len(sweep.boxes))]
         self._distinct: dict[str, Labels] = {
             axis: list(dict.fromkeys(label for box in labels for of_model in box for label in of_model[axis]))
             for axis in AXES
@@ -96,9 +93,7 @@ class Groups:
         self._of_box = [tuple(columns[name] for name in self._box_wanted) for columns in box_labels]
         self._boxes = list(dict.fromkeys(self._of_box))
         if self.count > MAX_GROUPS:
-            raise InputError(
-                Fault(f"makes {self.count:,} groups; at most {MAX_GROUPS:,}: drop a column", "group_by")
-            )
+            raise InputError(Fault(f"makes {self.count:,} groups; at most {MAX_GROUPS:,}: drop a column", "group_by"))
 
     def _labels(self, box: int, model: int) -> dict[str, Labels]:
         found = {}

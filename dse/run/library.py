@@ -110,9 +110,7 @@ def _sweeps() -> Rows:
     rows = []
     for path in sorted(library_file("sweeps").glob("*.yaml")):
         content = read(path).value
-        rows.append(
-            {"name": path.stem, "path": str(path), "notes": str(content.get("notes", "")).split("\n")[0]}
-        )
+        rows.append({"name": path.stem, "path": str(path), "notes": str(content.get("notes", "")).split("\n")[0]})
     return rows
 
 

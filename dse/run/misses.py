@@ -9,18 +9,28 @@ from dse.cost.feasible import MEMORY, STRUCTURE
 from dse.cost.metrics import METRICS
 from dse.cost.phases import Point
 from dse.run.explain import memory_gb
-from dse.run.rows import complete, pieces, row
+from dse.run.rows import Columns, pieces, row, select
 from dse.run.score import Engine, Tally
 
 
-def nearest_misses(engine: Engine, tally: Tally) -> dict[str, dict[str, Any]]:
+def missed_points(tally: Tally) -> list[int]:
+    """Numbers of the nearest misses."""
+    return sorted({number for code, (_, number) in tally.nearest.items() if code in tally.statuses})
+
+
+def nearest_misses(engine: Engine, tally: Tally, known: Columns) -> dict[str, dict[str, Any]]:
     """Per reason a point failed: the row of the nearest miss with `reason` in words.
 
     A structural reason has no nearest miss: its rule is told instead.
+
+    Args:
+        engine: the resolved sweep.
+        tally: what its parts found.
+        known: complete columns that hold the points of `missed_points`.
     """
     codes = sorted(code for code in tally.statuses if code)
-    numbers = sorted({tally.nearest[code][1] for code in codes if code in tally.nearest})
-    columns = complete(engine, numbers)
+    numbers = missed_points(tally)
+    columns = select(known, numbers)
     rows = {number: row(columns, index) for index, number in enumerate(numbers)}
     memory = _memory(engine, numbers)
     reasons = engine.sweep.question.reasons

@@ -151,9 +151,7 @@ def resolve(document: Document) -> Sweep:
 
 
 def _accuracy(axes: Axes) -> Drops:
-    return tuple(
-        tuple(accuracy_drop(model, scheme) for scheme in axes.precision_of(model)) for model in axes.models
-    )
+    return tuple(tuple(accuracy_drop(model, scheme) for scheme in axes.precision_of(model)) for model in axes.models)
 
 
 def _settings(file: SweepFile) -> Settings:

@@ -91,6 +91,13 @@ def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
             yield Piece(box, index, mesh, wanted[where], where)
 
 
+def select(columns: Columns, numbers: Sequence[int]) -> Columns:
+    """The rows of complete columns that have these point numbers, in this order."""
+    place = {number: index for index, number in enumerate(columns["number"])}
+    chosen = [place[number] for number in numbers]
+    return {name: [values[i] for i in chosen] for name, values in columns.items()}
+
+
 def row(columns: Columns, index: int) -> dict[str, Any]:
     """One row of complete columns."""
     return {name: values[index] for name, values in columns.items()}
@@ -152,9 +159,7 @@ def compute_text(choices: Choices, hardware: int, precision: int) -> str:
 
 def _of_price(choices: Choices, mesh: Mesh) -> Columns:
     """The quote behind each point's dollars."""
-    quotes = [
-        chip.price(choices.price_kind, choices.price_override.get(chip.name)) for chip in choices.hardware
-    ]
+    quotes = [chip.price(choices.price_kind, choices.price_override.get(chip.name)) for chip in choices.hardware]
     chosen = [quotes[i] for i in mesh.index["hardware"].tolist()]
     return {
         "price_usd_per_device_hour": [None if quote is None else quote.usd_per_hour for quote in chosen],

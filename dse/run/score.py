@@ -136,9 +136,7 @@ class Engine:
         tally.top.update(costs, group, feasible, points)
 
 
-def _count(
-    tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], group: NDArray[np.int64]
-) -> None:
+def _count(tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], group: NDArray[np.int64]) -> None:
     """Points per status, and feasible points per group."""
     for code, count in enumerate(np.bincount(status.ravel())):
         if count:

@@ -9,6 +9,7 @@ import pytest
 from dse.run.score import Engine
 from dse.run.sweep import load_sweep
 
+
 @pytest.fixture
 def small() -> dict[str, Any]:
     """A sweep of four models (dense and MoE), two chips, 192 points; each model is a part."""

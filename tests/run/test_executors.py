@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from runs import PART, front_bytes
 
 from dse.errors import CannotRun, Fault, InputError
 from dse.run.executors import RETRIES, Executor, Local, OnRay, choose
 from dse.run.sweep import run_sweep
-from runs import PART, front_bytes
 
 
 @pytest.fixture(

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from runs import front_bytes
 
 import dse
 from dse.errors import CannotRun, InputError
@@ -19,7 +20,6 @@ from dse.run.diff import diff_runs
 from dse.run.evaluate import explain_run
 from dse.run.folder import Run
 from dse.run.sweep import rewrite_report, run_sweep
-from runs import front_bytes
 
 
 def test_out_is_a_file(small, tmp_path) -> None:
@@ -149,7 +149,7 @@ def test_keep_all_keeps_every_point(small, tmp_path) -> None:
     few = run.points(["number", "tp"], [("tp", "==", 8)])
     assert list(few.columns) == ["number", "tp"]
     assert set(few["tp"]) == {8}
-    with pytest.raises(InputError, match="tpp: no such column; did you mean 'tp'?"):
+    with pytest.raises(InputError, match="tpp: no such column; did you mean 'tp'"):
         run.points(["tpp"])
 
 

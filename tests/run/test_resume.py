@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from runs import PART, front_bytes
 
 from dse.errors import CannotRun
 from dse.run.executors import Local
 from dse.run.sweep import run_sweep
-from runs import PART, front_bytes
 
 SLOW = """
 import json, sys, time
