@@ -1,0 +1,176 @@
+"""Each command does what its help says, prints it, and leaves with the right code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SWEEP = """
+name: tiny
+models: llama-3.1-8b
+hardware: [h100-sxm, mi300x]
+workload: 1024x256
+parallel: {tp: [1, 2]}
+batch: [1, 16]
+"""
+
+
+@pytest.fixture
+def folder(dse, tmp_path) -> Path:
+    """The folder of a finished run."""
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    said = dse("sweep", "tiny.yaml", "--out", "out")
+    assert said.code == 0
+    (found,) = (tmp_path / "out").iterdir()
+    return found.relative_to(tmp_path)
+
+
+def test_sweep_writes_its_files_and_prints_a_summary(dse, folder) -> None:
+    assert {path.name for path in folder.iterdir()} == {
+        "manifest.json", "frontier.parquet", "frontier.csv", "top.parquet", "report.html",
+    }  # fmt: skip
+    again = dse("sweep", "tiny.yaml", "--out", "out")
+    assert again.code == 0
+    assert again.out.startswith("tiny: 8 points, 8 feasible")
+    assert again.err == f"already complete: {folder} (--fresh runs it again)\n"
+
+
+def test_sweep_says_where_it_runs(dse, tmp_path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    assert dse("sweep", "tiny.yaml").err == "executor: local (done in an instant)\n"
+    assert dse("sweep", "tiny.yaml", "--fresh", "--executor", "local").err == "executor: local (asked for)\n"
+
+
+def test_options_change_the_sweep(dse, folder) -> None:
+    said = dse("sweep", "tiny.yaml", "--set", "batch=[1]", "--set", "parallel.tp=2", "--fidelity", "ideal",
+               "--keep", "all", "--out", "other")  # fmt: skip
+    assert said.code == 0
+    (other,) = Path("other").iterdir()
+    manifest = json.loads((other / "manifest.json").read_text())
+    assert manifest["points"] == 2
+    assert manifest["evidence"].keys() <= {"ideal", "ideal+recalled"}
+    assert list((other / "points").iterdir())
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(dse, tmp_path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    said = dse("sweep", "tiny.yaml", "--dry-run")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "tiny: 8 points, 1 part",
+        "  attention fused: 1 model x 2 hardware x 1 workload x 1 precision x 1 fidelity x 2 layout x 2 batch = 8",
+        "groups: 1 by model, workload",
+        "estimate: less than a second on one core",
+        "writes: fronts and a report",
+        "executor: local (done in an instant)",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_no_feasible_point_exits_with_1_and_says_why(dse, tmp_path) -> None:
+    (tmp_path / "big.yaml").write_text(SWEEP.replace("llama-3.1-8b", "kimi-k2"))
+    said = dse("sweep", "big.yaml", "--out", "out")
+    assert said.code == 1
+    assert "0 feasible" in said.out
+    assert "8 exceeds_memory; nearest: kimi-k2, mi300x" in " ".join(said.out.split())
+    (folder,) = (tmp_path / "out").iterdir()
+    assert (folder / "report.html").is_file()
+
+
+def test_explain_of_a_run_is_explain_of_its_axes(dse, folder) -> None:
+    of_run = json.loads(dse("explain", folder, 3, "--json").out)
+    of_axes = json.loads(
+        dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--tp", 2, "--batch", 16, "--json").out
+    )
+    of_run["point"].pop("number")
+    of_axes["point"].pop("number")
+    assert of_run == of_axes
+
+
+def test_explain_prints_operators_memory_and_totals(dse) -> None:
+    said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm")
+    assert said.code == 0
+    words = said.out.split()
+    assert {"q_proj", "lm_head", "ttft_ms", "weights"} <= set(words) or "head" in words
+    assert "prefill: " in said.out
+    assert "decode: " in said.out
+
+
+def test_explain_of_one_token_has_no_decode(dse) -> None:
+    said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--output", 1, "--json")
+    assert json.loads(said.out)["phases"]["decode"] == {
+        "seconds": 0.0, "bound": "none", "operators": [], "time_by": {},
+    }  # fmt: skip
+
+
+def test_explain_writes_a_page(dse, tmp_path) -> None:
+    said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--html", "page.html")
+    assert said == (0, "wrote page.html\n", "")
+    assert "<html" in (tmp_path / "page.html").read_text()
+    said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--html", "nowhere/page.html")
+    assert said == (1, "", "nowhere/page.html: cannot be written: No such file or directory\n")
+
+
+def test_report_writes_the_report_again(dse, folder) -> None:
+    (folder / "report.html").unlink()
+    assert dse("report", folder) == (0, f"wrote {folder / 'report.html'}\n", "")
+    assert (folder / "report.html").is_file()
+
+
+def test_diff_of_a_run_and_itself(dse, folder) -> None:
+    said = dse("diff", folder, folder)
+    assert said.code == 0
+    assert said.out.splitlines()[-1] == "nothing changed"
+
+
+def test_diff_tells_inputs_and_fronts(dse, folder) -> None:
+    dse("sweep", "tiny.yaml", "--set", "price.kind=spot", "--set", "batch=[1, 32]", "--out", "other")
+    (other,) = Path("other").iterdir()
+    changes = json.loads(dse("diff", folder, other, "--json").out)
+    assert ["batch", [1, 16], [1, 32]] in changes["inputs"]
+    assert ["settings.price_kind", "on-demand", "spot"] in changes["inputs"]
+    assert {point["batch"] for point in changes["front"]["joined"]} == {32}
+    assert {point["batch"] for point in changes["front"]["left"]} == {16}
+
+
+@pytest.mark.parametrize(
+    ("what", "known"),
+    [
+        ("models", "llama-3.1-8b"), ("hardware", "h100-sxm"), ("precisions", "bf16"), ("runtimes", "ideal"),
+        ("objectives", "tpot_ms"), ("axes", "batch"), ("sweeps", "quickstart"),
+    ],
+)  # fmt: skip
+def test_list_names_what_a_sweep_may_name(dse, what, known) -> None:
+    said = dse("list", what)
+    rows = json.loads(dse("list", what, "--json").out)
+    assert said.code == 0
+    assert said.out.splitlines()[0] == f"{what}: {len(rows)}"
+    assert [line.split()[0] for line in said.out.splitlines()[2:]] == [row["name"].split()[0] for row in rows]
+    assert known in {row["name"] for row in rows}
+
+
+def test_check_says_what_each_file_is(dse, tmp_path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    (tmp_path / "chip.yaml").write_text("base: h100-sxm\nmemory.capacity_gb: 90\n")
+    said = dse("check", "tiny.yaml", "chip.yaml")
+    assert said == (0, "tiny.yaml: sweep 'tiny', 8 points\nchip.yaml: hardware chip, 90 GB\n", "")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "import sys; from dse.cli import run; run(['--help']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "pydantic", "pyarrow", "pandas", "yaml", "rich", "jinja2", "ray"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    program = "from dse.cli import main; main()"
+    done = subprocess.run(
+        f"{sys.executable} -c '{program}' list models | head -1",
+        shell=True, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
