@@ -5,8 +5,8 @@ K bytes per device, N ranks, alpha seconds to start a message, gamma bytes/s one
     ring all-reduce      2 (N-1) alpha + 2 (N-1)/N K/gamma
     tree all-reduce      2 ceil(log2 N) alpha + 2 K/gamma
     one-shot all-reduce  alpha + (N-1) K/gamma
-    all-gather           (N-1) alpha + (N-1)/N K/gamma,  K the gathered size
-    all-to-all           (N-1) alpha + (N-1)/N K/gamma;  direct: alpha instead of (N-1) alpha
+    all-gather           alpha + (N-1)/N K/gamma,  direct; K the gathered size
+    all-to-all           alpha + (N-1)/N K/gamma,  direct
     point to point       alpha + K/gamma
 
 (Thakur et al. 2005; NCCL's tree, 1906.02243.) A group larger than the domain of D devices works in two
@@ -80,7 +80,7 @@ class Links:
         return ring, tree, one_shot
 
     def all_gather(self, ranks: Array, stride: Array = 1.0) -> Routes:
-        """Ring and direct; the size is what each device ends up with. Reduce-scatter costs the same."""
+        """Direct; the size is what each device ends up with. Reduce-scatter costs the same."""
         inside, domains = self._levels(ranks, stride)
         per_byte = (inside - 1) / inside * self.beta + (domains - 1) / domains * self.beta_out
         return (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte),)

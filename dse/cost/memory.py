@@ -15,9 +15,9 @@ import numpy as np
 
 from dse.cost.operators.state import STATE_BYTES
 from dse.cost.phases import Point
-from dse.cost.setting import WIDE
+from dse.cost.setting import WIDE, Phase
 from dse.cost.techniques import cached_tokens
-from dse.cost.work import Array, Work
+from dse.cost.work import Amount, Array, Span, Work
 from dse.spec.model import Attention, DeltaNet, LatentAttention, Mamba2
 
 COLLECTIVE_BUFFERS = 0.392e9
@@ -92,18 +92,32 @@ class Memory:
 
     @cached_property
     def _activations(self) -> Array:
-        setting = self.point.setting("prefill")
-        layers, edges = self.point.works("prefill")
+        point = self.point
+        # Times hold for passes of average size; memory has to hold the largest.
+        largest = point.fullest_pass / point.setting("prefill").sequences
+        return np.maximum(self._peak("prefill") * largest, self._peak("decode"))
+
+    def _peak(self, phase: Phase) -> Array:
+        """Residual stream, and the most that one operator reads and writes, in a pass of average size."""
+        layers, edges = self.point.works(phase)
         # Operators with the same variable are compared by their coefficients first, which are small arrays.
         groups: dict[int, tuple[Array, Array]] = {}
+        alone: Array = 0.0
         for work in [work for works in (*layers, *edges.values()) for work in works]:
-            live = work.each.activations_in + work.each.activations_out
-            variable, most = groups.get(id(work.times), (work.times, 0.0))
-            groups[id(work.times)] = (variable, np.maximum(most, live))
-        peak: Array = 0.0
+            each, fixed = _live(work.each), _live(work.fixed)
+            if work.span is not None:
+                alone = np.maximum(alone, fixed + each * self._last_seen(work.span))
+            else:
+                variable, most = groups.get(id(work.times), (work.times, 0.0))
+                groups[id(work.times)] = (variable, np.maximum(most, each))
         for variable, most in groups.values():
-            peak = np.maximum(peak, most * variable)
-        return peak + setting.tokens * (self.point.model.hidden * WIDE)
+            alone = np.maximum(alone, most * variable)
+        return alone + self.point.setting(phase).tokens * (self.point.model.hidden * WIDE)
+
+    def _last_seen(self, span: Span) -> Array:
+        """Tokens a query may see in the last decode step."""
+        last, widest = self.point.contexts.last, span.window or span.chunk
+        return last if widest is None else np.minimum(last, widest)
 
     @cached_property
     def workspace(self) -> Array:
@@ -139,6 +153,10 @@ class Memory:
             return Memory(_with_batch(self.point, batch)).total <= self.limit
 
         return _largest(fits, float(2**16))
+
+
+def _live(amount: Amount) -> Array:
+    return amount.activations_in + amount.activations_out
 
 
 def _resident(works: list[Work]) -> Array:

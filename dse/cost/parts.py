@@ -53,13 +53,12 @@ def _is_ffn(component: Mixer | FeedForward) -> bool:
 def _reduce(label: str, component: Mixer | FeedForward, hidden: int, setting: Setting) -> list[Work]:
     """Sum the partial results of the ranks that shared the part's matrices (Megatron, 1909.08053).
 
-    Behind expert parallelism the combine has summed already: tp ranks gather each other's tokens, and only ranks
-    that share one expert still reduce.
+    Behind expert parallelism the combine has summed already: tp ranks gather each other's tokens.
     """
     degrees, links = setting.degrees, setting.links
     size = hidden * WIDE
     spread = (degrees.ep > 1) & isinstance(component, MoE)
-    ranks = np.where(spread, degrees.expert_tp, degrees.tp)
+    ranks = np.where(spread, 1.0, degrees.tp)
     works = []
     if np.any(ranks > 1):
         message = Message(size, links.all_reduce(ranks))

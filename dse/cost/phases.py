@@ -89,11 +89,22 @@ class Point:
     def micro_batches(self) -> Mapping[Phase, Array]:
         """Micro-batches per rank: at least one per pipeline stage while there are sequences for it.
 
-        Prompts run in passes of whole sequences of at most `max_prefill_tokens` tokens.
+        Prompts run in passes of whole sequences; the passes in flight, one per stage, hold at most
+        `max_prefill_tokens` tokens together.
         """
         filled = np.minimum(self.degrees.pp, self.rank_batch)
-        per_pass = np.maximum(np.floor(self.choices.max_prefill_tokens / self.input), 1.0)
-        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / per_pass))}
+        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / self._per_pass))}
+
+    @cached_property
+    def _per_pass(self) -> Array:
+        """Most sequences of one prompt pass."""
+        tokens = self.choices.max_prefill_tokens / self.degrees.pp
+        return cast(Array, np.maximum(np.floor(tokens / self.input), 1.0))
+
+    @cached_property
+    def fullest_pass(self) -> Array:
+        """Sequences of the largest prompt pass; times are those of passes of average size."""
+        return np.minimum(np.ceil(self.rank_batch / self.micro_batches["decode"]), self._per_pass)
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
@@ -226,7 +237,8 @@ class Point:
         """All micro-batches through all stages once: the prompt pass, or one mean decode step.
 
         A pipeline of p stages with m micro-batches takes sum(stages) + hops + (m - 1) max(stage); in decode
-        the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops).
+        the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops). Stages do not
+        wait for each other within a request: the one with most work over all steps sets the pace.
         """
         seconds_of = self._part_seconds(phase)
         counts = [*map(len, self.where), 1, 1]

@@ -81,8 +81,9 @@ class Reference:
         self.s, self.g = self.workload.input, self.workload.output
         self.sequences = ceil(self.batch / self.dp)  # on one attention-dp rank
         pipelined = min(self.pp, self.sequences)
-        per_pass = max(int(min(self.max_prefill_tokens, 1e15)) // self.s, 1)
+        per_pass = max(floor(min(self.max_prefill_tokens, 1e15) / self.pp / self.s), 1)
         self.micro = {"decode": pipelined, "prefill": max(pipelined, ceil(self.sequences / per_pass))}
+        self.fullest_pass = min(ceil(self.sequences / pipelined), per_pass)
         for tensor in ("weights", "projections", "activations", "kv_cache", "embeddings"):
             setattr(self, f"b_{tensor}", getattr(self.precision, tensor).bytes)
         self.b_kv, self.b_act = self.b_kv_cache, self.b_activations  # type: ignore[attr-defined]
@@ -326,7 +327,8 @@ class Reference:
         targets = ep * (1 - (1 - 1 / ep) ** ffn.top_k)
         for name, byte in (("dispatch", self.b_act), ("combine", BF16)):
             size = rows * inner * byte
-            network = self.all_to_all(ep, size * targets / tp) if ep > 1 else self.all_gather(dp, size * dp, tp)
+            sent = size * targets * self.expert_tp / tp  # every rank that shares the expert gets the token
+            network = self.all_to_all(tp * dp, sent) if ep > 1 else self.all_gather(dp, size * dp, tp)
             ops.append(Op(name, "collective", "vector", network=network))
         if ffn.shared_width:
             shared = self.mlp(MLP(ffn.shared_width, ffn.gated), rows, "shared_")
@@ -344,8 +346,7 @@ class Reference:
             ops = self.mlp(ffn, rows) if isinstance(ffn, MLP) else self.mixer(ffn, sequences, queries, phase)
         size = rows * h * BF16
         spread = isinstance(ffn, MoE) and self.ep > 1
-        network = self.all_reduce(self.expert_tp, size) if spread else self.all_reduce(self.tp, size)
-        network += self.all_gather(self.tp, size) if spread else 0
+        network = self.all_gather(self.tp, size) if spread else self.all_reduce(self.tp, size)
         ops.append(Op("reduce", "collective", "vector", network=network))
         norm = self.model.norm_parameters
         # The first norm and the addition of the residual are one kernel.
@@ -468,12 +469,22 @@ class Reference:
         weights = 0.0
         for parts in self.blocks("prefill"):
             weights = max(weights, sum(op.resident for part in parts for op in part))
-        sequences = self.sequences / self.micro["prefill"]
-        live = max(op.live for parts in self.blocks("prefill") for part in parts for op in part)
-        mixers = {layer.mixer for layer in self.model.layers if isinstance(layer.mixer, Attention | LatentAttention)}
-        live = max([live, *(op.live for mixer in mixers for op in self.scores(mixer, sequences, "prefill", self.s))])
-        live += sequences * self.s * self.model.hidden * BF16
+        average = self.sequences / self.micro["prefill"]
+        live = max(self.peak("prefill", self.s) * self.fullest_pass / average, self.peak("decode", self.last))
         return weights, live
+
+    def peak(self, phase: str, context: int) -> float:
+        """Most that is live at once in a pass of average size."""
+        sequences = self.sequences / self.micro[phase]
+        live = max(op.live for parts in self.blocks(phase) for part in parts for op in part)
+        mixers = {layer.mixer for layer in self.model.layers if isinstance(layer.mixer, Attention | LatentAttention)}
+        live = max([live, *(op.live for mixer in mixers for op in self.scores(mixer, sequences, phase, context))])
+        return live + sequences * (self.s if phase == "prefill" else 1) * self.model.hidden * BF16
+
+    @property
+    def last(self) -> int:
+        """Context of the last decode step."""
+        return self.s + max(self.g - 1, 1)
 
     @property
     def workspace(self) -> float:

@@ -120,16 +120,18 @@ def _experts(ffn: MoE, hidden: int, setting: Setting, rows: Array, hit: Array) -
 def _exchange(name: str, ffn: MoE, hidden: int, setting: Setting) -> list[Work]:
     """Tokens to their experts and back.
 
-    With expert parallelism an all-to-all: each rank sends its share of the tokens (the tp ranks of one replica
-    hold the same tokens and split them) once per distinct rank among the k experts. Without it, attention-dp
-    ranks gather everyone's tokens before, and reduce-scatter the sums after.
+    With expert parallelism an all-to-all over the tp x dp ranks: each sends its share of the tokens (the tp ranks of
+    one replica hold the same tokens and split them) once per distinct group among the k experts, to every rank
+    that shares the expert's matrices; partial sums come back the same way. Without it, attention-dp ranks gather
+    everyone's tokens before, and reduce-scatter the sums after.
     """
     degrees, widths, links = setting.degrees, setting.widths, setting.links
     ep = degrees.ep
     targets = ep * (1.0 - _power(1.0 - 1.0 / ep, ffn.top_k))
     # Dispatch travels as the experts read it, combine in 16 bit.
     width = widths.activations if name == "dispatch" else WIDE
-    spread = Message(hidden * width * targets / degrees.tp, links.all_to_all(ep))
+    copies = targets * degrees.expert_tp / degrees.tp
+    spread = Message(hidden * width * copies, links.all_to_all(np.where(ep > 1, degrees.tp * degrees.dp, 1.0)))
     gathering = np.where(ep == 1, degrees.dp, 1.0)
     gather = Message(hidden * width * degrees.dp, links.all_gather(gathering, degrees.tp))
     works = []

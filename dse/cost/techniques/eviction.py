@@ -33,8 +33,9 @@ def _shorter(work: Work, budget: int, setting: Setting) -> Work:
 
 
 def _kept(tokens: Array, mixer: Mixer, budget: int) -> Array:
-    whole = isinstance(mixer, Attention | LatentAttention) and mixer.span is None
-    return np.minimum(tokens, float(budget)) if whole else tokens
+    chunked = isinstance(mixer, Attention) and mixer.chunk is not None
+    cached = isinstance(mixer, Attention | LatentAttention) and not chunked
+    return np.minimum(tokens, float(budget)) if cached else tokens
 
 
 KV_BUDGET = Technique(
