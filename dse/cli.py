@@ -66,12 +66,8 @@ def _fail(message: str, code: int) -> int:
 @click.option("--out", default="results", show_default=True, help="Folder the run's own folder is made in.")
 @click.option("--executor", type=click.Choice(["auto", "local", "ray"]), default="auto", show_default=True)
 @click.option("--ray-address", metavar="A", help="A Ray cluster to use instead of this machine.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field of the sweep; repeatable."
-)
-@click.option(
-    "--keep", type=click.Choice(["frontier", "all"]), help="Also write every point (points/*.parquet)."
-)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field of the sweep; repeatable.")
+@click.option("--keep", type=click.Choice(["frontier", "all"]), help="Also write every point (points/*.parquet).")
 @click.option(
     "--fidelity", type=click.Choice(["ideal", "datasheet", "calibrated"]), help="One fidelity for all points."
 )

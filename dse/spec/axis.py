@@ -78,8 +78,7 @@ def _numbers(document: Document, path: Path, entry: Any) -> Sequence[int]:
     if isinstance(entry, dict):
         return _range(document, path, entry)
     if isinstance(entry, bool) or not isinstance(entry, int):
-        wanted = "a whole number, a list of them or {from, to}"
-        raise InputError(document.fault(path, f"expected {wanted}, got {show(entry)}"))
+        raise InputError(document.fault(path, f"expected a whole number, got {show(entry)}"))
     return [entry]
 
 
