@@ -96,12 +96,13 @@ def sweep(
     ]
     found = load_sweep(sweep, changes)
     if dry_run:
-        from dse.report.plan import print_plan
         from dse.run.executors import choose
+        from dse.run.plan import plan
         from dse.run.score import Engine
 
         engine = Engine(found)
-        print_plan(engine, choose(executor, engine.space.size, ray_address))
+        for line in plan(engine, choose(executor, engine.space.size, ray_address)):
+            click.echo(line)
         return
     from dse.report.progress import progress_bar
     from dse.report.summary import print_summary
@@ -139,7 +140,9 @@ def sweep(
 @click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
 @click.option("--serving", default="static", show_default=True)
 @click.option("--runtime", default="ideal", show_default=True)
-@click.option("--attention", type=click.Choice(["fused", "unfused"]), default="fused", show_default=True)
+@click.option("--attention", default="fused", show_default=True, help="fused or unfused.")
+@click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
+@click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
 @click.option(
     "--fidelity",
     type=click.Choice(["ideal", "datasheet", "calibrated"]),
@@ -178,8 +181,12 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
 
 
 def _axes(point: dict[str, Any]) -> dict[str, Any]:
+    from dse.run.settings import value_of
+
     axes = {name: value for name, value in point.items() if value is not None}
     axes["input"] = axes.pop("input_")
+    for name in ("kv_budget", "weight_sparsity"):
+        axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():
             raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")

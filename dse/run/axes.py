@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
+from dse.cost.techniques import TECHNIQUES
 from dse.errors import Fault, InputError
 from dse.run.faults import Faults
 from dse.search.space import Layout, layouts, layouts_of
@@ -24,6 +25,9 @@ MAX_DEGREE = 100_000
 """Devices of one replica, and each parallel degree: more is surely a slip."""
 
 MAX_LAYOUTS = 100_000
+NAMED = (*AXIS_VALUES, *TECHNIQUES)
+"""Axes of words and of techniques."""
+
 MAX_BATCH = 10**9
 
 
@@ -45,6 +49,8 @@ class Axes:
     runtime: tuple[str, ...]
     fidelity: tuple[str, ...]
     attention: tuple[str, ...]
+    kv_budget: tuple[int | str, ...]
+    weight_sparsity: tuple[float | str, ...]
 
     def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
         """The axis of precisions for one model."""
@@ -56,10 +62,16 @@ class Axes:
         return sorted(set(chain.from_iterable(self.changes)))
 
     @property
+    def variants(self) -> list[dict[str, Any]]:
+        """Combinations of the techniques' values: what differs in more than numbers, one box each."""
+        every = product(*(getattr(self, name) for name in TECHNIQUES))
+        return [dict(zip(TECHNIQUES, values, strict=True)) for values in every]
+
+    @property
     def points(self) -> int:
         """Size of the product of all axes."""
         total = 1
-        for axis in ("models", "hardware", "precision", "workload", "layout", "batch", *AXIS_VALUES):
+        for axis in ("models", "hardware", "precision", "workload", "layout", "batch", *NAMED):
             total *= len(getattr(self, axis))
         return total
 
@@ -76,7 +88,7 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
         return _axis(document, (key,), getattr(file, key), load, name, faults)
 
     chips = axis("hardware", expand_hardware, lambda chip: chip[0].name)
-    words = {key: tuple(axis(key, word(key))) for key in AXIS_VALUES}
+    words = {key: tuple(axis(key, named(key))) for key in NAMED}
     models = axis("models", model_entry, lambda model: model.name)
     precision = axis("precision", precision_entry, lambda scheme: scheme.name if scheme else NATIVE)
     workload = axis("workload", load_workload, lambda shape: shape.name)
@@ -121,6 +133,23 @@ def model_entry(entry: Any, document: Document, at: Path) -> list[ModelSpec]:
 def precision_entry(entry: Any, document: Document, at: Path) -> list[Precision | None]:
     """The scheme of one entry, None for `native`."""
     return [None if entry == NATIVE else load_precision(entry, document, at)]
+
+
+def named(axis: str) -> Load:
+    """The loader of an axis of words, or of a technique."""
+    return technique(axis) if axis in TECHNIQUES else word(axis)
+
+
+def technique(axis: str) -> Load:
+    """A loader of a technique's values."""
+
+    def load(entry: Any, document: Document, at: Path) -> list[Any]:
+        try:
+            return [TECHNIQUES[axis].parse(entry)]
+        except ValueError as error:
+            raise InputError(document.fault(at, f"{error}, got {show(entry)}")) from None
+
+    return load
 
 
 def word(axis: str) -> Load:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from dse.cost.metrics import METRICS
+from dse.cost.techniques import TECHNIQUES
 from dse.errors import Fault
 from dse.run.axes import Axes
 from dse.search.space import LIMIT
@@ -13,7 +14,7 @@ from dse.spec.sweep import Bound, SweepFile
 
 GROUPABLE = (
     "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep", "devices",
-    "batch", "serving", "offload", "runtime", "fidelity", "attention", "accuracy_drop_pct",
+    "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES, "accuracy_drop_pct",
 )  # fmt: skip
 """Columns that points may be grouped by: axes, and what follows from one axis alone."""
 

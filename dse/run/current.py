@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from dse.errors import InputError
-from dse.run.axes import DEGREES, MAX_BATCH, MAX_DEGREE, Axes, Load, model_entry, precision_entry, split, word
+from dse.run.axes import (
+    DEGREES, MAX_BATCH, MAX_DEGREE, NAMED, Axes, Load, model_entry, named, precision_entry, split,
+)  # fmt: skip
 from dse.run.faults import Faults
 from dse.search.space import Layout
 from dse.spec.axis import integers
 from dse.spec.catalog import expand_hardware
 from dse.spec.reading import Document, suggest
-from dse.spec.sweep import AXIS_VALUES, SweepFile
+from dse.spec.sweep import SweepFile
 from dse.spec.workload import load_workload
 
 AXIS_OF = {
@@ -23,11 +25,11 @@ AXIS_OF = {
     **dict.fromkeys(("precision", "accuracy_drop_pct"), "precision"),
     **dict.fromkeys((*DEGREES, "devices"), "layout"),
     "batch": "batch",
-    **{name: name for name in AXIS_VALUES},
+    **{name: name for name in NAMED},
 }
 """The axis each column of points follows from; changed fields of the hardware, from the hardware."""
 
-CURRENT = ("model", "hardware", "precision", "workload", "input", "output", *DEGREES, "batch", *AXIS_VALUES)
+CURRENT = ("model", "hardware", "precision", "workload", "input", "output", *DEGREES, "batch", *NAMED)
 """What `current` may say."""
 
 
@@ -122,5 +124,5 @@ _CURRENT_LOADERS: dict[str, Callable[[str, Mapping[str, Any], Document], dict[st
     "input": _current_lengths,
     "tp": _current_layout,
     "batch": _current_batch,
-    **{name: _current_entry(word(name)) for name in AXIS_VALUES},
+    **{name: _current_entry(named(name)) for name in NAMED},
 }

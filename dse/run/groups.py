@@ -42,7 +42,7 @@ def axis_columns(sweep: Sweep, box: int, model: int) -> dict[str, dict[str, Sequ
         },
         "precision": {
             "precision": [scheme.name for scheme in choices.precision],
-            "accuracy_drop_pct": [drop.pct for drop in sweep.accuracy[model]],
+            "accuracy_drop_pct": [drop.pct for drop in sweep.drops(box, model)],
         },
         "fidelity": {"fidelity": axes.fidelity},
         "layout": {
@@ -61,7 +61,7 @@ def box_columns(sweep: Sweep, box: int) -> dict[str, Any]:
         "serving": axes.serving[0],
         "offload": axes.offload[0],
         "runtime": axes.runtime[0],
-        "attention": axes.attention[box],
+        **{name: str(value) for name, value in sweep.variants[box].items()},
     }
 
 

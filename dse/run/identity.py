@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dse.cost import COST_MODEL
 from dse.cost.evaluate import Question
 from dse.errors import CannotRun, InputError
-from dse.run.axes import Axes
+from dse.run.axes import NAMED, Axes
 from dse.search.space import Layout
 from dse.spec import layers
 from dse.spec.accuracy import AccuracyDrop
@@ -25,7 +25,7 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
 from dse.spec.reading import Document, build
-from dse.spec.sweep import AXIS_VALUES, NATIVE
+from dse.spec.sweep import NATIVE
 from dse.spec.workload import Workload
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _axes(axes: Axes) -> Plain:
         "workload": [[shape.input, shape.output] for shape in axes.workload],
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
-        **{axis: list(getattr(axes, axis)) for axis in AXIS_VALUES},
+        **{axis: list(getattr(axes, axis)) for axis in NAMED},
     }
 
 
@@ -168,7 +168,7 @@ def _restore_axes(resolved: Plain) -> Axes:
         workload=tuple(Workload(*lengths) for lengths in resolved["workload"]),
         layout=tuple(Layout(*degrees) for degrees in resolved["layout"]),
         batch=tuple(resolved["batch"]),
-        **{axis: tuple(resolved[axis]) for axis in AXIS_VALUES},
+        **{axis: tuple(resolved[axis]) for axis in NAMED},
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.cost.metrics import METRICS
+from dse.cost.techniques import TECHNIQUES
 from dse.errors import InputError
 from dse.run.resolve import resolve
 from dse.run.score import Engine
@@ -95,7 +96,7 @@ def _axes() -> Rows:
     for name, field in SweepFile.model_fields.items():
         if name not in skipped:
             default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-            values = ", ".join(AXIS_VALUES.get(name, ()))
+            values = TECHNIQUES[name].values if name in TECHNIQUES else ", ".join(AXIS_VALUES.get(name, ()))
             rows.append({"name": name, "default": _words(default), "values": values})
     return rows
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from dse.cost.choices import Choices
 from dse.cost.evaluate import Question
+from dse.cost.techniques import active
 from dse.run.axes import Axes, read_axes
 from dse.run.checks import check_names
 from dse.run.current import current_axes
@@ -20,6 +21,8 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.reading import Document, build
 from dse.spec.sweep import SweepFile
+
+UNKNOWN = AccuracyDrop(math.nan, "unknown", "nobody has measured it")
 
 Drops = tuple[tuple[AccuracyDrop, ...], ...]
 """Published loss of quality, per model and precision."""
@@ -71,8 +74,19 @@ class Sweep:
         """
         every = range(len(self.models))
         if None in self.axes.precision:
-            return tuple(tuple(self._choices(model, kind) for model in every) for kind in self.axes.attention)
-        return tuple((self._choices(0, kind),) * len(every) for kind in self.axes.attention)
+            return tuple(tuple(self._choices(box, model) for model in every) for box in range(len(self.variants)))
+        return tuple((self._choices(box, 0),) * len(every) for box in range(len(self.variants)))
+
+    @cached_property
+    def variants(self) -> list[dict[str, Any]]:
+        """Per box, the value of each technique."""
+        return self.axes.variants
+
+    def drops(self, box: int, model: int) -> tuple[AccuracyDrop, ...]:
+        """Published loss of quality per precision; unknown under a technique that changes what is computed."""
+        if all(technique.exact for technique, _ in active(self.variants[box])):
+            return self.accuracy[model]
+        return (UNKNOWN,) * len(self.accuracy[model])
 
     @property
     def text_columns(self) -> frozenset[str]:
@@ -84,7 +98,7 @@ class Sweep:
         """What the points of a box and model choose from."""
         return self.boxes[box][model]
 
-    def _choices(self, model: int, attention: str) -> Choices:
+    def _choices(self, box: int, model: int) -> Choices:
         axes, settings = self.axes, self.settings
         return Choices(
             hardware=axes.hardware,
@@ -93,15 +107,14 @@ class Sweep:
             fidelity=axes.fidelity,
             layout=axes.layout,
             batch=axes.batch,
-            attention=attention,
+            **self.variants[box],
             max_prefill_tokens=settings.max_prefill_tokens,
             kv_block_size=settings.kv_block_size,
             memory_utilization=settings.memory_utilization,
             price_kind=settings.price_kind,
             price_override=settings.price_override,
             accuracy={
-                spec.name: tuple(drop.pct for drop in drops)
-                for spec, drops in zip(axes.models, self.accuracy, strict=True)
+                spec.name: tuple(drop.pct for drop in self.drops(box, index)) for index, spec in enumerate(axes.models)
             },
         )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
     "batch", "serving", "offload", "runtime", "fidelity", "attention",
+    "kv_budget", "weight_sparsity",
 )  # fmt: skip
 
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
@@ -142,7 +143,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
 def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:
     """What the precision of a point rests on: who measured its accuracy, what the chip computes in."""
     choices = engine.sweep.choices_of(box, model_index)
-    drops = engine.sweep.accuracy[model_index]
+    drops = engine.sweep.drops(box, model_index)
     chosen = mesh.index["precision"].tolist()
     pairs = zip(mesh.index["hardware"].tolist(), chosen, strict=True)
     return {

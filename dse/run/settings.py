@@ -45,6 +45,16 @@ class _Changed(Document):
         return super().fault(path, message, key=key)
 
 
+def value_of(raw: str, where: str) -> Any:
+    """What a text on the command line means as YAML.
+
+    Raises:
+        InputError: it is not YAML.
+    """
+    node = compose(raw, where) if raw.strip() else None
+    return None if node is None else node.value
+
+
 def _assign(value: dict[str, Any], text: str) -> tuple[str, ...]:
     """Change one value; its path."""
     key, equals, raw = text.partition("=")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TEXT = (
     "model", "hardware", "precision", "workload", "serving", "offload", "runtime", "fidelity", "attention",
+    "kv_budget", "weight_sparsity",
     "prefill_bound", "decode_bound", "accuracy_evidence", "compute_dtype", "evidence",
     "price_kind", "price_date", "price_source", "status",
 )  # fmt: skip

@@ -69,7 +69,11 @@ class SweepFile(Strict):
     runtime: Any = "ideal"
     fidelity: Any = "calibrated"
     attention: Any = "fused"
-    """`fused` (flash attention) or `unfused`."""
+    """A technique (`dse.cost.techniques`), as the next two: `fused` (flash attention) or `unfused`."""
+    kv_budget: Any = "none"
+    """Tokens of a sequence that decode attends to and the cache keeps, or `none`."""
+    weight_sparsity: Any = "none"
+    """`2:4`, the share of weights that are zero, or `none`."""
     max_prefill_tokens: Count | Literal["unlimited"] = 8192
     """Tokens of one prompt pass."""
     kv_block_size: Count = 16
@@ -98,6 +102,5 @@ AXIS_VALUES: dict[str, tuple[str, ...]] = {
     "offload": ("none",),
     "runtime": ("ideal",),
     "fidelity": ("ideal", "datasheet", "calibrated"),
-    "attention": ("fused", "unfused"),
 }
 """Axes whose values are words, and the words this version knows."""

@@ -25,5 +25,6 @@ ATTENTION = Technique(
     values="fused, unfused",
     parse=_parse,
     meaning="fused attention keeps the scores on chip; unfused writes and reads them (FlashAttention, 2205.14135)",
+    exact=True,
     on_setting=_unfused,
 )

@@ -25,6 +25,8 @@ class Technique:
     """From what a file says to the value; raises ValueError where that is none."""
     meaning: str
     """One line, with the source."""
+    exact: bool = False
+    """The model computes the same; otherwise the published accuracy of a precision does not hold."""
     on_setting: Callable[[Setting, Any], Setting] = lambda setting, value: setting
     """Rewrites the pass: tokens, context, sequences, fusion."""
     on_work: Callable[[Work, Any, Setting], Work] = lambda work, value, setting: work

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from dse.run.executors import Executor
-    from dse.run.score import Engine
+from dse.cost.techniques import active
+from dse.run.executors import RATE, Executor
+from dse.run.score import Engine
+from dse.run.sweep import PART_POINTS, POINT_BYTES
 
 
-def print_plan(engine: Engine, choice: tuple[Executor, str]) -> None:
-    """The plan of `dse sweep --dry-run`.
+def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
+    """The plan of `dse sweep --dry-run`, line by line.
 
     Args:
         engine: the resolved sweep.
         choice: the executor and why, as `dse.run.executors.choose` gives them.
     """
-    from dse.run.executors import RATE
-    from dse.run.sweep import PART_POINTS, POINT_BYTES
-
     executor, why = choice
     size = engine.space.size
     parts = -(-size // PART_POINTS)
-    print(f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}")
+    yield f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}"
     for number, box in enumerate(engine.space.boxes):
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
-        attention = engine.sweep.axes.attention[number]
-        print(f"  attention {attention}: {sizes} = {box.size:,}")
-    print(f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}")
-    print(f"estimate: {_seconds(size / RATE)} on one core")
+        chosen = [f"{technique.name} {value}" for technique, value in active(engine.sweep.variants[number])]
+        yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"
+    yield f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}"
+    yield f"estimate: {_seconds(size / RATE)} on one core"
     kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
-    print(f"writes: {kept}")
-    print(f"executor: {executor.name} ({why})")
+    yield f"writes: {kept}"
+    yield f"executor: {executor.name} ({why})"
 
 
 def _seconds(seconds: float) -> str:
