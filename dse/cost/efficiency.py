@@ -62,14 +62,16 @@ DATASHEET = Fidelity(
         "embedding": Efficiency(0.75, 0.80, 4.0),
         "collective": Efficiency(1.0, 1.0, 0.0),
     },
-    # NCCL all-reduce over 8 GPUs: 0.80-0.82 of the link on Hopper, 0.61-0.67 on A100 and B200; one-shot kernels start in 7-12 us.
+    # NCCL all-reduce over 8 GPUs: 0.80-0.82 of the link on Hopper, 0.61-0.67 on A100 and B200;
+    # one-shot kernels start in 7-12 us.
     link=0.75,
     latency_us=8.0,
     latency_out_us=15.0,
     # GEMM fits of aiconfigurator kernels: 0.85-0.88 of the 16-bit peak on A100 and Hopper, 0.50-0.60 of the FP8
     # peak, 0.42 of the NVFP4 peak; integers of one width are taken alike.
     compute_of={"fp8": 0.8, "int8": 0.8, "fp6": 0.8, "fp4": 0.56, "int4": 0.56},
-    # 2404.14294 Table 4 (W4A16, A100): prefill 0.75-0.95 of FP16; the weight stream costs 1.5-1.8x its bytes at small batch.
+    # 2404.14294 Table 4 (W4A16, A100): prefill 0.75-0.95 of FP16; the weight
+    # stream costs 1.5-1.8x its bytes at small batch.
     weight_only_compute=0.85,
     weight_only_memory=0.65,
 )

@@ -57,7 +57,9 @@ def score(model: ModelSpec, choices: Choices, mesh: Mesh, question: Question) ->
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scored = Scored(Point(model, choices, mesh))
         code_of = {reason: code for code, reason in enumerate(question.reasons)}
-        values = {name: METRICS[name].of(scored) for name in dict.fromkeys((*question.objectives, *question.constraints))}
+        values = {
+            name: METRICS[name].of(scored) for name in dict.fromkeys((*question.objectives, *question.constraints))
+        }
         excess: dict[int, Array] = {}
         status = _user_status(values, question, code_of, excess)
         over = scored.memory.total / scored.memory.limit
@@ -66,9 +68,7 @@ def score(model: ModelSpec, choices: Choices, mesh: Mesh, question: Question) ->
         structure = structure_status(scored.point, code_of)
         if np.any(structure):
             status = np.where(structure != 0, structure, status)
-        costs = [
-            -values[name] if METRICS[name].sense == "max" else values[name] for name in question.objectives
-        ]
+        costs = [-values[name] if METRICS[name].sense == "max" else values[name] for name in question.objectives]
     return Scores(costs, np.broadcast_to(status, mesh.shape), excess)
 
 
@@ -94,7 +94,9 @@ def _user_status(
     return status
 
 
-def columns(model: ModelSpec, choices: Choices, mesh: Mesh, names: Sequence[str] | None = None) -> dict[str, NDArray[np.float64]]:
+def columns(
+    model: ModelSpec, choices: Choices, mesh: Mesh, names: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Metrics of every point of a mesh, each broadcast to its shape.
 
     Args:

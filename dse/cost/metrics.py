@@ -56,7 +56,9 @@ class Metric:
 METRICS: dict[str, Metric] = {}
 
 
-def _metric(name: str, unit: str, sense: Literal["min", "max"], meaning: str) -> Callable[[Callable[[Scored], Array]], None]:
+def _metric(
+    name: str, unit: str, sense: Literal["min", "max"], meaning: str
+) -> Callable[[Callable[[Scored], Array]], None]:
     """Register a metric."""
 
     def register(of: Callable[[Scored], Array]) -> None:

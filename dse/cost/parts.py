@@ -100,7 +100,9 @@ def edge_works(model: ModelSpec, setting: Setting) -> dict[str, list[Work]]:
             _collective("embedding_all_reduce", setting, Message(model.hidden * WIDE, links.all_reduce(degrees.tp)))
         )
         gather = Message(model.vocab * WIDE, links.all_gather(degrees.tp))
-        last.append(Work("logits_all_gather", "logits_all_gather", "collective", "vector", setting.sequences, message=gather))
+        last.append(
+            Work("logits_all_gather", "logits_all_gather", "collective", "vector", setting.sequences, message=gather)
+        )
     return {EMBEDDING: first, HEAD: last}
 
 

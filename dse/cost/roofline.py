@@ -114,12 +114,12 @@ def _is_zero(value: Array) -> bool:
 
 
 def _add(a: Array, b: Array) -> Array:
-    """a + b, skipping plain zeros."""
+    """A + b, skipping plain zeros."""
     return b if _is_zero(a) else a if _is_zero(b) else a + b
 
 
 def _scale(a: Array, b: Array) -> Array:
-    """a * b, keeping plain zeros."""
+    """A * b, keeping plain zeros."""
     return 0.0 if _is_zero(a) else a * b
 
 

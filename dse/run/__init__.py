@@ -1,1 +1,1 @@
-"""From a sweep file to a folder of results: names resolved, points scored in parts, files written."""
+"""Orchestration: from a sweep file to a folder of results."""

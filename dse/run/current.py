@@ -8,7 +8,16 @@ from typing import Any
 
 from dse.errors import InputError
 from dse.run.axes import (
-    DEGREES, MAX_BATCH, MAX_DEGREE, NAMED, Axes, Load, model_entry, named, precision_entry, split,
+    DEGREES,
+    MAX_BATCH,
+    MAX_DEGREE,
+    NAMED,
+    Axes,
+    Load,
+    model_entry,
+    named,
+    precision_entry,
+    split,
 )  # fmt: skip
 from dse.run.faults import Faults
 from dse.search.space import Layout

@@ -7,7 +7,6 @@ query and the output, so that it attends over the latent itself (DeepSeek-V2, 24
 
 from __future__ import annotations
 
-
 from dse.cost.operators.attention import Scores, context_work
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
@@ -25,7 +24,14 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
     works = _query(mixer, hidden, setting)
     works += [
         linear(
-            "kv_a_proj", setting, hidden, r + dr, kernel="a_proj", operands="projections", bias=bias * (r + dr), cached=True
+            "kv_a_proj",
+            setting,
+            hidden,
+            r + dr,
+            kernel="a_proj",
+            operands="projections",
+            bias=bias * (r + dr),
+            cached=True,
         ),
         pointwise("kv_norm", setting, r, r, 7.0 * r, resident=r * WIDE),
     ]
@@ -43,9 +49,7 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
         works.append(linear("kv_b_proj", setting, r, expanded, operands="projections"))
         per_key = heads * (qk + mixer.value_dim) * act
         works += Scores(heads, qk, mixer.value_dim, per_key, act, cached=False).works(setting, span)
-    works.append(
-        linear("o_proj", setting, heads * mixer.value_dim, hidden, operands="projections", bias=bias * hidden)
-    )
+    works.append(linear("o_proj", setting, heads * mixer.value_dim, hidden, operands="projections", bias=bias * hidden))
     return works
 
 
@@ -56,7 +60,9 @@ def _query(mixer: LatentAttention, hidden: int, setting: Setting) -> list[Work]:
         return [linear("q_proj", setting, hidden, heads * qk, operands="projections")]
     rank = mixer.q_rank
     return [
-        linear("q_a_proj", setting, hidden, rank, kernel="a_proj", operands="projections", bias=1.0 * mixer.bias * rank),
+        linear(
+            "q_a_proj", setting, hidden, rank, kernel="a_proj", operands="projections", bias=1.0 * mixer.bias * rank
+        ),
         pointwise("q_norm", setting, rank, rank, 7.0 * rank, resident=rank * WIDE),
         linear("q_b_proj", setting, rank, heads * qk, operands="projections"),
     ]

@@ -137,7 +137,9 @@ def _exchange(name: str, ffn: MoE, hidden: int, setting: Setting) -> list[Work]:
     works = []
     for kind, message, ranks in (("all_to_all", spread, ep), ("all_gather", gather, gathering)):
         if np.any(ranks > 1):
-            works.append(Work(f"{name}_{kind}", f"{name}_{kind}", "collective", "vector", setting.tokens, message=message))
+            works.append(
+                Work(f"{name}_{kind}", f"{name}_{kind}", "collective", "vector", setting.tokens, message=message)
+            )
     return works
 
 

@@ -60,7 +60,12 @@ def delta_net(mixer: DeltaNet, hidden: int, setting: Setting) -> list[Work]:
             state=value_heads * mixer.key_dim * mixer.value_dim,
         ),
         pointwise(
-            "gated_norm", setting, 2.0 * value, value, 12.0 * value, resident=(2.0 * value_heads + mixer.value_dim) * WIDE
+            "gated_norm",
+            setting,
+            2.0 * value,
+            value,
+            12.0 * value,
+            resident=(2.0 * value_heads + mixer.value_dim) * WIDE,
         ),
         linear("out_proj", setting, value, hidden, operands="projections"),
     ]

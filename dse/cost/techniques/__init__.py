@@ -7,7 +7,6 @@ its own boxes and a column of the results; tests/cost/test_techniques.py runs on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
 from typing import Any
 
 from dse.cost.setting import Setting
