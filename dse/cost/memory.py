@@ -6,6 +6,7 @@ fullest pipeline stage. Weights are the `resident` bytes of the operators, so th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,9 @@ from dse.spec.model import Attention, DeltaNet, LatentAttention, Mamba2
 
 COLLECTIVE_BUFFERS = 0.392e9
 """Bytes NCCL keeps for a group of 4 or 8 devices (aiconfigurator systems/*.yaml, nccl_mem; 0.342 GB for 2)."""
+
+PROBES = 2_000
+"""Values tried at once in a search, over all points."""
 
 
 @dataclass
@@ -139,11 +143,11 @@ class Memory:
     def max_context(self) -> Array:
         """Longest context, prompt and generated, that this batch could grow to in memory; 0 if not even one token.
 
-        Found by bisection over the same accounting, capped by what the model allows; activations as they are.
+        Found by search over the same accounting, capped by what the model allows; activations as they are.
         """
         cap = float(self.point.model.max_context or 2**24)
         room = self.limit - self.weights - self.workspace - self.activations
-        return _largest(lambda context: self.cache_at(context) <= room, cap)
+        return _largest(lambda context: self.cache_at(context) <= room, cap, self.point.mesh.shape)
 
     @cached_property
     def max_batch(self) -> Array:
@@ -152,7 +156,7 @@ class Memory:
         def fits(batch: Array) -> Any:
             return Memory(_with_batch(self.point, batch)).total <= self.limit
 
-        return _largest(fits, float(2**16))
+        return _largest(fits, float(2**16), self.point.mesh.shape)
 
 
 def _live(amount: Amount) -> Array:
@@ -175,12 +179,19 @@ def _with_batch(point: Point, batch: Array) -> Point:
     return other
 
 
-def _largest(fits: Callable[[Array], Any], cap: float) -> Array:
-    """Largest whole number in 0..cap for which `fits` holds; `fits` is monotone."""
-    low: Array = np.zeros(1)
-    high: Array = np.full(1, cap + 1)
+def _largest(fits: Callable[[Array], Any], cap: float, shape: tuple[int, ...]) -> Array:
+    """Largest whole number in 0..cap for which `fits` holds, at each point of a mesh; `fits` is monotone.
+
+    Bisection, or on few points a search over many values at once, along an axis before those of the mesh: there
+    a round costs the same whatever the number of values.
+    """
+    values = max(1, PROBES // max(math.prod(shape), 1))
+    narrow = (1,) * len(shape)  # what does not vary along an axis is not repeated along it
+    shares = np.arange(1, values + 1).reshape(-1, *narrow) / (values + 1)
+    low, high = np.zeros((1, *narrow)), np.full((1, *narrow), cap + 1)
     while np.any(high - low > 1):
-        middle = np.floor((low + high) / 2)
-        good = fits(middle)
-        low, high = np.where(good, middle, low), np.where(good, high, middle)
-    return low
+        tried = np.floor(low + (high - low) * shares)
+        good = fits(tried)
+        low = np.max(np.where(good, tried, low), axis=0, keepdims=True)
+        high = np.min(np.where(good, high, tried), axis=0, keepdims=True)
+    return cast(Array, low[0])
