@@ -20,7 +20,7 @@ from dse.run.score import Engine, Tally
 from dse.run.settings import set_values
 from dse.run.store import Store
 from dse.search.space import Part, tasks
-from dse.spec.reading import Document, from_value, read
+from dse.spec.reading import Document, from_value, library_file, read
 
 __all__ = ["Run", "load_sweep", "rewrite_report", "run_sweep"]
 
@@ -43,8 +43,18 @@ def load_sweep(source: str | Path | Mapping[str, Any], settings: Sequence[str] =
     Raises:
         InputError: all faults of its syntax, or shape, or meaning.
     """
-    document: Document = from_value(dict(source)) if isinstance(source, Mapping) else read(source)
+    document: Document = from_value(dict(source)) if isinstance(source, Mapping) else read(_sweep_file(source))
     return resolve(set_values(document, settings))
+
+
+def _sweep_file(source: str | Path) -> str | Path:
+    """The file meant: the user's own, else the library's by its name (`quickstart`, `sweeps/quickstart.yaml`)."""
+    path = Path(source)
+    if not path.exists() and path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml"):
+        shipped = library_file("sweeps") / f"{path.stem}.yaml"
+        if shipped.is_file():
+            return shipped
+    return source
 
 
 def run_sweep(
@@ -62,7 +72,7 @@ def run_sweep(
     """Run a sweep, or take up where an interrupted run of the same content stopped.
 
     Args:
-        source: a sweep file, its content as a mapping, or a resolved sweep.
+        source: a sweep file, the name of one of the library, its content as a mapping, or a resolved sweep.
         out: folder under which the run's own folder `<name>-<hash>` is made.
         executor: `auto`, `local`, `ray`, or an executor.
         ray_address: of a Ray cluster.
