@@ -92,14 +92,11 @@ class Memory:
     def activations(self) -> Array:
         """Live activations at their peak: the residual stream beside the hungriest operator's inputs and outputs."""
         point, back = self.point.prompts
-        return self._activations if point is self.point else back(Memory(point)._activations)
+        return np.maximum(back(Memory(point)._prompt_peak()), self._peak("decode"))
 
-    @cached_property
-    def _activations(self) -> Array:
-        point = self.point
-        # Times hold for passes of average size; memory has to hold the largest.
-        largest = point.fullest_pass / point.setting("prefill").sequences
-        return np.maximum(self._peak("prefill") * largest, self._peak("decode"))
+    def _prompt_peak(self) -> Array:
+        """Live activations of the largest prompt pass: times hold for passes of average size, memory may not."""
+        return self._peak("prefill") * (self.point.fullest_pass / self.point.setting("prefill").sequences)
 
     def _peak(self, phase: Phase) -> Array:
         """Residual stream, and the most that one operator reads and writes, in a pass of average size."""
@@ -110,7 +107,8 @@ class Memory:
         for work in [work for works in (*layers, *edges.values()) for work in works]:
             each, fixed = _live(work.each), _live(work.fixed)
             if work.span is not None:
-                alone = np.maximum(alone, fixed + each * self._last_seen(work.span))
+                # Fused attention holds no scores: then the axis of the contexts is not needed.
+                alone = np.maximum(alone, fixed + each * self._last_seen(work.span) if np.any(each) else fixed)
             else:
                 variable, most = groups.get(id(work.times), (work.times, 0.0))
                 groups[id(work.times)] = (variable, np.maximum(most, each))
@@ -191,7 +189,7 @@ def _largest(fits: Callable[[Array], Any], cap: float, shape: tuple[int, ...]) -
     low, high = np.zeros((1, *narrow)), np.full((1, *narrow), cap + 1)
     while np.any(high - low > 1):
         tried = np.floor(low + (high - low) * shares)
-        good = fits(tried)
+        good = fits(tried) | (tried == low)  # `low` is known to fit, even where nothing can be computed for 0
         low = np.max(np.where(good, tried, low), axis=0, keepdims=True)
         high = np.min(np.where(good, high, tried), axis=0, keepdims=True)
     return cast(Array, low[0])

@@ -49,6 +49,16 @@ def test_an_open_mesh_equals_single_points_bit_for_bit(model):
         assert np.array_equal(whole.ravel(), single, equal_nan=True)
 
 
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "deepseek-v3.2", "llama-4-scout"])
+def test_scores_that_are_written_out_take_the_memory_of_their_own_context(model):
+    """Prompts of one length share what they need; the last decode step of each does not."""
+    axes = {"workload": ((16, 2), (16, 20000), (64, 10)), "batch": (1, 256), "attention": "unfused"}
+    chosen, spec = choices(**axes), load_model(model)
+    mesh, flat = columns(spec, chosen, mesh_of(chosen)), columns(spec, chosen, flat_mesh_of(chosen))
+    for name in METRICS:
+        assert np.array_equal(mesh[name].ravel(), flat[name], equal_nan=True), name
+
+
 @pytest.mark.parametrize("model", MODELS[:6])
 def test_a_block_equals_its_part_of_the_whole(model):
     chosen, spec = choices(**ALL), load_model(model)
