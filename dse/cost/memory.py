@@ -173,7 +173,7 @@ def _with_batch(point: Point, batch: Array) -> Point:
     other = Point(point.model, point.choices, point.mesh)
     other.__dict__["batch"] = batch
     # `batch` may vary along any axis here, so the workloads cannot share prompt passes.
-    other.__dict__["prompts"] = (other, lambda values: values)
+    other.__dict__["_prompts"] = (None, lambda values: values)
     return other
 
 

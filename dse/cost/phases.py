@@ -179,22 +179,34 @@ class Point:
         table = np.stack([np.resize(rows[pp], (most, rows[pp].shape[1])) for pp in degrees])
         return np.ascontiguousarray(np.moveaxis(table, 0, 2))
 
-    @cached_property
+    # Each holds None for the point itself: a reference to itself would keep its arrays until a garbage collection.
+
+    @property
     def prompts(self) -> tuple[Point, Callable[[Array], Array]]:
         """The point with each prompt length once, for what does not depend on the output, and the way back."""
-        mesh, back = self.mesh.collapsed("workload", self.choices.inputs)
-        return (self if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
+        point, back = self._prompts
+        return point or self, back
 
     @cached_property
+    def _prompts(self) -> tuple[Point | None, Callable[[Array], Array]]:
+        mesh, back = self.mesh.collapsed("workload", self.choices.inputs)
+        return (None if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
+
+    @property
     def shared(self) -> tuple[Point, Callable[[Array], Array]]:
         """The point with each (tp, pp, sequences on a rank) once, and the way back.
 
         All that a micro-batch costs follows from these, but for experts, which see the tokens of all ranks.
         """
+        point, back = self._shared
+        return point or self, back
+
+    @cached_property
+    def _shared(self) -> tuple[Point | None, Callable[[Array], Array]]:
         degrees, most = self.degrees, np.max(self.rank_batch, initial=0) + 1
         key = (degrees.tp * (np.max(degrees.pp, initial=0) + 1) + degrees.pp) * most + self.rank_batch
         mesh, back = self.mesh.joined("layout", "batch", np.asarray(key, dtype=np.int64))
-        return (self if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
+        return (None if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
 
     # -- seconds ------------------------------------------------------------------------------------
 

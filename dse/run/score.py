@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dse.cost.choices import AXES
 from dse.cost.evaluate import Scores, score
 from dse.cost.mesh import Mesh
+from dse.run.allocator import keep_freed_memory
 from dse.run.groups import Groups
 from dse.run.resolve import Sweep
 from dse.search.pareto import FrontArchive
@@ -113,6 +114,7 @@ class Engine:
             part: as `dse.search.space.tasks` cuts them.
             on_points: told after each slice how many points it had.
         """
+        keep_freed_memory()
         tally = Tally(FrontArchive(self.scouts))
         for box, block in part.blocks:
             points = self.space.boxes[box].numbers(block)
