@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.phases import Point
+from dse.cost.phases import Point, weighted
 from dse.cost.roofline import Times, mean_amount, times
 from dse.cost.setting import Phase
 from dse.cost.work import Amount, Array, Work
@@ -23,7 +23,7 @@ class Timed:
 
     part: str
     count: Array
-    """How often it runs in the phase on the path of one request batch: layers x micro-batches."""
+    """How often it runs in the time of the phase, one after the other; what other stages do meanwhile is hidden."""
     work: Work
     amount: Amount
     """FLOPs and bytes of one run (mean over the decode steps)."""
@@ -33,27 +33,46 @@ class Timed:
 
 
 def timed_operators(point: Point, phase: Phase) -> Iterator[Timed]:
-    """Every operator of a phase in the order it runs: embedding, the distinct parts, head."""
-    layers, edges = point.works(phase)
-    passes = point.micro_batches[phase] if phase == "prefill" else np.float64(1.0)
-    contexts = point.contexts if phase == "decode" else None
+    """Every operator of a phase in the order it runs: embedding, the distinct parts, head, hops between stages."""
     names = [f"{part.name} x{len(where)}" for part, where in zip(point.parts, point.where, strict=True)]
-    counts = [len(where) for where in point.where]
-    first, last = edges.items()
-    groups = [(first[0], 1, first[1]), *zip(names, counts, layers, strict=True), (last[0], 1, last[1])]
-    for name, count, works in groups:
+    *layers, embedding, head = point.works(phase)
+    *counts, first, last, hops = runs(point, phase)
+    sections = [
+        ("embedding", first, embedding),
+        *zip(names, counts, layers, strict=True),
+        ("head", last, head),
+        ("pipeline", hops, [point.hop(phase)]),
+    ]
+    for name, count, works in sections:
         seen: set[str] = set()
         for work in works:
             overhead = 0.0 if work.kernel in seen else point.rates.fixed(work.group)
             seen.add(work.kernel)
-            yield Timed(
-                name,
-                count * passes,
-                work,
-                mean_amount(work, contexts),
-                times(work, point.rates, contexts),
-                overhead,
-            )
+            amount, seconds = mean_amount(work, point.contexts), times(work, point.rates, point.contexts)
+            yield Timed(name, count, work, amount, seconds, overhead)
+
+
+def runs(point: Point, phase: Phase) -> list[Array]:
+    """How often each part runs, one after the other, in the time `Point.phase_seconds` gives the phase.
+
+    All stages once, and the slowest as often as it keeps further micro-batches waiting; in decode the slowest for
+    every micro-batch, where that takes longer.
+
+    Returns:
+        Runs of each part, of the embedding, of the head, and of the hops from stage to stage.
+    """
+    seconds_of = point.part_seconds(phase)
+    slowest, held = weighted(point.stages[0], seconds_of), list(point.stages[0])
+    for stage in point.stages[1:]:
+        seconds = weighted(stage, seconds_of)
+        held = [np.where(seconds > slowest, new, old) for new, old in zip(stage, held, strict=True)]
+        slowest = np.maximum(slowest, seconds)
+    passes = point.micro_batches[phase]
+    if phase == "prefill":
+        return [*(count + (passes - 1) * of for count, of in zip(point.counts, held, strict=True)), point.hops]
+    waits = passes * slowest >= point.phase_seconds(phase)
+    once = [*(np.where(waits, passes * of, count) for count, of in zip(point.counts, held, strict=True))]
+    return [*once, np.where(waits, 0.0, point.hops)]
 
 
 def seconds_by_bound(point: Point, phase: Phase) -> dict[str, NDArray[np.float64]]:

@@ -13,9 +13,8 @@ from typing import cast
 import numpy as np
 
 from dse.cost.phases import Point
-from dse.cost.roofline import times
 from dse.cost.setting import Phase
-from dse.cost.work import Array, Work
+from dse.cost.work import Array
 
 IDLE_SHARE = 0.3
 """Share of the TDP drawn while kernels wait."""
@@ -23,22 +22,11 @@ IDLE_SHARE = 0.3
 
 def duty(point: Point, phase: Phase) -> Array:
     """Share of the phase a device's kernels run at one of the roofs, 0 to 1."""
-    layers, edges = point.works(phase)
-    counts = [*map(len, point.where), 1, 1]
     busy: Array = 0.0
-    for count, works in zip(counts, (*layers, *edges.values()), strict=True):
-        busy = busy + count * _at_the_roof(point, works, phase)
+    for count, works in zip(point.counts, point.works(phase), strict=True):
+        busy = busy + count * point.works_seconds([work for work in works if work.message is None])
     elapsed = point.ttft if phase == "prefill" else point.tpot
     return cast(Array, np.minimum(busy * point.micro_batches[phase] / point.degrees.pp / elapsed, 1.0))
-
-
-def _at_the_roof(point: Point, works: list[Work], phase: Phase) -> Array:
-    contexts = point.contexts if phase == "decode" else None
-    total: Array = 0.0
-    for work in works:
-        if work.message is None:
-            total = total + times(work, point.rates, contexts).seconds
-    return total
 
 
 def joules_per_request_batch(point: Point) -> Array:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -38,8 +39,7 @@ class Memory:
     def weights(self) -> Array:
         """Weights of the fullest stage, embeddings and head included."""
         # What a device holds does not depend on the workload: any prompt's operators say it.
-        layers, edges = self.point.prompts[0].works("prefill")
-        return self._fullest([_resident(works) for works in (*layers, *edges.values())])
+        return self._fullest([_resident(works) for works in self.point.prompts[0].works("prefill")])
 
     def _fullest(self, sizes: list[Array]) -> Array:
         """Largest sum over the stages of count times size."""
@@ -100,11 +100,10 @@ class Memory:
 
     def _peak(self, phase: Phase) -> Array:
         """Residual stream, and the most that one operator reads and writes, in a pass of average size."""
-        layers, edges = self.point.works(phase)
         # Operators with the same variable are compared by their coefficients first, which are small arrays.
         groups: dict[int, tuple[Array, Array]] = {}
         alone: Array = 0.0
-        for work in [work for works in (*layers, *edges.values()) for work in works]:
+        for work in chain.from_iterable(self.point.works(phase)):
             each, fixed = _live(work.each), _live(work.fixed)
             if work.span is not None:
                 # Fused attention holds no scores: then the axis of the contexts is not needed.

@@ -11,18 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
-from dse.cost.collectives import Links, seconds
+from dse.cost.collectives import Links
 from dse.cost.mesh import Mesh
-from dse.cost.parts import EMBEDDING, HEAD, Part, edge_works, parts_of, stage_counts
+from dse.cost.parts import Part, edge_works, parts_of, stage_counts
 from dse.cost.roofline import Contexts, Rates, times
 from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
 from dse.cost.techniques import rewrite_setting, rewrite_works
-from dse.cost.work import Array, Work
+from dse.cost.work import Array, Message, Work
 from dse.spec.model import ModelSpec, MoE
 
 
 def _same(values: Array) -> Array:
     return values
+
+
+def weighted(counts: Sequence[Array], seconds_of: Sequence[tuple[int, Array]]) -> Array:
+    """Seconds of parts run `counts` times each."""
+    total: Array = 0.0
+    for index, seconds in seconds_of:
+        total = total + counts[index] * seconds
+    return total
 
 
 @dataclass
@@ -135,6 +143,11 @@ class Point:
         """For each part, the layers that contain it."""
         return list(self._parts.values())
 
+    @property
+    def counts(self) -> list[int]:
+        """How often the model holds each part; the last two are the embedding and the head."""
+        return [*map(len, self.where), 1, 1]
+
     @cached_property
     def _settings(self) -> dict[Phase, Setting]:
         return {}
@@ -156,11 +169,9 @@ class Point:
             self._part_works[phase, index] = rewrite_works(works, self.choices.techniques, setting)
         return self._part_works[phase, index]
 
-    def works(self, phase: Phase) -> tuple[list[list[Work]], dict[str, list[Work]]]:
-        """Operators of each part, and of the edges (embedding, head)."""
-        count = len(self.parts)
-        layers = [self.part_works(phase, index) for index in range(count)]
-        return layers, {EMBEDDING: self.part_works(phase, count), HEAD: self.part_works(phase, count + 1)}
+    def works(self, phase: Phase) -> list[list[Work]]:
+        """Operators of each part; the last two are the embedding and the head."""
+        return [self.part_works(phase, index) for index in range(len(self.counts))]
 
     @cached_property
     def stages(self) -> list[list[NDArray[np.float64]]]:
@@ -203,19 +214,20 @@ class Point:
 
     @cached_property
     def _shared(self) -> tuple[Point | None, Callable[[Array], Array]]:
-        degrees, most = self.degrees, np.max(self.rank_batch, initial=0) + 1
-        key = (degrees.tp * (np.max(degrees.pp, initial=0) + 1) + degrees.pp) * most + self.rank_batch
-        mesh, back = self.mesh.joined("layout", "batch", np.asarray(key, dtype=np.int64))
+        key: NDArray[np.int64] = np.zeros((), dtype=np.int64)
+        for values in (self.degrees.tp, self.degrees.pp, self.rank_batch):
+            distinct, place = np.unique(values, return_inverse=True)
+            key = key * len(distinct) + place.reshape(np.shape(values))
+        mesh, back = self.mesh.joined("layout", "batch", key)
         return (None if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
 
     # -- seconds ------------------------------------------------------------------------------------
 
-    def works_seconds(self, works: Sequence[Work], phase: Phase) -> Array:
+    def works_seconds(self, works: Sequence[Work]) -> Array:
         """One micro-batch through these operators, without fixed costs of kernels."""
-        contexts = self.contexts if phase == "decode" else None
         total: Array = 0.0
         for work in works:
-            total = total + times(work, self.rates, contexts).seconds
+            total = total + times(work, self.rates, self.contexts).seconds
         return total
 
     def fixed_seconds(self, works: Sequence[Work]) -> Array:
@@ -228,21 +240,21 @@ class Point:
             total = total + self.rates.fixed(work.group)
         return total
 
-    def _part_seconds(self, phase: Phase) -> list[tuple[int, Array]]:
+    def part_seconds(self, phase: Phase) -> list[tuple[int, Array]]:
         """Seconds of one micro-batch through each part, as (index of the part, seconds).
 
         What grows with the context comes last and apart: it is the only share of a decode step with the axis of
         the workload, so all other sums stay small.
         """
         steady, growing = [], []
-        for index in range(len(self.parts) + 2):
+        for index in range(len(self.counts)):
             spread = index < len(self.parts) and isinstance(self.parts[index].component, MoE)
             point, back = (self, _same) if spread else self.shared
             works = point.part_works(phase, index)
-            seconds = point.works_seconds([w for w in works if w.span is None], phase) + point.fixed_seconds(works)
+            seconds = point.works_seconds([w for w in works if w.span is None]) + point.fixed_seconds(works)
             steady.append((index, back(seconds)))
             if grown := [work for work in works if work.span is not None]:
-                growing.append((index, back(point.works_seconds(grown, phase))))
+                growing.append((index, back(point.works_seconds(grown))))
         return steady + growing
 
     def phase_seconds(self, phase: Phase) -> Array:
@@ -252,36 +264,29 @@ class Point:
         the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops). Stages do not
         wait for each other within a request: the one with most work over all steps sets the pace.
         """
-        seconds_of = self._part_seconds(phase)
-        counts = [*map(len, self.where), 1, 1]
-        through: Array = 0.0
-        for index, part in seconds_of:
-            through = through + counts[index] * part
+        seconds_of = self.part_seconds(phase)
+        through = weighted(self.counts, seconds_of)
         if all(layout.pp == 1 for layout in self.choices.layout):
             slowest = through
         else:
-            through = through + self._hops(phase)
-            slowest = self._slowest(seconds_of)
+            through = through + self.hops * times(self.hop(phase), self.rates, self.contexts).seconds
+            slowest = 0.0
+            for held in self.stages:
+                slowest = np.maximum(slowest, weighted(held, seconds_of))
         passes = self.micro_batches[phase]
         if phase == "decode":
             return cast(Array, np.maximum(passes * slowest, through))
         return through + (passes - 1) * slowest
 
-    def _slowest(self, seconds_of: list[tuple[int, Array]]) -> Array:
-        """Time of the slowest stage."""
-        slowest: Array = 0.0
-        for counts in self.stages:
-            stage: Array = 0.0
-            for index, part in seconds_of:
-                stage = stage + counts[index] * part
-            slowest = np.maximum(slowest, stage)
-        return slowest
+    @property
+    def hops(self) -> Array:
+        """How often activations pass from one stage to the next on their way through the model."""
+        return self.degrees.pp - 1
 
-    def _hops(self, phase: Phase) -> Array:
-        """Activations of a micro-batch from stage to stage."""
-        size = self.setting(phase).tokens * (self.model.hidden * WIDE)
-        hop = seconds(self.links.point_to_point(self.degrees.devices), size)
-        return (self.degrees.pp - 1) * hop
+    def hop(self, phase: Phase) -> Work:
+        """Activations of a micro-batch from one stage to the next."""
+        message = Message(self.model.hidden * WIDE, self.links.point_to_point(self.degrees.devices))
+        return Work("stage_hop", "stage_hop", "collective", "vector", self.setting(phase).tokens, message=message)
 
     @cached_property
     def ttft(self) -> Array:

@@ -72,14 +72,14 @@ class Times:
     seconds: Array
 
 
-def times(work: Work, rates: Rates, contexts: Contexts | None = None) -> Times:
+def times(work: Work, rates: Rates, contexts: Contexts) -> Times:
     """Time of one operator, without the fixed cost of its kernel.
 
     Args:
         work: the operator.
         rates: peaks and bandwidths.
-        contexts: the decode phase; needed where `work.span` is set. Times are then means per step, and
-            `seconds` is the mean of the maximum, not the maximum of the means.
+        contexts: of the decode steps. Where `work.span` is set, times are means per step, and `seconds` is
+            the mean of the maximum, not the maximum of the means.
     """
     if work.message is not None:
         network = collectives.seconds(work.message.routes, work.message.bytes * work.times)
@@ -91,7 +91,6 @@ def times(work: Work, rates: Rates, contexts: Contexts | None = None) -> Times:
     if work.span is None:
         c, m = (_add(line[0], _scale(line[1], work.times)) for line in (compute, memory))
         return Times(c, m, 0.0, np.maximum(c, m))
-    assert contexts is not None, "work that grows with the context needs the contexts of its phase"
     seen = mean_seen(work.span, contexts)
     return Times(
         _add(compute[0], _scale(compute[1], seen)),
@@ -190,9 +189,9 @@ def _sum_of_maximum(a: Line, b: Line, first: Array, last: Array) -> Array:
     return cast(Array, total + np.where(positive, np.maximum(lead, 0.0), 0.0))
 
 
-def mean_amount(work: Work, contexts: Contexts | None) -> Amount:
+def mean_amount(work: Work, contexts: Contexts) -> Amount:
     """FLOPs and bytes of the work itself: `fixed + each * times`, or the mean over decode contexts."""
-    variable = work.times if work.span is None else mean_seen(work.span, cast(Contexts, contexts))
+    variable = work.times if work.span is None else mean_seen(work.span, contexts)
     return Amount(
         *(
             _add(getattr(work.fixed, name), _scale(getattr(work.each, name), variable))

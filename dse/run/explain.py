@@ -19,6 +19,7 @@ from dse.cost.setting import Phase
 from dse.cost.work import BYTE_KINDS, Operands
 from dse.run.rows import PHASES, Columns, complete, pieces, row, select
 from dse.run.score import Engine
+from dse.spec.model import FeedForward
 
 _NO_STEPS = {"seconds": 0.0, "bound": "none", "operators": [], "time_by": {}}
 """The decode phase of a request that generates one token."""
@@ -145,13 +146,15 @@ class _Explained:
         """Distinct layers, each as the parts it consists of, in order of appearance, with their counts."""
         seen: dict[tuple[int, ...], int] = {}
         for layer in range(len(self.point.model.layers)):
-            parts = tuple(i for i, positions in enumerate(self.point.where) if layer in positions)
+            held = [i for i, positions in enumerate(self.point.where) if layer in positions]
+            # Parts are numbered as they first appear in the stack, but a layer runs its mixer first.
+            parts = tuple(sorted(held, key=lambda i: isinstance(self.point.parts[i].component, FeedForward)))
             seen[parts] = seen.get(parts, 0) + 1
         return seen
 
     def _layers(self, operators: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Distinct layers with the operators a decode step runs in them."""
-        works, _ = self.point.works("decode")
+        works = self.point.works("decode")
         runs = {operator["name"] for operator in operators}
         return [
             {
@@ -191,8 +194,8 @@ class _Operator:
         self.overhead = _column(timed.overhead, size)
 
     def runs(self, index: int) -> bool:
-        """False for a message among ranks this point does not have."""
-        return self.timed.work.message is None or self.roof[index] > 0
+        """False for a message among ranks or stages this point does not have."""
+        return self.timed.work.message is None or self.roof[index] * self.count[index] > 0
 
     def of(self, index: int, phase_seconds: float) -> dict[str, Any]:
         """The operator at one point."""

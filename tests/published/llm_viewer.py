@@ -75,9 +75,8 @@ def plain_bits(weights: int, activations: int, kv_cache: int) -> Precision:
 
 def works(at: Point, phase: Phase) -> Mapping[str, Work]:
     """Operators of one layer (of the first of each distinct part) and of the edges, by our name."""
-    layers, edges = at.works(phase)
     found: dict[str, Work] = {}
-    for part in (*layers, *edges.values()):
+    for part in at.works(phase):
         for work in part:
             found.setdefault(work.name, work)
     return found
@@ -119,5 +118,4 @@ def compute_type(at: Point, work: Work) -> str:
 
 def all_works(at: Point, phase: Phase) -> Iterator[list[Work]]:
     """The operators of each distinct part and edge."""
-    layers, edges = at.works(phase)
-    yield from (*layers, *edges.values())
+    yield from at.works(phase)

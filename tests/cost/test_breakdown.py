@@ -1,0 +1,28 @@
+"""Where the time goes must add up to the time there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from properties.points import choices, flat_mesh_of
+
+from dse.cost.breakdown import seconds_by_bound, seconds_by_cause, timed_operators
+from dse.cost.phases import Point
+from dse.spec.catalog import load_model
+
+LAYOUTS = ((1,), (8,), (2, 3), (2, 4), (1, 4, 2, 0), (8, 2, 2, 1))
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("model", ["llama-3.1-70b", "gpt-oss-120b", "qwen3-next-80b-a3b"])
+def test_operators_take_the_time_of_the_phase(model, phase):
+    """Also in a pipeline, where stages that wait or work meanwhile are not counted, and hops are."""
+    chosen = choices(
+        layout=LAYOUTS, batch=(2, 5, 64), workload=((512, 100), (6000, 2)), fidelity=("ideal", "datasheet")
+    )
+    point = Point(load_model(model), chosen, flat_mesh_of(chosen))
+    elapsed = point.ttft if phase == "prefill" else point.tpot
+    parts = [timed.count * (timed.times.seconds + timed.overhead) for timed in timed_operators(point, phase)]
+    assert np.sum(np.broadcast_arrays(*parts), axis=0) == pytest.approx(elapsed, rel=1e-12)
+    for totals in (seconds_by_bound(point, phase), seconds_by_cause(point, phase)):
+        assert sum(totals.values()) == pytest.approx(elapsed, rel=1e-12)
