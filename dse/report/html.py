@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,25 +99,26 @@ def _read_run(run_dir: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     return manifest, frontier
 
 
-def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any], **words: Any) -> bytes:
+def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any], **words: Any) -> Iterator[bytes]:
+    """The page in pieces, made as they are written: whole it would be a good part of a run's memory."""
     from markupsafe import Markup
 
     page = _environment().get_template(template)
-    text = page.render(
+    pieces = page.generate(
         plotly=Markup(_PLOTLY),
         data=Markup(script_json(data)),
         # Each point's detail is a script element of its own, so that the page parses only the chosen one's.
-        details={number: Markup(script_json(detail)) for number, detail in details.items()},
+        details=((number, Markup(script_json(detail))) for number, detail in details.items()),
         **words,
     )
-    # The 5 MB of plotly's script go in as they are: to decode, copy and encode them is a tenth of a small sweep.
-    # No text of the user can hold the mark, its `<` being escaped.
-    before, _, after = text.partition(_PLOTLY)
-    return b"".join((_encoded(before), _plotly_script(), _encoded(after)))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", errors="replace")
+    for piece in pieces:
+        # Plotly's 5 MB go in as they are: to decode and encode them is a tenth of a small sweep. No text of the user
+        # can hold the mark, its `<` being escaped.
+        before, mark, after = piece.partition(_PLOTLY)
+        yield before.encode("utf-8", errors="replace")
+        if mark:
+            yield _plotly_script()
+            yield after.encode("utf-8", errors="replace")
 
 
 @cache
@@ -143,11 +144,12 @@ def _plotly_script() -> bytes:
     raise CannotRun("the report needs plotly.min.js of the Python package plotly: pip install plotly")
 
 
-def _write(path: Path, page: bytes) -> Path:
+def _write(path: Path, page: Iterable[bytes]) -> Path:
     """Write beside the target, then rename: a reader never sees half a report."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(page)
+        with part.open("wb") as file:
+            file.writelines(page)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
