@@ -34,7 +34,8 @@ def run(arguments: list[str] | None = None) -> int:
     """The command line as a function: the exit code, with everything said on stdout and stderr."""
     try:
         code = cli.main(arguments, prog_name="dse", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: closed by the caller (`>&-`)
+            sys.stdout.flush()
     except DseError as error:
         return _fail(str(error), error.exit_code)
     except click.exceptions.Exit as stop:
@@ -44,10 +45,11 @@ def run(arguments: list[str] | None = None) -> int:
         return InputError.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted; finished parts are kept, the same command goes on from there", 130)
-    except BrokenPipeError:
-        # The reader (head, less) has gone; there is nobody left to tell, at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except (BrokenPipeError, SystemExit):
+        # The reader (head, less) has gone, for which click and rich leave with 1; nobody is left to tell.
+        return _unheard(0)
+    except OSError as error:
+        return _unheard(_fail(f"the output cannot be written: {error.strerror or error}", 1))
     except MemoryError:
         return _fail("out of memory; a smaller sweep, or --executor ray on a larger machine, may do", 1)
     return code if isinstance(code, int) else 0
@@ -55,6 +57,12 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     print(message, file=sys.stderr)
+    return code
+
+
+def _unheard(code: int) -> int:
+    """What stdout still holds goes nowhere: Python would try to write it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return code
 
 

@@ -167,10 +167,25 @@ def test_help_imports_nothing_heavy() -> None:
     assert not heavy & set(done.stdout.split())
 
 
+PROGRAM = f"{sys.executable} -c 'from dse.cli import main; main()'"
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+
+
 def test_a_reader_that_has_gone_is_no_error() -> None:
-    program = "from dse.cli import main; main()"
-    done = subprocess.run(
-        f"{sys.executable} -c '{program}' list models | head -1",
-        shell=True, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stderr == ""
+    done = shell(f"{PROGRAM} list models | head -1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_output_is_no_error() -> None:
+    done = shell(f"{PROGRAM} list models >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_an_output_that_cannot_be_written_is_one_line(options: str) -> None:
+    done = shell(f"{PROGRAM} list models {options} >/dev/full")
+    assert (done.returncode, done.stderr) == (1, "the output cannot be written: No space left on device\n")
