@@ -34,7 +34,7 @@ class Timed:
 
 def timed_operators(point: Point, phase: Phase) -> Iterator[Timed]:
     """Every operator of a phase in the order it runs: embedding, the distinct parts, head, hops between stages."""
-    names = [f"{part.name} x{len(where)}" for part, where in zip(point.parts, point.where, strict=True)]
+    names = [part.name for part in point.parts]
     *layers, embedding, head = point.works(phase)
     *counts, first, last, hops = runs(point, phase)
     sections = [

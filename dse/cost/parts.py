@@ -5,9 +5,10 @@ gpt-oss has two kinds of attention over one kind of experts: three parts, each e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class Part:
     """A mixer or a feed-forward with the norms around it."""
 
     name: str
+    """Tells it from the model's other parts: `Attention (window 128)`."""
     component: Mixer | FeedForward
     norms: int
 
@@ -84,7 +86,43 @@ def parts_of(model: ModelSpec) -> dict[Part, list[int]]:
             norms = (layer.norms + len(halves) - 1 - place) // len(halves)
             part = Part(type(half).__name__, half, norms)
             found.setdefault(part, []).append(position)
-    return found
+    return dict(zip(_named(list(found)), found.values(), strict=True))
+
+
+def _named(parts: list[Part]) -> list[Part]:
+    """Parts of one kind take the fields that tell them apart into their names."""
+    named: dict[Part, Part] = {}
+    for kind in dict.fromkeys(part.name for part in parts):
+        same = [part for part in parts if part.name == kind]
+        shapes = [{**dict(_shape(part.component)), "norms": part.norms} for part in same]
+        keys = dict.fromkeys(key for shape in shapes for key in shape)
+        differing = [key for key in keys if len({shape.get(key) for shape in shapes}) > 1]
+        notes = [""] * len(same)
+        while len(set(notes)) < len(same) and differing:
+            key = differing.pop(0)
+            added = [_note(key, shape.get(key)) for shape in shapes]
+            notes = [", ".join(filter(None, both)) for both in zip(notes, added, strict=True)]
+        named |= {
+            part: replace(part, name=f"{kind} ({note})" if note else kind)
+            for part, note in zip(same, notes, strict=True)
+        }
+    return [named[part] for part in parts]
+
+
+def _shape(component: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of a component with its value, those of a nested one under its name."""
+    for field in fields(component):
+        value, key = getattr(component, field.name), prefix + field.name.replace("_", " ")
+        if is_dataclass(value):
+            yield from _shape(value, f"{key} ")
+        else:
+            yield key, value
+
+
+def _note(key: str, value: Any) -> str:
+    if value is None or value is False:
+        return ""
+    return key if value is True else f"{key} {value}"
 
 
 def edge_works(model: ModelSpec, setting: Setting) -> dict[str, list[Work]]:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dse.report.columns import CONFIGURATION, EVIDENCE, describe
+from dse.report.columns import CONFIGURATION, describe, where
 from dse.report.thinning import group_keys, objective_arrays, thin
+from dse.report.today import comparisons, current_rows, runs
+from dse.report.trust import BAND_OF, sentences
 
 DRAWN = 5000
 """Most frontier points a report draws: more than a browser handles smoothly and an eye can separate."""
@@ -30,12 +32,23 @@ def report_data(
     numbers = frontier.get("number", ())
     total = len(next(iter(frontier.values()), ()))
     detailed = [row for row, number in enumerate(numbers) if number in details]
-    rows = thin(group_keys(frontier, manifest), objective_arrays(frontier, manifest), limit, keep=detailed)
+    today = comparisons(manifest, frontier)
+    named = {move["number"] for group in today for move in group["moves"]}
+    kept = [*(row for row, number in enumerate(numbers) if number in named), *detailed]
+    rows = thin(group_keys(frontier, manifest), objective_arrays(frontier, manifest), limit, keep=kept)
     drawn = {name: [values[row] for row in rows] for name, values in frontier.items()}
     shown_numbers = set(drawn.get("number", ()))
     return {
-        "manifest": {key: value for key, value in manifest.items() if key != "resolved"},
-        "evidence_meaning": EVIDENCE,
+        "manifest": {key: value for key, value in manifest.items() if key not in ("resolved", "current_rows")},
+        "trust": sentences(manifest, frontier),
+        "bands": BAND_OF,
+        "misses": {
+            reason: where(miss)
+            for reason, miss in (manifest.get("nearest_misses") or {}).items()
+            if miss.get("number") is not None
+        },
+        "today": today,
+        "current_rows": [row for row in current_rows(manifest) if runs(row)],
         "total": total,
         "rows": len(rows),
         "columns": [_column(name, values, manifest) for name, values in drawn.items()],

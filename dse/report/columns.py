@@ -43,6 +43,7 @@ _LABELS = {
     "max_batch": "Largest batch",
     "ttft_error_pct": "TTFT error",
     "tpot_error_pct": "TPOT error",
+    "throughput_error_pct": "Throughput error",
     "price_usd_per_device_hour": "Price",
 }
 """Names that read better than the column's own words."""
@@ -60,13 +61,7 @@ CONFIGURATION = (
 )  # fmt: skip
 """The columns every row has that say what was configured; a sweep adds its own axes to them."""
 
-EVIDENCE = {
-    "calibrated": "efficiencies fitted on measurements of this accelerator",
-    "transferred": "efficiencies fitted on a related accelerator",
-    "datasheet": "datasheet peaks with default efficiencies",
-    "ideal": "pure roofline: no efficiency losses at all",
-}
-"""What a row's timing rests on, strongest first (contract 6 of the design)."""
+DEGREES = ("tp", "pp", "dp", "ep")
 
 
 def describe(name: str, objectives: Iterable[Mapping[str, Any]] = ()) -> Column:
@@ -74,7 +69,8 @@ def describe(name: str, objectives: Iterable[Mapping[str, Any]] = ()) -> Column:
     found = _describe(name)
     for objective in objectives:
         if objective.get("name") == name:
-            return replace(found, unit=objective.get("unit") or found.unit, sense=objective["sense"])
+            unit = objective.get("unit") or found.unit
+            return replace(found, unit="" if unit == found.label.lower() else unit, sense=objective["sense"])
     return found
 
 
@@ -101,6 +97,18 @@ def _split_unit(name: str) -> tuple[str, str]:
 def _words(name: str) -> str:
     text = name.replace("_", " ")
     return text[:1].upper() + text[1:]
+
+
+def layout(row: Mapping[str, Any]) -> str:
+    """How a point is spread: `tp 8 pp 2`, without degrees of one but tp."""
+    shown = [name for name in DEGREES if row.get(name) is not None and (name == "tp" or row[name] != 1)]
+    return " ".join(f"{name} {row[name]}" for name in shown)
+
+
+def where(row: Mapping[str, Any]) -> str:
+    """Which point a row is, in one line."""
+    names = [str(row[name]) for name in ("model", "hardware", "precision", "workload") if row.get(name) is not None]
+    return ", ".join([*names, layout(row), f"batch {row.get('batch', MISSING)}"])
 
 
 def number_text(value: object, digits: int = 3) -> str:

@@ -2,70 +2,98 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
-from dse.report.listing import print_rows, table, text
+from dse.report.columns import describe, layout, number_text
+from dse.report.listing import aligned
+from dse.report.trust import meaning
 
 UNITS = ("", "k", "M", "G", "T", "P", "E")
 
 TOTALS = (
     "ttft_ms", "tpot_ms", "latency_s", "output_tokens_per_s", "output_tokens_per_s_per_device",
     "usd_per_million_output_tokens", "joules_per_output_token", "accuracy_drop_pct", "max_batch",
-    "max_context", "compute_dtype", "evidence",
+    "max_context",
 )  # fmt: skip
+
+KINDS = {
+    "wgts": ("weights",),
+    "acts": ("activations_in", "activations_out"),
+    "KV": ("kv_read", "kv_write"),
+    "sent": ("messages",),
+}
+"""Bytes as the table groups them."""
 
 
 def si(value: float) -> str:
-    """A count with an SI prefix: 1.23 G."""
+    """A count with an SI prefix: 1.23G."""
     for unit in UNITS[:-1]:
         if abs(value) < 999.5:
-            return f"{value:.3g} {unit}".strip() if value else "0"
+            return f"{value:.3g}{unit}" if value else "–"
         value /= 1000
-    return f"{value:.3g} {UNITS[-1]}"
+    return f"{value:.3g}{UNITS[-1]}"
 
 
 def print_explain(found: Mapping[str, Any]) -> None:
     """What `dse.run.explain.explain_points` says of one point."""
     point = found["point"]
-    place = f"{point['devices']} x {point['hardware']}"
-    print(f"{point['model']} on {place}, {point['precision']}, {point['workload']}")
-    print(", ".join(f"{name} {point[name]}" for name in ("tp", "pp", "dp", "ep", "batch")), end="")
-    print(f": {point['status']}")
+    print(f"{point['model']} on {point['devices']} × {point['hardware']}, {point['precision']}, {point['workload']}")
+    print(f"{layout(point)}, batch {point['batch']}, computed in {point['compute_dtype']}: {point['status']}")
     for name, phase in found["phases"].items():
         if phase["operators"]:
             _print_phase(name, phase)
     memory = found["memory"]["accelerator"]
-    print()
-    print_rows(
-        "memory of the fullest device, GB",
-        [{"use": name.removesuffix("_gb").replace("_", " "), "GB": value} for name, value in memory.items()],
-    )
+    print("\nmemory of the fullest device, GB")
+    uses = {name.removesuffix("_gb").replace("_", " "): number_text(value) for name, value in memory.items()}
+    _print_table([list(item) for item in uses.items()])
     print("\ntotals")
-    for line in table([{"metric": name, "value": text(point[name])} for name in TOTALS]):
-        print(line)
+    _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS])
+    _print_wrapped(f"evidence: {point['evidence']} ({meaning(point['evidence'])})")
 
 
 def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
     step = "prompt pass" if name == "prefill" else "mean step"
-    print(f"\n{name}: {phase['seconds'] * 1e3:.4g} ms per {step}, bound by {phase['bound']}")
-    causes = {cause: seconds for cause, seconds in phase["time_by"].items() if seconds}
-    print("time by " + ", ".join(f"{cause} {seconds * 1e3:.3g} ms" for cause, seconds in causes.items()))
-    print_rows("operators (figures of one run on one device)", [_operator(row) for row in phase["operators"]])
+    print(f"\n{name}: {number_text(phase['seconds'] * 1e3)} ms per {step}, bound by {phase['bound']}")
+    causes = {cause.replace("_", " "): seconds for cause, seconds in phase["time_by"].items() if seconds}
+    _print_wrapped("ms by " + ", ".join(f"{cause} {number_text(seconds * 1e3)}" for cause, seconds in causes.items()))
+    _print_wrapped("operators, one run on one device: FLOP, bytes by kind, FLOP per byte, time, share of the phase")
+    moved = [row["bytes"] for row in phase["operators"]]
+    kinds = [kind for kind, parts in KINDS.items() if any(sizes[part] for sizes in moved for part in parts)]
+    head = ["", "FLOP", *kinds, "FLOP/B", "us", "bound", "share"]
+    rows: list[list[str]] = [head]
+    titles: dict[int, str] = {}
+    for part, operators in groupby(phase["operators"], key=lambda operator: operator["layer"]):
+        members = list(operators)
+        runs = members[0]["count"]
+        titles[len(rows)] = f"{part}: {number_text(runs)} {'run' if runs == 1 else 'runs'}"
+        rows += [_operator(row, kinds) for row in members]
+    _print_table(rows, titles)
 
 
-def _operator(row: Mapping[str, Any]) -> dict[str, Any]:
-    moved = row["bytes"]
-    return {
-        "operator": row["name"],
-        "x": row["count"],
-        "FLOP": si(row["flops"]),
-        "weights": si(moved["weights"]),
-        "act": si(moved["activations_in"] + moved["activations_out"]),
-        "KV": si(moved["kv_read"] + moved["kv_write"]),
-        "sent": si(moved["messages"]),
-        "FLOP/B": row["intensity"],
-        "us": row["seconds"] * 1e6,
-        "bound": row["bound"],
-        "share %": None if row["share"] is None else row["share"] * 100,
-    }
+def _operator(row: Mapping[str, Any], kinds: list[str]) -> list[str]:
+    moved = [si(sum(row["bytes"][part] for part in KINDS[kind])) for kind in kinds]
+    share = "–" if row["share"] is None else f"{row['share']:.1%}"
+    intensity = number_text(row["intensity"] or None)
+    return [row["name"], si(row["flops"]), *moved, intensity, number_text(row["seconds"] * 1e6), row["bound"], share]
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _print_wrapped(line: str) -> None:
+    print(textwrap.fill(line, _width(), subsequent_indent="  "))
+
+
+def _print_table(rows: list[list[str]], titles: Mapping[int, str] | None = None) -> None:
+    """Aligned rows, each title above the row it belongs to."""
+    columns = list(zip(*rows, strict=True))
+    right = [column is not columns[0] and not any(cell[:1].isalpha() for cell in column[1:]) for column in columns]
+    for place, line in enumerate(aligned(rows, right, _width() - 2)):
+        if titles and place in titles:
+            print(titles[place])
+        print(f"  {line}")

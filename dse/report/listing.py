@@ -5,6 +5,7 @@ Columns are aligned and never folded, so that `grep`, `sort` and `less -S` work 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,19 +32,33 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def table(rows: Rows) -> Iterator[str]:
-    """Rows of equal keys as aligned lines under their names; numbers to the right."""
-    names = list(rows[0])
-    cells = [[name.replace("_", " ") for name in names]]
-    cells += [[text(row[name]).replace("\n", " ") for name in names] for row in rows]
-    numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in names]
+def aligned(cells: Sequence[Sequence[str]], right: Sequence[bool], room: int = 0) -> Iterator[str]:
+    """Lines of cells in columns as wide as their widest cell; closer together where that makes them fit `room`."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    gap = " " if room and sum(widths) + 2 * (len(widths) - 1) > room else "  "
     for line in cells:
-        aligned = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ]
-        yield "  ".join(aligned).rstrip()
+        columns = zip(line, widths, right, strict=True)
+        yield gap.join(cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in columns).rstrip()
+
+
+def table(rows: Rows) -> Iterator[str]:
+    """Rows of equal keys as aligned lines under their names; numbers to the right.
+
+    A name stands on several lines where its words are wider than the column's values.
+    """
+    names = list(rows[0])
+    body = [[text(row[name]).replace("\n", " ") for name in names] for row in rows]
+    numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in names]
+    heads = [_head(name, max(map(len, column))) for name, column in zip(names, zip(*body, strict=True), strict=True)]
+    height = max(map(len, heads))
+    titles = [list(line) for line in zip(*([""] * (height - len(head)) + head for head in heads), strict=True)]
+    yield from aligned([*titles, *body], numeric)
+
+
+def _head(name: str, width: int) -> list[str]:
+    """The words of a column's name, wrapped to the width of its values but never within a word."""
+    words = name.replace("_", " ")
+    return textwrap.wrap(words, max(width, *map(len, words.split())), break_long_words=False)
 
 
 def print_rows(title: str, rows: Rows) -> None:

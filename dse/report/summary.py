@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dse.report.columns import CONFIGURATION, EVIDENCE, MISSING, Column, describe, number_text
+from dse.report.columns import CONFIGURATION, DEGREES, MISSING, Column, describe, layout, number_text, where
 from dse.report.thinning import group_keys, objective_arrays, thin
+from dse.report.today import comparisons
+from dse.report.trust import sentences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 ROWS_PER_GROUP = 8
 GROUPS = 12
-_SETTLED = ("input", "output")  # the workload's name already says them
+ALWAYS = ("model", "hardware", "precision", "layout", "batch")
+"""What a reader has to know of every point, however constant it is; `layout` stands for the degrees."""
+
+_SETTLED = ("input", "output", "devices", *DEGREES)  # the workload's name and the layout already say them
 
 
 def print_summary(
@@ -41,12 +46,17 @@ def print_summary(
     def say(text: str = "", style: str = "") -> None:
         console.print(Text(text, style=style))  # Text: a user's `[bold]` is a name, not markup
 
+    def say_wrapped(line: str) -> None:
+        say(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+
     say(_headline(manifest), "bold")
     say(_speed(manifest))
     for line in _reasons(manifest):
-        say(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+        say_wrapped(line)
+    frontier = [{**row, "layout": layout(row)} for row in frontier]
     columns = {name: [row.get(name) for row in frontier] for name in (frontier[0] if frontier else ())}
-    keys = group_keys(columns, manifest) if columns else []
+    today = {tuple(group["key"]): group for group in comparisons(manifest, columns)}
+    keys = group_keys(columns, manifest)
     groups = list(dict.fromkeys(keys))
     for key in groups[:GROUPS]:
         rows, hidden = _rows_of(key, keys, manifest, frontier, columns)
@@ -55,14 +65,24 @@ def print_summary(
         console.print(_table(manifest, rows, columns, console.width))
         if hidden:
             say(f"  and {hidden:,} more")
+        for line in _today(today.get(key)):
+            say_wrapped(line)
     if len(groups) > GROUPS:
         say(f"\nand {len(groups) - GROUPS:,} more groups")
     say()
-    for line in _evidence(manifest, columns):
-        say(line)
+    for line in sentences(manifest, columns):
+        say(textwrap.fill(line, console.width))
     if folder:
         # Unwrapped: a path broken over lines cannot be copied.
         console.print(Text(f"Report: {Path(folder) / 'report.html'}"), soft_wrap=True)
+
+
+def _today(group: Mapping[str, Any] | None) -> Iterator[str]:
+    """Today's deployment, and where moving from it would lead."""
+    if group:
+        yield group["today"]
+        for move in group["moves"]:
+            yield f"{move['title']}: point {move['number']}, {move['text']}"
 
 
 def _headline(manifest: Mapping[str, Any]) -> str:
@@ -84,14 +104,8 @@ def _reasons(manifest: Mapping[str, Any]) -> Iterator[str]:
     counts = {reason: count for reason, count in (manifest.get("statuses") or {}).items() if reason != "ok"}
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         miss = (manifest.get("nearest_misses") or {}).get(reason)
-        nearest = f"; nearest: {_where(miss)}{miss.get('reason', '')}" if miss else ""
-        yield f"{count:,} {reason}{nearest}"
-
-
-def _where(miss: Mapping[str, Any]) -> str:
-    names = [str(miss[name]) for name in ("model", "hardware", "precision") if miss.get(name) is not None]
-    axes = [f"{name} {miss[name]}" for name in ("tp", "batch") if miss.get(name) is not None]
-    return f"{', '.join([*names, *axes])}: " if names or axes else ""
+        near = f"; nearest: {where(miss)}" if miss and miss.get("number") is not None else ""
+        yield f"{count:,} {reason}{near}{': ' + str(miss.get('reason', '')) if miss else ''}"
 
 
 def _rows_of(
@@ -130,24 +144,28 @@ def _table(
     room = width
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     aims = [objective["name"] for objective in objectives]
-    # Objectives claim their room first: they are what the reader came for.
+    # Objectives claim their room first: they are what the reader came for; then what says which point it is.
     widths = {}
-    for column in sorted(shown, key=lambda column: column.name not in aims):
+    for column in sorted(shown, key=lambda column: _rank(column.name, aims)):
         needed = max(len(word) for text in cells[column.name][:2] for word in text.split() or [""])
         widths[column.name] = max(needed, *(len(text) for text in cells[column.name][2:]))
-        room -= widths[column.name] + 2
-        if room < 0 and column.name not in aims:
+        taken = widths[column.name] + 1
+        if taken > room + 1 and column.name not in aims:
             cells.pop(column.name)
+        else:
+            room -= taken
     shown = [column for column in shown if column.name in cells]
     for column in shown:
         numeric = all(isinstance(row.get(column.name), int | float | None) for row in rows)
         header = Text(f"{column.label}\n{column.unit}" if column.unit else column.label)
-        table.add_column(
-            header, justify="right" if numeric else "left", overflow="fold", width=widths[column.name]
-        )
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold", width=widths[column.name])
     for place in range(len(rows)):
         table.add_row(*(Text(cells[column.name][2 + place]) for column in shown))
     return table
+
+
+def _rank(name: str, aims: Sequence[str]) -> int:
+    return 0 if name in aims else 1 if name in ("number", *ALWAYS) else 2
 
 
 def _cell(column: Column, value: object) -> str:
@@ -159,24 +177,11 @@ def _cell(column: Column, value: object) -> str:
 
 def _columns_to_show(manifest: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> list[str]:
     grouped = manifest.get("group_by") or ()
-    axes = dict.fromkeys([*CONFIGURATION, *(manifest.get("axes") or ())])
-    varying = [
+    aims = [objective["name"] for objective in manifest.get("objectives") or ()]
+    axes = dict.fromkeys([*ALWAYS, *CONFIGURATION, *(manifest.get("axes") or ())])
+    shown = [
         name
         for name in axes
-        if name in columns and name not in grouped and name not in _SETTLED and len(set(columns[name])) > 1
+        if name not in grouped and name not in _SETTLED and (name in ALWAYS or len(set(columns.get(name, ()))) > 1)
     ]
-    aims = [
-        objective["name"] for objective in manifest.get("objectives") or () if objective["name"] in columns
-    ]
-    return [name for name in ("number", *varying, *aims) if name in columns]
-
-
-def _evidence(manifest: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> Iterator[str]:
-    for name, count in (manifest.get("evidence") or {}).items():
-        yield f"Evidence: {name} for {count:,} points ({EVIDENCE.get(name, 'unknown class')})"
-    errors = [column for column in columns if column.endswith("_error_pct") and any(columns[column])]
-    if not errors:
-        yield "The error of these figures has not been measured yet: rank with them, measure before buying."
-    for name in errors:
-        known = [value for value in columns[name] if value]
-        yield f"90 % of measured values lay within ±{number_text(max(known), 2)} % ({describe(name).label})"
+    return [name for name in ("number", *shown, *aims) if name in columns]

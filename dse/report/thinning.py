@@ -51,9 +51,7 @@ def fair_shares(sizes: Sequence[int], limit: int) -> list[int]:
     return shares
 
 
-def rows_to_explain(
-    frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str, Any], limit: int = 200
-) -> list[int]:
+def rows_to_explain(frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str, Any], limit: int = 200) -> list[int]:
     """The row indices whose operator detail the report should carry: spread over groups, the best ones in.
 
     Args:
@@ -72,9 +70,7 @@ def group_keys(frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str, Any
     return list(zip(*(frontier[name] for name in names), strict=True))
 
 
-def objective_arrays(
-    frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str, Any]
-) -> list[NDArray[np.float64]]:
+def objective_arrays(frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str, Any]) -> list[NDArray[np.float64]]:
     """Each objective's column, shape (rows,), signed so that smaller is better; missing values are NaN."""
     arrays = []
     for objective in manifest.get("objectives") or ():

@@ -28,8 +28,7 @@ class Node:
         found = []
         for child in self.children:
             has = all(
-                value in (child.attributes.get(name.strip("_")) or "").split()
-                for name, value in attributes.items()
+                value in (child.attributes.get(name.strip("_")) or "").split() for name, value in attributes.items()
             )
             if (not tag or child.tag == tag) and has:
                 found.append(child)
@@ -87,9 +86,7 @@ def chromium() -> str:
     for name in CHROMIUMS:
         if path := shutil.which(name):
             return path
-    pytest.skip(
-        f"no headless browser: none of {', '.join(CHROMIUMS)} is on the path (apt-get install chromium)"
-    )
+    pytest.skip(f"no headless browser: none of {', '.join(CHROMIUMS)} is on the path (apt-get install chromium)")
 
 
 @pytest.fixture(scope="session")

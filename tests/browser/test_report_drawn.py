@@ -55,10 +55,28 @@ def test_it_draws_without_an_error(page):
     assert "data-errors" not in root(page)
 
 
-def test_the_headline_states_points_evidence_and_that_no_error_was_measured(page):
+def test_the_headline_states_points_evidence_and_the_measured_error(page):
     assert "1,228,800" in page.one("tiles").text
     assert "datasheet for 90 points" in page.one("evidence").text
-    assert "has not been measured yet" in page.one("evidence").text
+    assert "nine predictions in ten were within ±50\u00a0% (TTFT)" in page.one("evidence").text
+
+
+def test_each_group_shows_its_own_deployment_of_today(run, report, browse):
+    short, long = (row["tpot_ms"] for row in run[0]["current_rows"])
+    for workload, tpot in (("1024x256", short), ("8192x1024", long)):
+        page = browse(report, f"#by.model=llama-3.1-70b&by.workload={workload}")
+        assert f"TPOT {tpot:.1f} ms" in page.one("today").text
+        assert "against today's deployment" in page.one("chosen").text
+        assert "today" in page.one("scatter").text
+    page = browse(report, "#by.model=mixtral-8x7b&by.workload=1024x256")
+    assert not page.one("today").text
+    assert "today" not in page.one("scatter").text
+
+
+def test_a_figure_with_a_measured_error_says_where_measurements_would_lie(page, group):
+    best = max(group, key=lambda row: row["output_tokens_per_s_per_device"])
+    low = best["tpot_ms"] / 1.53
+    assert f"9 in 10: {low:.2g}–" in page.one("chosen").text
 
 
 def test_the_scatter_shows_every_point_of_the_group_and_today(page, group):
@@ -106,13 +124,9 @@ def test_reasons_and_prices_are_told(page):
 
 def test_the_address_sorts_filters_and_selects(report, browse, group):
     wanted = min(group, key=lambda row: row["tpot_ms"])
-    page = browse(
-        report, f"{GROUP}&sort=tpot_ms&filter={quote('b200 tp=4 tpot_ms<10')}&select={wanted['number']}"
-    )
+    page = browse(report, f"{GROUP}&sort=tpot_ms&filter={quote('b200 tp=4 tpot_ms<10')}&select={wanted['number']}")
     kept = [r for r in group if r["hardware"] == "b200" and r["tp"] == 4 and r["tpot_ms"] < 10]
-    assert [int(n) for n in column(page, "number")] == [
-        r["number"] for r in sorted(kept, key=lambda r: r["tpot_ms"])
-    ]
+    assert [int(n) for n in column(page, "number")] == [r["number"] for r in sorted(kept, key=lambda r: r["tpot_ms"])]
     assert page.one("chosen").text.startswith(f"Point {wanted['number']}")
     chosen = [row.attributes["data-key"] for row in page.one("table").all("tr", **{"aria-selected": "true"})]
     assert chosen == [f"row {wanted['number']}"]
@@ -127,9 +141,7 @@ def test_a_range_on_an_axis_filters_the_table_and_the_scatter(report, browse, gr
 
 
 def test_axes_scales_and_colour_follow_the_address(report, browse):
-    page = browse(
-        report, f"{GROUP}&x=memory_gb_per_device&y=usd_per_million_output_tokens&color=tpot_ms&xlog=1&ylog=0"
-    )
+    page = browse(report, f"{GROUP}&x=memory_gb_per_device&y=usd_per_million_output_tokens&color=tpot_ms&xlog=1&ylog=0")
     assert "Memory per device (GB)" in page.one("scatter").text
     assert "Cost per token ($/Mtok)" in page.one("scatter").text
     assert "data-errors" not in root(page)
@@ -148,9 +160,7 @@ def test_a_point_without_detail_says_how_to_get_it(report, browse, run):
     assert f"dse explain planner-demo-3f9a1c20b7e4 {number}" in page.one("point").text
 
 
-@pytest.mark.parametrize(
-    "address", ["#x=nothing&y=__proto__&sort=%&select=-1&brush.tpot_ms=a:b&by.model=none", "#%"]
-)
+@pytest.mark.parametrize("address", ["#x=nothing&y=__proto__&sort=%&select=-1&brush.tpot_ms=a:b&by.model=none", "#%"])
 def test_an_address_that_means_nothing_does_no_harm(report, browse, address):
     page = browse(report, address)
     assert root(page).get("data-ready") == "1"
@@ -168,12 +178,10 @@ def test_hostile_names_are_shown_as_they_are_written(run, browse, tmp_path):
     rows = [row | {"model": HOSTILE, "hardware": HOSTILE + row["hardware"]} for row in frontier[:20]]
     details = {}
     for old, row in zip(frontier, rows, strict=False):
-        details[row["number"]] = fake_run.detail(old) | {
-            "layers": [{"name": HOSTILE, "count": 1, "operators": []}]
-        }
+        details[row["number"]] = fake_run.detail(old) | {"layers": [{"name": HOSTILE, "count": 1, "operators": []}]}
         details[row["number"]]["hardware"]["name"] = HOSTILE
     groups = [{"key": {"model": HOSTILE, "workload": "1024x256"}, "front": 20, "feasible": 20}] * 2
-    bad = manifest | {"name": HOSTILE, "groups": groups, "statuses": {HOSTILE: 5}, "current": None}
+    bad = manifest | {"name": HOSTILE, "groups": groups, "statuses": {HOSTILE: 5}, "current": None, "current_rows": []}
     page = browse(write_report(fake_run.write(tmp_path / "run", bad, rows), details))
     assert root(page).get("data-ready") == "1"
     assert "data-errors" not in root(page)
@@ -197,21 +205,20 @@ def test_a_run_with_nothing_feasible_still_tells_why(run, browse, tmp_path):
     import pyarrow.parquet as pq
 
     manifest, frontier = run
-    nothing = manifest | {"feasible": 0, "groups": [], "evidence": {}, "current": None}
+    nothing = manifest | {"feasible": 0, "groups": [], "evidence": {}, "current": None, "current_rows": []}
     folder = fake_run.write(tmp_path / "run", nothing, frontier)
     pq.write_table(pa.Table.from_pylist(frontier).slice(0, 0), folder / "frontier.parquet")
     page = browse(write_report(folder))
     assert root(page).get("data-ready") == "1"
     assert "data-errors" not in root(page)
     assert "exceeds_memory" in page.one("reasons").text
+    assert "No point is feasible" in page.one("reasons-title").text
 
 
 def acting(report, tmp_path, script):
     """A copy of the report in which someone does something once it is drawn."""
     page = tmp_path / "acting.html"
-    page.write_text(
-        report.read_text(encoding="utf-8").replace("</body>", f"<script>{{{script}}}</script></body>")
-    )
+    page.write_text(report.read_text(encoding="utf-8").replace("</body>", f"<script>{{{script}}}</script></body>"))
     return page
 
 

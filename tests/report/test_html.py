@@ -69,7 +69,7 @@ def test_the_embedded_data_is_the_frontier(page, run):
     assert data["total"] == data["rows"] == len(frontier)
     assert columns["tpot_ms"]["values"] == [row["tpot_ms"] for row in frontier]
     assert columns["serving"]["constant"] == "static"
-    assert columns["throughput_error_pct"]["constant"] is None
+    assert columns["throughput_error_pct"]["constant"] == 53.0
     assert columns["tpot_ms"]["sense"] == "min"
     assert data["manifest"]["statuses"] == manifest["statuses"]
 

@@ -37,7 +37,7 @@ def test_it_says_how_many_points_were_scored_and_what_they_cost(run):
 def test_it_says_why_points_fell_and_how_close_the_nearest_came(run):
     text = " ".join(printed(*run).split())
     assert (
-        "800,000 exceeds_memory; nearest: llama-3.1-70b, h100-sxm, bf16, tp 1, batch 1: needs 79.1 GB of"
+        "800,000 exceeds_memory; nearest: llama-3.1-70b, h100-sxm, bf16, 1024x256, tp 1, batch 1: needs 79.1 GB of"
         in text
     )
     assert text.index("exceeds_memory") < text.index("constraint:ttft_ms") < text.index("heads_not_divisible")
@@ -56,13 +56,37 @@ def test_every_group_shows_its_best_of_every_objective(run):
         assert f"and {len(rows) - 8} more" in text
 
 
-def test_unmeasured_error_is_admitted_and_measured_error_is_stated(run):
+def test_the_measured_error_is_stated_and_where_it_comes_from(run):
+    text = " ".join(printed(*run).split())
+    assert "nine predictions in ten were within ±50 % (TTFT), ±53 % (TPOT), ±53 % (throughput)" in text
+    assert "none of the measurements was used for fitting" in text
+
+
+def test_a_band_nobody_measured_is_not_stated(run):
     manifest, frontier = run
-    assert "has not been measured yet" in printed(manifest, frontier)
-    known = [row | {"tpot_error_pct": 14.0} for row in frontier]
-    text = printed(manifest, known)
-    assert "has not been measured yet" not in text
-    assert "within ±14 % (TPOT error)" in text
+    text = " ".join(printed(manifest, [row | {"ttft_error_pct": None} for row in frontier]).split())
+    assert "within ±53 % (TPOT), ±53 % (throughput)" in text
+
+
+def test_recalled_numbers_are_explained(run):
+    manifest, frontier = run
+    text = " ".join(printed(manifest | {"evidence": {"datasheet+recalled": 1}}, frontier).split())
+    assert "datasheet+recalled for 1 point (datasheet peaks" in text
+    assert "a number of the chip could only be recalled" in text
+
+
+def test_what_is_the_same_for_all_points_is_shown_all_the_same(run):
+    manifest, frontier = run
+    text = printed(manifest, frontier[:1])
+    row = frontier[0]
+    for word in ("Hardware", "Precision", "Layout", "Batch", row["hardware"], row["precision"], f"tp {row['tp']}"):
+        assert word in text
+
+
+def test_today_stands_under_its_group_with_what_moving_would_gain(run):
+    text = " ".join(printed(*run).split())
+    assert text.count("Today: 8 × h100-sxm, bf16, tp 8, batch 32: Throughput per device") == 2
+    assert "Other hardware: point " in text
 
 
 def test_names_are_never_markup(run):

@@ -56,9 +56,7 @@ def test_shares_use_the_whole_limit_and_never_more_than_there_is(sizes, limit):
     assert all(0 <= share <= size for share, size in zip(shares, sizes, strict=True))
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 4), st.floats(allow_infinity=False)), max_size=60), st.integers(1, 40)
-)
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(allow_infinity=False)), max_size=60), st.integers(1, 40))
 def test_never_more_than_the_limit_and_no_row_twice(rows, limit):
     kept = thin([group for group, _ in rows], [np.array([value for _, value in rows])], limit)
     assert len(kept) == min(limit, len(rows))

@@ -13,13 +13,10 @@ function rowsOf(operators) {
   return rows;
 }
 
-/** The part of the model an operator belongs to, without how often it occurs: `Attention x80` is `Attention`. */
-const partName = (operator) => String(operator.layer).replace(/ x\d+$/, "");
-
 /** A layer's operators in its order; its parts (`attention+mlp`) may each list theirs under their own name. */
 function operatorsOf(layer, all) {
   const parts = [layer.name, ...layer.name.split("+")];
-  const left = all.filter((operator) => parts.includes(operator.layer) || parts.includes(partName(operator)));
+  const left = all.filter((operator) => parts.includes(operator.layer));
   return layer.operators.flatMap((name) => {
     const place = left.findIndex((operator) => operator.name === name);
     if (place < 0) return [];

@@ -1,6 +1,6 @@
 // Trade-offs over all objectives: parallel axes, better always up, ranges by dragging.
 
-const PLOT = { height: 330, top: 46, bottom: 22, side: 70 };
+const PLOT = { height: 330, top: 46, bottom: 22, side: 96 };
 
 function parallelNames() {
   const names = [state.color, ...objectives.map(({ name }) => name)];

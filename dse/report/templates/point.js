@@ -74,14 +74,14 @@ function drawOperators(node, detail, phase) {
   const kind = (key, label) => size(key, label, (row) => row.bytes?.[key] ?? null, "B");
   drawTable(node, [
     { key: "name", label: "Operator", value: (row) => row.name, show: (row) => row.name },
-    { key: "layer", label: "Layer", value: (row) => row.layer, show: partName },
+    { key: "layer", label: "Layer", value: (row) => row.layer, show: (row) => row.layer },
     { key: "count", label: "Runs", right: true, value: (row) => row.count, show: (row) => number(row.count) },
+    size("seconds", "Time, one run", (row) => row.seconds, "s"),
+    { key: "share", label: "Share", right: true, value: (row) => row.share, show: (row) => percent(row.share) },
+    { key: "bound", label: "Bound", value: (row) => row.bound, show: (row) => el("span", {}, swatch(boundColour(row.bound)), row.bound) },
     size("flops", "FLOPs", (row) => row.flops, "FLOP"),
     kind("weights", "Weights"), kind("activations_in", "In"), kind("activations_out", "Out"), kind("kv_read", "KV read"), kind("kv_write", "KV write"), kind("messages", "Messages"),
     { key: "intensity", label: "Intensity", unit: "FLOP/B", right: true, value: (row) => row.intensity, show: (row) => (row.intensity > 0 ? number(row.intensity) : MISSING) },
-    { key: "dtype", label: "In", value: (row) => row.dtype, show: (row) => row.dtype || MISSING },
-    size("seconds", "Time", (row) => row.seconds, "s"),
-    { key: "bound", label: "Bound", value: (row) => row.bound, show: (row) => el("span", {}, swatch(boundColour(row.bound)), row.bound) },
-    { key: "share", label: "Share", right: true, value: (row) => row.share, show: (row) => percent(row.share) },
+    { key: "dtype", label: "Computes in", value: (row) => row.dtype, show: (row) => row.dtype || MISSING },
   ], operators, { largestFirst: true });
 }

@@ -1,8 +1,11 @@
 // The table of points: sorted, filtered, with the columns the reader wants, and as CSV.
 
+/** What a reader has to know of every point, however constant it is. */
+const ALWAYS = ["model", "hardware", "precision", "tp", "pp", "batch"];
+
 function defaultColumns() {
   const limits = Object.keys(manifest.constraints || {});
-  const axes = configuration.map(({ name }) => name).filter((name) => varies(name) && !["input", "output"].includes(name));
+  const axes = configuration.map(({ name }) => name).filter((name) => ALWAYS.includes(name) || (varies(name) && !["input", "output"].includes(name)));
   const settled = groupBy.filter((name) => state.by[name] !== ALL);
   const names = ["number", ...axes.filter((name) => !settled.includes(name)), ...objectives.map(({ name }) => name), ...limits, "ttft_ms", "tpot_ms", "memory_gb_per_device", "decode_bound", "evidence"];
   return [...new Set(names)].filter((name) => columns.has(name)).slice(0, 17);

@@ -11,7 +11,8 @@ function drawHead() {
     [number((manifest.groups || []).length || 1), "comparison groups"], [missing(seconds) ? MISSING : si(seconds, "s"), missing(rate) ? "to score" : `${si(rate, "points/s").replace(" k", "k ").replace(" M", "M ")}`],
   ];
   byId("tiles").replaceChildren(...tiles.map(([big, small]) => el("div", { class: "tile" }, el("b", {}, big), el("span", {}, small))));
-  byId("evidence").textContent = evidenceText();
+  byId("evidence").replaceChildren(...data.trust.map((sentence) => el("p", {}, sentence)));
+  byId("evidence").hidden = !data.trust.length;
   byId("sweep").textContent = JSON.stringify(manifest.sweep ?? {}, null, 2);
 }
 
@@ -20,19 +21,16 @@ function limitsText() {
   return limits.length ? `within ${limits.join(", ")}` : "no constraints";
 }
 
-/** How far the figures can be trusted, in words: what they rest on, and the error that was measured, if any was. */
-function evidenceText() {
-  const classes = Object.entries(manifest.evidence || {}).map(([name, points]) => `${name} for ${count(points)} points (${data.evidence_meaning[name] || "unknown class"})`);
-  const errors = [["ttft_error_pct", "TTFT"], ["tpot_error_pct", "TPOT"], ["throughput_error_pct", "throughput"]].flatMap(([name, word]) => {
-    const found = rows.map((row) => value(row, name)).filter((item) => !missing(item));
-    if (!found.length) return [];
-    const [low, high] = [Math.min(...found), Math.max(...found)].map((item) => number(item, 2));
-    return [`${word} ±${low === high ? low : `${low}–${high}`} %`];
-  });
-  const error = errors.length
-    ? `In validation 90 % of measured values lay within ${errors.join(", ")} of the prediction.`
-    : "The error of these figures has not been measured yet, so no band is given: use them to rank designs, and measure before buying.";
-  return `Timing rests on ${classes.join("; ") || "unstated evidence"}. ${error}`;
+/** Today's deployment in the groups shown, and what moving from it would gain. */
+function drawToday() {
+  const node = byId("today");
+  const told = (data.today || []).filter(({ key }) => shownKeys(key));
+  node.hidden = !told.length;
+  node.replaceChildren(...told.slice(0, 6).flatMap(({ key, today, moves }) => [
+    el("p", {}, told.length > 1 ? el("b", {}, `${key.join(", ")}. `) : null, today),
+    ...moves.map(({ number: found, title, text }) => el("p", {}, el("b", {}, title), ": ",
+      el("button", { type: "button", class: "link", onclick: () => select(rows.find((row) => value(row, "number") === found) ?? state.select) }, `point ${exact(found)}`), `, ${text}`)),
+  ]));
 }
 
 function drawOverview() {
@@ -45,7 +43,7 @@ function drawOverview() {
     const item = value(row, name);
     return missing(item) || (won !== null && (sense === "max" ? item <= value(won, name) : item >= value(won, name))) ? won : row;
   }, null);
-  const by = (row) => ["hardware", "precision"].filter((name) => varies(name)).map((name) => exact(value(row, name))).concat(varies("devices") ? [`×${exact(value(row, "devices"))}`] : []).join(" ");
+  const by = (row) => `${exact(value(row, "devices"))} × ${["hardware", "precision"].filter((name) => !groupBy.includes(name)).map((name) => exact(value(row, name))).join(", ")}`;
   drawTable(byId("overview"), [
     ...groupBy.map((name) => ({ key: name, label: columns.get(name).label, value: (group) => group.key[name], show: (group) => exact(group.key[name]) })),
     { key: "front", label: "Frontier", unit: "points", right: true, value: (group) => group.front, show: (group) => number(group.front) },
@@ -69,11 +67,11 @@ function drawControls() {
     options.map(([key, text]) => el("option", { value: key, selected: key === chosen }, text))));
   const groups = groupBy.map((name) => choice(columns.get(name).label, [[ALL, "all"], ...groupLevels(name).map((level) => [String(level), exact(level)])], state.by[name], (key) => { state.by[name] = key; state.select = null; }));
   const side = (key) => el("span", { class: "joined" },
-    choice(key, numeric.map(({ name }) => [name, withUnit(name)]), state[key], (name) => { state[key] = name; state[`${key}log`] = spansDecades(name); }),
+    choice(key, numeric.map(({ name, label }) => [name, label]), state[key], (name) => { state[key] = name; state[`${key}log`] = spansDecades(name); }),
     el("label", {}, el("input", { type: "checkbox", "aria-label": `${key} logarithmic`, "data-key": `${key} log`, checked: state[`${key}log`], onchange: (event) => { state[`${key}log`] = event.target.checked; update(); } }), "log"));
   const colours = [...columns.values()].filter(({ name, axis: isAxis, numeric: isNumber }) => name !== "number" && varies(name) && (isAxis || isNumber || levelsOf(name).length <= 20));
   const colour = choice("colour", colours.map(({ name }) => [name, withUnit(name)]), state.color, (name) => { state.picked = name; });
-  keepingFocus(byId("controls"), () => byId("controls").replaceChildren(...groups, side("x"), side("y"), colour));
+  keepingFocus(byId("controls"), () => byId("controls").replaceChildren(...groups, side("x"), side("y"), colours.length ? colour : ""));
 }
 
 function drawChosen() {
@@ -82,7 +80,7 @@ function drawChosen() {
   const section = byId("point");
   if (row === null) { card.replaceChildren(el("p", { class: "quiet" }, "No point passes the filters.")); section.replaceChildren(); return; }
   const number_ = value(row, "number");
-  const today = todayShown() ? current : null;
+  const today = currentOf(row);
   card.replaceChildren(el("h3", {}, `Point ${exact(number_)}`, today ? el("span", { class: "quiet" }, " against today's deployment") : null), pairs(facts(row, today)));
   card.scrollTop = 0;
   const detail = detailOf(number_);
@@ -95,13 +93,12 @@ function drawReasons() {
   const reasons = Object.entries(manifest.statuses || {}).sort((a, b) => b[1] - a[1]);
   const total = reasons.reduce((sum, [, points]) => sum + points, 0) || 1;
   const miss = (reason) => manifest.nearest_misses?.[reason];
-  const where = (found) => configuration.map(({ name }) => name).filter((name) => !missing(found[name]) && (varies(name) || ["model", "hardware"].includes(name)) && !["input", "output"].includes(name)).map((name) => (["model", "hardware", "precision", "workload"].includes(name) ? found[name] : `${name} ${found[name]}`)).join(", ");
   drawTable(byId("reasons"), [
     { key: "reason", label: "Reason", value: ([reason]) => reason, show: ([reason]) => (reason === "ok" ? "ok (feasible)" : reason) },
     { key: "points", label: "Points", right: true, value: ([, points]) => points, show: ([, points]) => number(points) },
     { key: "share", label: "Share", right: true, value: ([, points]) => points, show: ([, points]) => percent(points / total) },
     { key: "bar", label: "", value: ([, points]) => points, show: ([reason, points]) => el("div", { class: "bar thin" }, segment(points / reasons[0][1], css(reason === "ok" ? "good" : "bad"), "", reason)) },
-    { key: "miss", label: "Nearest miss", wrap: true, value: ([reason]) => miss(reason)?.reason, show: ([reason]) => { const found = miss(reason); return found ? el("span", {}, found.reason ?? "", missing(found.number) ? null : el("small", {}, ` point ${exact(found.number)}: ${where(found)}`)) : MISSING; } },
+    { key: "miss", label: "Nearest miss", wrap: true, value: ([reason]) => miss(reason)?.reason, show: ([reason]) => { const found = miss(reason); return found ? el("span", {}, found.reason ?? "", data.misses[reason] ? el("small", {}, ` point ${exact(found.number)}: ${data.misses[reason]}`) : null) : MISSING; } },
   ], reasons);
 }
 
@@ -134,6 +131,7 @@ function update() {
   state.drawnGroup = JSON.stringify(state.by);
   drawControls();
   drawScatter(view);
+  drawToday();
   drawParallel(view);
   drawPoints(view);
   drawChooser();
@@ -143,6 +141,8 @@ function update() {
 }
 
 function drawAll() {
+  document.body.classList.toggle("empty", !rows.length);
+  byId("reasons-title").textContent = rows.length ? "Why the other points fell" : "No point is feasible: why they fell";
   state.drawnGroup = state.drawnPoint = undefined;
   drawHead();
   drawReasons();

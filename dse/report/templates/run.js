@@ -12,7 +12,6 @@ const groupBy = (manifest.group_by || []).filter((name) => columns.has(name));
 const numeric = [...columns.values()].filter((column) => column.numeric && column.name !== "number");
 const varies = (name) => "values" in (columns.get(name) || {});
 const configuration = [...columns.values()].filter((column) => column.axis && column.name !== "number");
-const current = manifest.current || null;
 
 const show = (name, item) => (columns.get(name)?.axis || name === "number" ? exact(item) : number(item));
 const withUnit = (name) => { const { label, unit } = columns.get(name); return unit ? `${label} (${unit})` : label; };
@@ -50,15 +49,31 @@ function frontOf(candidates, x, y) {
 
 const groupOf = (row) => groupBy.map((name) => value(row, name));
 const groupId = (keys) => JSON.stringify(keys);
-const currentGroup = current && groupId(groupBy.map((name) => current[name]));
+
+/** Today's deployment, once per comparison group. */
+const currents = data.current_rows || [];
+const currentIn = new Map(currents.map((today) => [groupId(groupBy.map((name) => today[name])), today]));
+const currentOf = (row) => currentIn.get(groupId(groupOf(row))) || null;
+
+/** Where nine measurements in ten would lie, for a predicted value whose error has been measured; null otherwise. */
+function bandOf(row, name) {
+  const [item, error] = [value(row, name), value(row, data.bands[name]) / 100];
+  if (missing(item) || !(error > 0)) return null;
+  return [item / (1 + error), error < 1 ? item / (1 - error) : Infinity];
+}
+
+const bandText = (row, name) => {
+  const band = bandOf(row, name);
+  return band && `9 in 10: ${number(band[0], 2)}–${band[1] === Infinity ? "∞" : number(band[1], 2)}`;
+};
 
 /** The whole configuration and every measure of a row, as name-value pairs. */
-function facts(row, against = null) {
-  const measured = [...columns.values()].filter((column) => !column.axis && column.name !== "number" && !missing(value(row, column.name)) && column.name !== "status" && column.name !== "price_source");
-  const aims = new Set(objectives.map(({ name }) => name));
-  measured.sort((a, b) => aims.has(b.name) - aims.has(a.name));
+function facts(row, today = null) {
+  const measured = [...columns.values()].filter((column) => !column.axis && column.name !== "number" && !missing(value(row, column.name)) && !["status", "price_source", ...Object.values(data.bands)].includes(column.name));
+  const aims = new Map(objectives.map(({ name }, place) => [name, place - objectives.length]));
+  measured.sort((a, b) => (aims.get(a.name) ?? 0) - (aims.get(b.name) ?? 0));
   const named = ({ label, unit }) => el("span", {}, label, unit ? el("small", {}, ` ${unit}`) : null);
-  const told = measured.map((column) => [named(column), measure(column, value(row, column.name), against?.[column.name]), aims.has(column.name) ? "strong" : null]);
+  const told = measured.map((column) => [named(column), measure(column, row, today?.[column.name]), aims.has(column.name) ? "strong" : null]);
   return [
     ...told.slice(0, aims.size), null,
     ...configuration.filter(({ name }) => !missing(value(row, name))).map(({ name, label }) => [label, show(name, value(row, name))]), null,
@@ -66,8 +81,14 @@ function facts(row, against = null) {
   ];
 }
 
-/** A value and, against today's deployment, how many times better or worse it is. */
-function measure(column, item, today) {
+/** A value, the band its measured error gives it and, against today's deployment, how many times better or worse it is. */
+function measure(column, row, today) {
+  const item = value(row, column.name);
+  const band = bandText(row, column.name);
+  return el("span", {}, compared(column, item, today), band ? el("small", { class: "band" }, band) : null);
+}
+
+function compared(column, item, today) {
   const text = show(column.name, item);
   if (!column.sense || typeof today !== "number" || typeof item !== "number" || today <= 0 || item <= 0) return text;
   const ratio = item / today;

@@ -12,7 +12,7 @@ function drawScatter({ group, passing }) {
     out.length ? points(out, "filtered out", { color: css("line"), size: 6 }, { showlegend: false }) : null,
     ...groups.map((members) => frontLine(frontOf(members, x, y))),
     ...coloured(passing, color, new Set(front)),
-    todayStar(),
+    todayStars(),
     state.select !== null && inGroup(state.select) ? points([state.select], "chosen", { color: "rgba(0,0,0,0)", size: 19, line: { width: 2.5, color: css("text") } }, { showlegend: false, hoverinfo: "skip" }) : null,
   ];
   draw(byId("scatter"), traces.filter(Boolean), layout({
@@ -20,9 +20,10 @@ function drawScatter({ group, passing }) {
     yaxis: axis(plain(withSense(y)).replace(" · ", "<br>"), { type: state.ylog ? "log" : "linear", ...(state.ylog ? logTicks(y, group) : {}) }),
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, itemsizing: "constant", title: { text: `${plain(columns.get(color).label)}  ` } },
     uirevision: `${x} ${y} ${state.xlog} ${state.ylog} ${JSON.stringify(state.by)}`,
+    shapes: state.select !== null && inGroup(state.select) ? bandLines(state.select) : [],
   }), {
-    hover: (row) => row === "current" ? todayTip() : el("div", {}, el("b", {}, `Point ${exact(value(row, "number"))}`), pairs(facts(row).slice(0, 30))),
-    click: (row) => row !== "current" && select(row),
+    hover: (row) => typeof row === "string" ? todayTip(currents[Number(row)]) : el("div", {}, el("b", {}, `Point ${exact(value(row, "number"))}`), pairs(facts(row).slice(0, 30))),
+    click: (row) => typeof row === "number" && select(row),
   });
   byId("scatter-note").textContent = scatterNote(group, passing, judged);
 }
@@ -63,15 +64,28 @@ function coloured(list, name, front) {
   return [...traces.filter(Boolean), ...(rest.length ? [points(rest, MISSING, look(rest, css("quiet")))] : [])].map((trace) => ({ ...trace, showlegend: true }));
 }
 
-const todayShown = () => current && groupBy.every((name) => state.by[name] === ALL || state.by[name] === String(current[name]));
+const shownKeys = (keys) => groupBy.every((name, place) => state.by[name] === ALL || state.by[name] === String(keys[place]));
+const todayShown = () => currents.filter((today) => shownKeys(groupBy.map((name) => today[name])) && !missing(today[state.x]) && !missing(today[state.y]));
 
-function todayStar() {
-  if (!todayShown() || missing(current[state.x]) || missing(current[state.y])) return null;
-  return { type: "scatter", mode: "markers", name: "today", x: [current[state.x]], y: [current[state.y]], customdata: ["current"], hoverinfo: "none", showlegend: true,
+function todayStars() {
+  const stars = todayShown();
+  if (!stars.length) return null;
+  return { type: "scatter", mode: "markers", name: "today", x: stars.map((today) => today[state.x]), y: stars.map((today) => today[state.y]), customdata: stars.map((today) => String(currents.indexOf(today))), hoverinfo: "none", showlegend: true,
     marker: { symbol: "star", size: 19, color: "#f5b301", line: { width: 1.5, color: css("text") } } };
 }
 
-function todayTip() {
+/** How far off the chosen point may be. Shapes, so that they never change the range of the axes. */
+function bandLines(row) {
+  const [x, y] = [value(row, state.x), value(row, state.y)];
+  if (missing(x) || missing(y)) return [];
+  const across = bandOf(row, state.x);
+  const up = bandOf(row, state.y);
+  const far = 1e9;
+  const bar = (x0, x1, y0, y1) => ({ type: "line", x0, x1: Math.min(x1, x * far), y0, y1: Math.min(y1, y * far), line: { color: css("text"), width: 1, dash: "dot" }, opacity: 0.7 });
+  return [across && bar(across[0], across[1], y, y), up && bar(x, x, up[0], up[1])].filter(Boolean);
+}
+
+function todayTip(current) {
   const known = [...columns.values()].filter(({ name }) => !missing(current[name]) && name !== "number");
   return el("div", {}, el("b", {}, "Today's deployment"), pairs(known.slice(0, 30).map((column) => [column.label, `${show(column.name, current[column.name])}${column.unit ? ` ${column.unit}` : ""}`])));
 }
@@ -79,7 +93,7 @@ function todayTip() {
 /** Ticks at 1-2-5 steps, or at every power of two where the values are: plain numbers, not exponents. */
 function logTicks(name, list) {
   const found = list.map((row) => value(row, name)).filter((item) => item > 0);
-  if (todayShown() && current[name] > 0) found.push(current[name]);
+  found.push(...todayShown().map((today) => today[name]).filter((item) => item > 0));
   if (!found.length) return {};
   const [low, high] = [Math.min(...found), Math.max(...found)];
   const decades = Math.log10(high / low);
@@ -92,7 +106,7 @@ function logTicks(name, list) {
 function scatterNote(group, passing, judged) {
   const many = data.total > data.rows ? `Showing ${data.rows.toLocaleString("en-US")} of ${data.total.toLocaleString("en-US")} frontier points (each objective's best always among them); all are in frontier.parquet. ` : "";
   const drawn = `${passing.length.toLocaleString("en-US")} of this group's ${group.length.toLocaleString("en-US")} points pass the filters. `;
-  return `${many}${passing.length < group.length ? drawn : ""}${judged ? "Large points and the line: best in these two dimensions; the small ones are on the frontier for another objective. " : ""}${todayShown() ? "The star is today's deployment." : ""}`;
+  return `${many}${passing.length < group.length ? drawn : ""}${judged ? "Large points and the line: best in these two dimensions; the small ones are on the frontier for another objective. " : ""}${todayShown().length ? "The star is today's deployment. " : ""}${state.select !== null && (bandOf(state.select, state.x) || bandOf(state.select, state.y)) ? "Dotted lines: where nine measurements in ten of the chosen point would lie." : ""}`;
 }
 
 /** The arrow keys step through the drawn points from left to right. */

@@ -20,7 +20,7 @@ function readAddress() {
   state.filter = given.get("filter") || "";
   state.columns = given.has("columns") ? given.get("columns").split(",").filter((name) => columns.has(name)) : null;
   state.select = rows.find((row) => String(value(row, "number")) === given.get("select")) ?? null;
-  const first = rows.length ? groupOf(rows.find((row) => groupId(groupOf(row)) === currentGroup) ?? rows[0]) : [];
+  const first = rows.length ? groupOf(rows.find(currentOf) ?? rows[0]) : [];
   groupBy.forEach((name, place) => {
     const asked = given.get(`by.${name}`);
     const known = asked === ALL || groupLevels(name).some((level) => String(level) === asked);

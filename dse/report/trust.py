@@ -1,0 +1,68 @@
+"""How far the figures can be trusted, in words: what the timing rests on, and the error that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dse.report.columns import number_text
+
+CLASSES = {
+    "calibrated": "efficiencies fitted on measurements of this accelerator",
+    "transferred": "efficiencies fitted on a related accelerator",
+    "datasheet": "datasheet peaks with default efficiencies",
+    "ideal": "pure roofline: no efficiency losses at all",
+}
+"""What a row's timing rests on, strongest first (contract 6 of the design)."""
+
+RECALLED = "recalled"
+"""Added to the class of a row whose accelerator has a number that could only be recalled."""
+
+ERRORS = {"ttft_error_pct": "TTFT", "tpot_error_pct": "TPOT", "throughput_error_pct": "throughput"}
+
+BAND_OF = {
+    "ttft_ms": "ttft_error_pct",
+    "tpot_ms": "tpot_error_pct",
+    **dict.fromkeys(
+        ("output_tokens_per_s", "output_tokens_per_s_per_device", "requests_per_s"), "throughput_error_pct"
+    ),
+}
+"""Which band holds for a metric."""
+
+
+def meaning(evidence: str) -> str:
+    """What an evidence class stands for."""
+    name, *marks = evidence.split("+")
+    words = CLASSES.get(name, "a class this version does not know")
+    return f"{words}; a number of the chip could only be recalled" if RECALLED in marks else words
+
+
+def sentences(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """What the head of a report and the end of a summary say of the frontier's evidence.
+
+    Args:
+        manifest: The run's manifest.
+        columns: The frontier by columns.
+    """
+    counts = manifest.get("evidence") or {}
+    rests = "; ".join(
+        f"{name} for {count:,} {'point' if count == 1 else 'points'} ({meaning(name)})"
+        for name, count in counts.items()
+    )
+    found = [f"Timing rests on {rests}."] if rests else []
+    bands = [f"±{band}\u00a0% ({word})" for name, word in ERRORS.items() if (band := _band(columns.get(name, ())))]
+    if bands:
+        found.append(
+            f"Checked against published measurements, nine predictions in ten were within {', '.join(bands)} of "
+            "the measured value; none of the measurements was used for fitting. Designs that differ by less may "
+            "rank the other way round: measure the short list before buying."
+        )
+    return found
+
+
+def _band(values: Sequence[Any]) -> str:
+    known = [value for value in values if value is not None and value == value]
+    if not known:
+        return ""
+    low, high = number_text(min(known), 2), number_text(max(known), 2)
+    return low if low == high else f"{low} to {high}"
