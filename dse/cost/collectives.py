@@ -10,7 +10,8 @@ K bytes per device, N ranks, alpha seconds to start a message, gamma bytes/s one
     point to point       alpha + K/gamma
 
 (Thakur et al. 2005; NCCL's tree, 1906.02243.) A group larger than the domain of D devices works in two
-levels: inside each domain, then over the G = N/D domains with the share of one rank.
+levels: inside each domain, then over the G = ceil(N/D) domains. Ring and tree send the share of one rank, K/D,
+between domains; one-shot and direct collectives send there all that a rank needs from elsewhere.
 """
 
 from __future__ import annotations

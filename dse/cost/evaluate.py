@@ -1,7 +1,17 @@
 """The straight line: a model and choices on a mesh -> work -> seconds and bytes -> objectives and a status.
 
 Read this file first. `score` is the mesh pass: it computes what a sweep compares and nothing else. `columns`
-computes everything that is reported, by the same functions, for the points that are kept.
+computes everything that is reported, by the same functions, for the points that are kept. Both ask metrics of a
+`Point`, and each metric computes what it needs of this line:
+
+    Choices, Mesh    the values along the axes; index arrays, one per axis        choices.py, mesh.py
+    Setting          one pass of one micro-batch: tokens, degrees, widths         setting.py
+    Part -> Work     FLOPs, bytes and messages of every operator of the model     parts.py, operators/, techniques/
+    Work -> seconds  by the roofs and links of the accelerator                    roofline.py, collectives.py
+    Point            micro-batches through stages: TTFT, TPOT                     phases.py
+    Memory, dollars, joules                                                       memory.py, economics.py
+    METRICS          what points are judged by                                    metrics.py
+    reasons          why a point cannot run                                       feasible.py
 """
 
 from __future__ import annotations
@@ -51,47 +61,57 @@ class Scores:
 def score(model: ModelSpec, choices: Choices, mesh: Mesh, question: Question) -> Scores:
     """Objectives and status of every point of a mesh.
 
-    Returns:
-        Arrays broadcastable to `mesh.shape`; the status has that shape.
+    Args:
+        model: the model.
+        choices: the values along the axes.
+        mesh: the points.
+        question: objectives, and the constraints that are checked.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scored = Scored(Point(model, choices, mesh))
-        code_of = {reason: code for code, reason in enumerate(question.reasons)}
-        values = {
-            name: METRICS[name].of(scored) for name in dict.fromkeys((*question.objectives, *question.constraints))
-        }
-        excess: dict[int, Array] = {}
-        status = _user_status(values, question, code_of, excess)
-        over = scored.memory.total / scored.memory.limit
-        excess[code_of[MEMORY]] = over
-        status = np.where(over > 1.0, np.int8(code_of[MEMORY]), status)
-        structure = structure_status(scored.point, code_of)
-        if np.any(structure):
-            status = np.where(structure != 0, structure, status)
+        wanted = dict.fromkeys((*question.objectives, *question.constraints))
+        values = {name: METRICS[name].of(scored) for name in wanted}
         costs = [-values[name] if METRICS[name].sense == "max" else values[name] for name in question.objectives]
+        status, excess = _status(scored, values, question)
     return Scores(costs, np.broadcast_to(status, mesh.shape), excess)
 
 
-def _user_status(
-    values: Mapping[str, Array], question: Question, code_of: Mapping[str, int], excess: dict[int, Array]
-) -> NDArray[np.int8]:
-    """Constraints, and objectives that do not exist; in reverse order, so that the first reason stays."""
+def _status(
+    scored: Scored, values: Mapping[str, Array], question: Question
+) -> tuple[NDArray[np.int8], dict[int, Array]]:
+    """The reason of each point and how far it is beyond its limit, each as small as it can be.
+
+    Reasons are laid over each other in reverse order of precedence, so that the first that applies stays.
+    """
+    code_of = {reason: code for code, reason in enumerate(question.reasons)}
     status: NDArray[np.int8] = np.zeros(1, dtype=np.int8)
-    for name, (least, most) in reversed([*question.constraints.items()]):
-        code, value = code_of[f"constraint:{name}"], values[name]
-        beyond: Array = 0.0
-        if most is not None:
-            status = np.where(value <= most, status, np.int8(code))
-            beyond = value / most if most > 0 else 1.0 + value - most
-        if least is not None:
-            status = np.where(value >= least, status, np.int8(code))
-            beyond = np.maximum(beyond, least / value if least > 0 else 1.0 + least - value)
-        excess[code] = beyond
+    excess: dict[int, Array] = {}
+    for name, bound in reversed([*question.constraints.items()]):
+        code = code_of[f"constraint:{name}"]
+        within, excess[code] = _held(values[name], *bound)
+        status = np.where(within, status, np.int8(code))
     for name, value in reversed([*values.items()]):
         missing = np.isnan(value)
         if np.any(missing):
             status = np.where(missing, np.int8(code_of[f"undefined:{name}"]), status)
-    return status
+    over = scored.memory.total / scored.memory.limit
+    excess[code_of[MEMORY]] = over
+    status = np.where(over > 1.0, np.int8(code_of[MEMORY]), status)
+    structure = structure_status(scored.point, code_of)
+    return np.where(structure != 0, structure, status) if np.any(structure) else status, excess
+
+
+def _held(value: Array, least: float | None, most: float | None) -> tuple[NDArray[np.bool_], Array]:
+    """Where a value is within its limits, and how far beyond it is, as a ratio."""
+    within: NDArray[np.bool_] = np.ones(1, dtype=bool)
+    beyond: Array = 0.0
+    if most is not None:
+        within = within & (value <= most)
+        beyond = value / most if most > 0 else 1.0 + value - most
+    if least is not None:
+        within = within & (value >= least)
+        beyond = np.maximum(beyond, least / value if least > 0 else 1.0 + least - value)
+    return within, beyond
 
 
 def columns(

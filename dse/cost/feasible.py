@@ -6,77 +6,79 @@ order of `STRUCTURE` that applies names the point's reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.phases import Point
+from dse.cost.work import Array
 from dse.spec.model import MLP, Attention, DeltaNet, LatentAttention, Mamba2, MoE
 
 Mask = NDArray[np.bool_]
+"""True where a rule is violated; as small as the axes the rule depends on."""
 
 OK = "ok"
 
 
-def _divides(degree: Any, size: int) -> Any:
-    return np.mod(size, degree) == 0
+def _divides(degree: Array, size: Array) -> Mask:
+    return np.equal(np.mod(size, degree), 0)
 
 
 def _components(point: Point, *kinds: type) -> Iterator[Any]:
     return (part.component for part in point.parts if isinstance(part.component, kinds))
 
 
-def _any(masks: Iterator[Any]) -> Any:
-    result: Any = np.zeros(1, dtype=bool)
+def _any(masks: Iterable[Mask]) -> Mask:
+    result: Mask = np.zeros(1, dtype=bool)
     for mask in masks:
         result = result | mask
     return result
 
 
-def _heads(point: Point) -> Any:
+def _heads(point: Point) -> Mask:
     tp = point.degrees.tp
     heads = [c.heads for c in _components(point, Attention, LatentAttention, Mamba2)]
     heads += [h for c in _components(point, DeltaNet) for h in (c.key_heads, c.value_heads)]
     return _any(~_divides(tp, h) for h in heads)
 
 
-def _kv_heads(point: Point) -> Any:
+def _kv_heads(point: Point) -> Mask:
     tp = point.degrees.tp
     shared = [c.kv_heads for c in _components(point, Attention)] + [c.groups for c in _components(point, Mamba2)]
-    return _any(~(_divides(tp, h) | (np.mod(tp, h) == 0)) for h in shared)
+    return _any(~(_divides(tp, h) | _divides(h, tp)) for h in shared)
 
 
-def _widths(point: Point) -> Any:
+def _widths(point: Point) -> Mask:
     degrees = point.degrees
     dense = [c.width for c in _components(point, MLP)] + [c.shared_width for c in _components(point, MoE)]
     experts = [c.width for c in _components(point, MoE)]
     return _any(~_divides(degrees.tp, w) for w in dense) | _any(~_divides(degrees.expert_tp, w) for w in experts)
 
 
-def _experts(point: Point) -> Any:
+def _experts(point: Point) -> Mask:
     return _any(~_divides(point.degrees.ep, c.experts) for c in _components(point, MoE))
 
 
-def _not_moe(point: Point) -> Any:
+def _not_moe(point: Point) -> Mask:
     dense = next(_components(point, MoE), None) is None
-    return (point.degrees.ep > 1) & dense
+    return np.greater(point.degrees.ep, 1) & dense
 
 
-def _context(point: Point) -> Any:
+def _context(point: Point) -> Mask:
     limit = point.model.max_context
     return point.input + point.output > (np.inf if limit is None else limit)
 
 
-def _links(point: Point) -> Any:
+def _links(point: Point) -> Mask:
     alone = np.isnan(point.mesh.take(point.choices.of_hardware("scale_out_bandwidth"), "hardware"))
     return alone & (point.degrees.devices > point.mesh.take(point.choices.of_hardware("domain"), "hardware"))
 
 
-STRUCTURE: dict[str, tuple[Callable[[Point], Any], str]] = {
+STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "ep_not_divisor": (
-        lambda p: np.mod(p.degrees.tp * p.degrees.dp, p.degrees.ep) != 0,
+        lambda p: ~_divides(p.degrees.ep, p.degrees.tp * p.degrees.dp),
         "ep must divide tp x dp: expert parallelism reuses those ranks",
     ),
     "not_moe": (_not_moe, "the model has no experts to spread over ep ranks"),
@@ -84,8 +86,8 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Any], str]] = {
     "heads_not_divisible": (_heads, "tp must divide the number of heads"),
     "kv_heads_not_divisible": (_kv_heads, "tp must divide the KV heads, or be a multiple of them"),
     "width_not_divisible": (_widths, "tp must divide the feed-forward width"),
-    "too_few_layers": (lambda p: p.degrees.pp > len(p.model.layers), "there are more stages than layers"),
-    "batch_below_dp": (lambda p: p.batch < p.degrees.dp, "some attention-dp ranks would have no sequence"),
+    "too_few_layers": (lambda p: np.greater(p.degrees.pp, len(p.model.layers)), "there are more stages than layers"),
+    "batch_below_dp": (lambda p: np.less(p.batch, p.degrees.dp), "some attention-dp ranks would have no sequence"),
     "context_exceeds_model": (_context, "input + output is longer than the model's longest context"),
     "no_link_between_boxes": (_links, "the replica spans boxes and the accelerator has no scale-out link"),
 }
@@ -108,13 +110,3 @@ def reasons(constraints: Sequence[str], objectives: Sequence[str]) -> list[str]:
     """All reasons a sweep can meet, by code, in order of precedence."""
     undefined = [f"undefined:{name}" for name in dict.fromkeys((*objectives, *constraints))]
     return [OK, *STRUCTURE, MEMORY, *undefined, *(f"constraint:{name}" for name in constraints)]
-
-
-def explain_structure(reason: str) -> str:
-    """The rule behind a structural reason, in words."""
-    return STRUCTURE[reason][1]
-
-
-def as_mask(value: Any) -> Mask:
-    """A boolean array."""
-    return cast(Mask, np.asarray(value, dtype=bool))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -140,13 +141,11 @@ def attention(mixer: Attention, hidden: int, setting: Setting) -> list[Work]:
     key, value, out = kv_heads * mixer.head_dim, kv_heads * mixer.value_dim, heads * mixer.value_dim
     bias = 1.0 * mixer.qkv_bias
 
-    def project(name: str, ins: Array, outs: Array, **options: object) -> Work:
-        return linear(name, setting, ins, outs, operands="projections", **options)  # type: ignore[arg-type]
-
+    project = partial(linear, setting=setting, operands="projections")
     works = [
-        project("q_proj", hidden, query, kernel="qkv_proj", bias=bias * query),
-        project("k_proj", hidden, key, kernel="qkv_proj", bias=bias * key, cached=True),
-        project("v_proj", hidden, value, kernel="qkv_proj", bias=bias * value, cached=True),
+        project("q_proj", ins=hidden, outs=query, kernel="qkv_proj", bias=bias * query),
+        project("k_proj", ins=hidden, outs=key, kernel="qkv_proj", bias=bias * key, cached=True),
+        project("v_proj", ins=hidden, outs=value, kernel="qkv_proj", bias=bias * value, cached=True),
     ]
     if mixer.qk_norm != "none":
         width = heads * mixer.head_dim + key
@@ -158,5 +157,5 @@ def attention(mixer: Attention, hidden: int, setting: Setting) -> list[Work]:
     if mixer.gated:
         works.append(pointwise("attention_gate", setting, 2.0 * out, out, 4.0 * out))
     extra = hidden * mixer.out_bias + heads * mixer.sinks
-    works.append(project("o_proj", out, hidden, bias=extra))
+    works.append(project("o_proj", ins=out, outs=hidden, bias=extra))
     return works

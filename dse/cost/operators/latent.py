@@ -7,6 +7,8 @@ query and the output, so that it attends over the latent itself (DeepSeek-V2, 24
 
 from __future__ import annotations
 
+from functools import partial
+
 from dse.cost.operators.attention import Scores, context_work
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
@@ -99,10 +101,10 @@ def _indexer(indexer: Indexer, hidden: int, q_rank: int, setting: Setting) -> li
             kv_read=dim * setting.widths.kv_cache * keys,
         )
 
-    key = {"kernel": "index_k", "operands": "projections"}
+    project = partial(linear, setting=setting, operands="projections")
     return [
-        linear("index_q_proj", setting, q_rank, wide, operands="projections"),
-        linear("index_k_proj", setting, hidden, dim, bias=2.0 * dim, cached=True, **key),  # type: ignore[arg-type]
-        linear("index_head_weights", setting, hidden, indexer.heads, **key),  # type: ignore[arg-type]
+        project("index_q_proj", ins=q_rank, outs=wide),
+        project("index_k_proj", ins=hidden, outs=dim, kernel="index_k", bias=2.0 * dim, cached=True),
+        project("index_head_weights", ins=hidden, outs=indexer.heads, kernel="index_k"),
         context_work("index_scores", "attention", "attention", scores, setting, Span()),
     ]
