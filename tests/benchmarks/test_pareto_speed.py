@@ -11,6 +11,8 @@ import pytest
 
 from dse.search.pareto import FrontArchive, TopArchive, non_dominated
 
+pytestmark = pytest.mark.benchmark
+
 SLICES, GROUPS, LAYOUTS, BATCHES, PRECISIONS = 20, 8, 125, 50, 5
 POINTS = GROUPS * LAYOUTS * BATCHES * PRECISIONS  # 250,000 in a slice
 
@@ -18,9 +20,7 @@ POINTS = GROUPS * LAYOUTS * BATCHES * PRECISIONS  # 250,000 in a slice
 def slice_of(seed: int):
     """Throughput, latency and memory of a toy deployment, on an open mesh, with its feasible points."""
     rng = np.random.default_rng(seed)
-    group, _, batch, bits = np.ix_(
-        np.arange(GROUPS), range(LAYOUTS), np.arange(1, BATCHES + 1), [4, 5, 8, 8.5, 16]
-    )
+    group, _, batch, bits = np.ix_(np.arange(GROUPS), range(LAYOUTS), np.arange(1, BATCHES + 1), [4, 5, 8, 8.5, 16])
     devices = rng.choice([1.0, 2, 4, 8], LAYOUTS).reshape(1, -1, 1, 1)
     speed = rng.uniform(0.3, 1.0, LAYOUTS).reshape(1, -1, 1, 1) * (1 + 0.2 * np.sin(seed))
     memory = (7 * bits / 8 + batch * (group + 1) * 0.1) / devices
