@@ -88,12 +88,6 @@ class Mesh:
 
         return Mesh(self.index | index), back
 
-    def first(self, *axes: str) -> Mesh:
-        """The open mesh with only the first index along these axes: for what does not depend on them."""
-        if any(index.ndim == 1 for index in self.index.values()):  # single points
-            return self
-        return Mesh({axis: i[(slice(1),) * i.ndim] if axis in axes else i for axis, i in self.index.items()})
-
     def take(self, table: NDArray[np.float64], *axes: str) -> NDArray[np.float64]:
         """Values of `table` (one dimension per axis named) at the mesh's indices."""
         values: NDArray[np.float64] = table[tuple(self.index[axis] for axis in axes)]
