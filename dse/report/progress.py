@@ -29,11 +29,12 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task("scoring", total=total)
-        self._bar.update(self._task, completed=done, total=total)
+        stage = "scoring" if done < total else "writing tables and report"
+        self._bar.update(self._task, completed=done, total=total, description=stage)
 
     def say(self, text: str) -> None:
         """A remark for the user."""
