@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,8 @@ class Choices:
     fidelity: Sequence[str]
     layout: Sequence[Layout]
     batch: Sequence[int]
-    attention: str = "fused"
-    """`fused` (flash) attention keeps scores on chip; `unfused` writes and reads them."""
-    kv_budget: int | str = "none"
-    weight_sparsity: float | str = "none"
+    techniques: Mapping[str, Any] = field(default_factory=dict)
+    """Technique (`dse.cost.techniques`) -> value; what is absent is at its neutral value."""
     max_prefill_tokens: float = 8192
     """Tokens of one prompt pass (vLLM's and TensorRT-LLM's default); longer batches take several passes."""
     kv_block_size: int = 16
@@ -56,11 +55,6 @@ class Choices:
 
     def __getstate__(self) -> dict[str, object]:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
-
-    @property
-    def techniques(self) -> Mapping[str, object]:
-        """The value of each technique (`dse.cost.techniques`)."""
-        return {name: getattr(self, name) for name in ("attention", "kv_budget", "weight_sparsity")}
 
     # -- one axis ---------------------------------------------------------------------------------
 

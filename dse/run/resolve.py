@@ -107,7 +107,7 @@ class Sweep:
             fidelity=axes.fidelity,
             layout=axes.layout,
             batch=axes.batch,
-            **self.variants[box],
+            techniques=self.variants[box],
             max_prefill_tokens=settings.max_prefill_tokens,
             kv_block_size=settings.kv_block_size,
             memory_utilization=settings.memory_utilization,

@@ -16,6 +16,7 @@ from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.phases import Point
 from dse.cost.setting import Phase
+from dse.cost.techniques import TECHNIQUES
 from dse.run.evidence import evidence
 from dse.run.groups import axis_columns, box_columns
 from dse.run.score import Engine
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
-    "batch", "serving", "offload", "runtime", "fidelity", "attention",
-    "kv_budget", "weight_sparsity",
+    "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
 )  # fmt: skip
 
 PHASES: tuple[Phase, ...] = ("prefill", "decode")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.techniques import TECHNIQUES
 from dse.errors import CannotRun, Fault, InputError
 from dse.run.lock import lock_file
 from dse.run.score import Tally
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT = (
-    "model", "hardware", "precision", "workload", "serving", "offload", "runtime", "fidelity", "attention",
-    "kv_budget", "weight_sparsity",
+    "model", "hardware", "precision", "workload", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
     "prefill_bound", "decode_bound", "accuracy_evidence", "compute_dtype", "evidence",
     "price_kind", "price_date", "price_source", "status",
 )  # fmt: skip

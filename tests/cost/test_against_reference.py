@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from math import isnan
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,9 @@ VARIANTS = (
 )
 
 
-def _choices(variant: dict[str, object]) -> Choices:
+def _choices(variant: dict[str, Any]) -> Choices:
+    options = dict(variant)
+    techniques = {"attention": options.pop("attention")} if options else {}
     return Choices(
         hardware=[load_hardware(name) for name in HARDWARE],
         workload=[Workload(*pair) for pair in WORKLOADS],
@@ -74,7 +77,8 @@ def _choices(variant: dict[str, object]) -> Choices:
         fidelity=["ideal", "datasheet"],
         layout=[Layout(*degrees) for degrees in LAYOUTS],
         batch=BATCHES,
-        **variant,  # type: ignore[arg-type]
+        techniques=techniques,
+        **options,
     )
 
 
@@ -88,17 +92,17 @@ def _draw(name: str, choices: Choices, count: int) -> list[tuple[int, ...]]:
     ]
 
 
-def _reference(name: str, choices: Choices, point: tuple[int, ...], variant: dict[str, object]) -> Reference:
+def _reference(name: str, choices: Choices, point: tuple[int, ...], variant: dict[str, Any]) -> Reference:
     hardware, workload, precision, fidelity, layout, batch = point
     return Reference(
         load_model(name), choices.hardware[hardware], choices.workload[workload], choices.precision[precision],
-        choices.fidelity[fidelity], choices.layout[layout], choices.batch[batch], **variant,  # type: ignore[arg-type]
+        choices.fidelity[fidelity], choices.layout[layout], choices.batch[batch], **variant,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=("defaults", "unfused"))
 @pytest.mark.parametrize("name", MODELS)
-def test_every_figure_and_status_equals_the_scalar_reference(name: str, variant: dict[str, object]):
+def test_every_figure_and_status_equals_the_scalar_reference(name: str, variant: dict[str, Any]):
     choices = _choices(variant)
     points = _draw(name, choices, POINTS if not variant else POINTS // 3)
     mesh = Mesh.points(AXES, [np.array(axis) for axis in zip(*points, strict=True)])

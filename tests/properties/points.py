@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import Question, columns, score
 from dse.cost.mesh import Mesh
+from dse.cost.techniques import TECHNIQUES
 from dse.spec.catalog import load_hardware, load_model, load_precision
 from dse.spec.layout import Layout
 from dse.spec.workload import Workload
@@ -27,7 +28,8 @@ def choices(
     batch: Sequence[int] = (8,),
     **options: Any,
 ) -> Choices:
-    """Axes by name; one value each unless given."""
+    """Axes by name; one value each unless given. Techniques stand among the options."""
+    techniques = {name: options.pop(name) for name in TECHNIQUES if name in options}
     return Choices(
         [load_hardware(chip) if isinstance(chip, str | dict) else chip for chip in hardware],
         [Workload(*pair) for pair in workload],
@@ -35,6 +37,7 @@ def choices(
         list(fidelity),
         [Layout(*degrees) for degrees in layout],
         list(batch),
+        techniques=techniques,
         **options,
     )
 

@@ -61,7 +61,7 @@ def point(
         [fidelity],
         [Layout(tp=tp)],
         [batch],
-        attention=attention,
+        techniques={"attention": attention},
         max_prefill_tokens=max_prefill_tokens,
     )
     return Point(load_model(model), choices, Mesh.open(AXES, [slice(0, 1)] * len(AXES)))
