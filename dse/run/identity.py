@@ -66,21 +66,23 @@ def content(sweep: Sweep) -> Plain:
 
 
 def digest(resolved: Plain) -> str:
-    """Twelve hexadecimal digits that tell one content from another, whatever models and chips are called."""
-    nameless = {**resolved, **_nameless(resolved)}
-    if resolved["current"] is not None:
-        nameless["current"] = {**resolved["current"], **_nameless(resolved["current"])}
-    text = json.dumps(nameless, sort_keys=True)
+    """Twelve hexadecimal digits that tell one content from another, whatever models, chips and schemes are called."""
+    text = json.dumps(_nameless(resolved), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _nameless(axes: Plain) -> Plain:
-    skipped = {"name", "notes", "aliases"}
-    return {
-        key: [{name: value for name, value in entry.items() if name not in skipped} for entry in axes[key]]
-        for key in ("models", "hardware", "accuracy")
-        if key in axes
-    }
+def _nameless(value: Any, *, named: bool = False) -> Any:
+    """The content without the names of what it holds, which change no result."""
+    if isinstance(value, Mapping):
+        kept = {key: item for key, item in value.items() if not (named and key in ("name", "notes", "aliases"))}
+        return {key: _nameless(item, named=named or key in _NAMED) for key, item in kept.items()}
+    if isinstance(value, list):
+        return [_nameless(item, named=named) for item in value]
+    return value
+
+
+_NAMED = ("models", "hardware", "precision", "accuracy")
+"""What is told by names and identified without them."""
 
 
 def _axes(axes: Axes) -> Plain:

@@ -104,6 +104,13 @@ def test_the_hash_is_the_content(change, same) -> None:
     assert (load_sweep({**ONE, **change}).hash == load_sweep(ONE).hash) is same
 
 
+def test_a_scheme_is_known_by_its_formats_whatever_it_is_called() -> None:
+    scheme = {"weights": "int4", "group_size": 96, "activations": "bf16"}
+    one, other = (load_sweep({**ONE, "precision": [entry]}) for entry in (scheme, {**scheme, "name": "mine"}))
+    assert one.axes.precision[0].name != other.axes.precision[0].name
+    assert one.hash == other.hash
+
+
 def test_explained_together_or_alone_is_the_same(engine) -> None:
     numbers = [0, 50, 191, 97, 144, 7]
     together = explain_points(engine, numbers)
