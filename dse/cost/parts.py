@@ -19,8 +19,6 @@ from dse.cost.setting import WIDE, Setting
 from dse.cost.work import Message, Work
 from dse.spec.model import FeedForward, Mixer, ModelSpec, MoE
 
-EMBEDDING, HEAD = "embedding", "head"
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -125,23 +123,28 @@ def _note(key: str, value: Any) -> str:
     return key if value is True else f"{key} {value}"
 
 
-def edge_works(model: ModelSpec, setting: Setting) -> dict[str, list[Work]]:
-    """What runs once per pass: the embedding on the first stage; final norm and head on the last."""
-    links, degrees = setting.links, setting.degrees
-    first, last = [embedding(model, setting)], []
-    if model.extra_norms:
-        held = model.extra_norms * model.norm_parameters
-        last.append(norm("final_norm", setting, model.hidden, held))
-    last.append(head(model, setting))
+def embedding_works(model: ModelSpec, setting: Setting) -> list[Work]:
+    """What the first stage runs before its layers."""
+    degrees = setting.degrees
+    works = [embedding(model, setting)]
     if np.any(degrees.tp > 1):
-        first.append(
-            _collective("embedding_all_reduce", setting, Message(model.hidden * WIDE, links.all_reduce(degrees.tp)))
-        )
-        gather = Message(model.vocab * WIDE, links.all_gather(degrees.tp))
-        last.append(
-            Work("logits_all_gather", "logits_all_gather", "collective", "vector", setting.sequences, message=gather)
-        )
-    return {EMBEDDING: first, HEAD: last}
+        message = Message(model.hidden * WIDE, setting.links.all_reduce(degrees.tp))
+        works.append(_collective("embedding_all_reduce", setting, message))
+    return works
+
+
+def head_works(model: ModelSpec, setting: Setting) -> list[Work]:
+    """What the last stage runs after its layers: the final norm, and the head on the last position of a sequence."""
+    degrees = setting.degrees
+    works = []
+    if model.extra_norms:
+        works.append(norm("final_norm", setting, model.hidden, model.extra_norms * model.norm_parameters))
+    works.append(head(model, setting))
+    if np.any(degrees.tp > 1):
+        message = Message(model.vocab * WIDE, setting.links.all_gather(degrees.tp))
+        name = "logits_all_gather"
+        works.append(Work(name, name, "collective", "vector", setting.sequences, message=message))
+    return works
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dse.cost.choices import Choices
 from dse.cost.collectives import Links
 from dse.cost.mesh import Mesh
-from dse.cost.parts import Part, edge_works, parts_of, stage_counts
+from dse.cost.parts import Part, embedding_works, head_works, parts_of, stage_counts
 from dse.cost.roofline import Contexts, Rates, times
 from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
 from dse.cost.techniques import rewrite_setting, rewrite_works
@@ -162,11 +162,10 @@ class Point:
             if phase not in self._settings:
                 self._settings[phase] = self.setting(phase)
             setting = self._settings[phase]
-            if index < len(self.parts):
-                works = self.parts[index].works(self.model, setting)
-            else:
-                works = [*edge_works(self.model, setting).values()][index - len(self.parts)]
-            self._part_works[phase, index] = rewrite_works(works, self.choices.techniques, setting)
+            works_of = [*(part.works for part in self.parts), embedding_works, head_works][index]
+            self._part_works[phase, index] = rewrite_works(
+                works_of(self.model, setting), self.choices.techniques, setting
+            )
         return self._part_works[phase, index]
 
     def works(self, phase: Phase) -> list[list[Work]]:
