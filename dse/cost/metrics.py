@@ -51,18 +51,22 @@ class Metric:
     meaning: str
     of: Callable[[Scored], Array]
     """The figure over the mesh, in `unit`; NaN where it does not exist."""
+    absent: str = "unknown"
+    """Why it may not exist."""
 
 
 METRICS: dict[str, Metric] = {}
 
+NO_PRICE = "no quote of this kind for the accelerator; choose another price.kind, or give a price.override"
+
 
 def _metric(
-    name: str, unit: str, sense: Literal["min", "max"], meaning: str
+    name: str, unit: str, sense: Literal["min", "max"], meaning: str, absent: str = "unknown"
 ) -> Callable[[Callable[[Scored], Array]], None]:
     """Register a metric."""
 
     def register(of: Callable[[Scored], Array]) -> None:
-        METRICS[name] = Metric(name, unit, sense, meaning, of)
+        METRICS[name] = Metric(name, unit, sense, meaning, of, absent)
 
     return register
 
@@ -72,7 +76,10 @@ def _(s: Scored) -> Array:
     return s.point.ttft * 1e3
 
 
-@_metric("tpot_ms", "ms", "min", "mean time per output token after the first; absent when one token is generated")
+@_metric(
+    "tpot_ms", "ms", "min", "mean time per output token after the first; absent when one token is generated",
+    absent="a request of one output token has no decode step",
+)  # fmt: skip
 def _(s: Scored) -> Array:
     return np.where(s.point.steps > 0, s.point.tpot * 1e3, np.nan)
 
@@ -117,22 +124,31 @@ def _(s: Scored) -> Array:
     return 0.0
 
 
-@_metric("usd_per_million_output_tokens", "$/Mtok", "min", "rent of the devices per million generated tokens")
+@_metric(
+    "usd_per_million_output_tokens", "$/Mtok", "min", "rent of the devices per million generated tokens",
+    absent=NO_PRICE,
+)  # fmt: skip
 def _(s: Scored) -> Array:
     return economics.usd_per_hour(s.point) / 3600 / s.tokens_per_s * 1e6
 
 
-@_metric("usd_per_hour", "$/h", "min", "rent of the devices of one replica")
+@_metric("usd_per_hour", "$/h", "min", "rent of the devices of one replica", absent=NO_PRICE)
 def _(s: Scored) -> Array:
     return economics.usd_per_hour(s.point)
 
 
-@_metric("joules_per_output_token", "J/token", "min", "energy of the boards per generated token")
+@_metric(
+    "joules_per_output_token", "J/token", "min", "energy of the boards per generated token",
+    absent="the hardware file gives no board power",
+)  # fmt: skip
 def _(s: Scored) -> Array:
     return economics.joules_per_request_batch(s.point) / (s.point.batch * s.point.output)
 
 
-@_metric("accuracy_drop_pct", "%", "min", "published loss of quality of the precision scheme; unknown is NaN")
+@_metric(
+    "accuracy_drop_pct", "%", "min", "published loss of quality of the precision scheme; unknown is NaN",
+    absent="no measurement is published for this model family and precision",
+)  # fmt: skip
 def _(s: Scored) -> Array:
     point = s.point
     return point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")

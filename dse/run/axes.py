@@ -111,18 +111,18 @@ def _axis(
     document: Document, path: Path, raw: Any, load: Load, name: Callable[[Any], str], faults: Faults
 ) -> list[Any]:
     """Every entry of an axis, loaded; a value that stands twice is a fault."""
-    found: list[Any] = []
-    seen: set[str] = set()
+    found: dict[str, Any] = {}
     with faults.collected():
         for place, entry in values(document, path, raw):
             with faults.collected():
                 for value in load(entry, document, place):
-                    if name(value) in seen:
+                    if name(value) in found:
                         message = f"{name(value)!r} stands twice on this axis; keep one"
+                        if value != found[name(value)]:
+                            message = f"another {name(value)!r} stands on this axis; rename one (or its file or folder)"
                         raise InputError(document.fault(place, message))
-                    seen.add(name(value))
-                    found.append(value)
-    return found
+                    found[name(value)] = value
+    return list(found.values())
 
 
 def model_entry(entry: Any, document: Document, at: Path) -> list[ModelSpec]:

@@ -58,7 +58,7 @@ def _rule(reason: str) -> str:
     """The rule behind a reason that has no amounts."""
     if reason in STRUCTURE:
         return STRUCTURE[reason][1]
-    return f"{reason.partition(':')[2]} is not known for these points"
+    return METRICS[reason.partition(":")[2]].absent
 
 
 def _missed(engine: Engine, reason: str, values: Mapping[str, Any], memory: Mapping[str, float]) -> str:
@@ -69,6 +69,6 @@ def _missed(engine: Engine, reason: str, values: Mapping[str, Any], memory: Mapp
     least, most = engine.sweep.question.constraints[name]
     value, unit = values[name], METRICS[name].unit
     if value is None or value != value:
-        return f"{name} is not known for this point"
+        return METRICS[name].absent
     limit = f"at most {most:g}" if most is not None and value > most else f"at least {least:g}"
     return f"{name} is {value:.4g} {unit}; wanted {limit}"

@@ -81,6 +81,10 @@ FIELDS = {
         {"models": "[llama-3.1-8b, llama-3.1-8b]"},
         "2:24: models[1]: 'llama-3.1-8b' stands twice on this axis; keep one",
     ),
+    "two chips of one name": (
+        {"hardware": "[h100-sxm, {base: h200-sxm, name: h100-sxm}]"},
+        "3:22: hardware[1]: another 'h100-sxm' stands on this axis; rename one (or its file or folder)",
+    ),
     "a chip by name and alias": (
         {"hardware": "[H100, h100-sxm]"},
         "3:18: hardware[1]: 'h100-sxm' stands twice on this axis; keep one",

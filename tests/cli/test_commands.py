@@ -81,6 +81,21 @@ def test_no_feasible_point_exits_with_1_and_says_why(dse, tmp_path) -> None:
     assert (folder / "report.html").is_file()
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ("objectives: [usd_per_hour]\nprice: {kind: spot}", "no quote of this kind for the accelerator"),
+        ("objectives: [tpot_ms]\nworkload: 64x1", "a request of one output token has no decode step"),
+    ],
+)
+def test_an_objective_that_does_not_exist_says_why(dse, tmp_path, changes, reason) -> None:
+    text = SWEEP.replace("workload: 1024x256\n", "") if "workload" in changes else SWEEP
+    (tmp_path / "none.yaml").write_text(f"{text.replace('h100-sxm, ', '')}{changes}\n")
+    said = dse("sweep", "none.yaml", "--out", "out")
+    assert said.code == 1
+    assert reason in " ".join(said.out.split())
+
+
 def test_explain_of_a_run_is_explain_of_its_axes(dse, folder) -> None:
     of_run = json.loads(dse("explain", folder, 3, "--json").out)
     of_axes = json.loads(
