@@ -21,6 +21,10 @@ GROUPS = 12
 ALWAYS = ("model", "hardware", "precision", "layout", "batch")
 """What a reader has to know of every point, however constant it is; `layout` stands for the degrees."""
 
+NAMES = ("hardware", "model")
+LEAST = 10
+"""Columns whose values may be long, and the least width they are folded to."""
+
 _SETTLED = ("input", "output", "devices", *DEGREES)  # the workload's name and the layout already say them
 
 
@@ -148,12 +152,15 @@ def _table(
     widths = {}
     for column in sorted(shown, key=lambda column: _rank(column.name, aims)):
         needed = max(len(word) for text in cells[column.name][:2] for word in text.split() or [""])
-        widths[column.name] = max(needed, *(len(text) for text in cells[column.name][2:]))
-        taken = widths[column.name] + 1
-        if taken > room + 1 and column.name not in aims:
+        wanted = max(needed, *(len(text) for text in cells[column.name][2:]))
+        if column.name in NAMES:  # a long name folds, so that a narrow terminal never hides it
+            names = sum(other.name in NAMES and other.name not in widths for other in shown)
+            wanted = min(wanted, max(room // names - 2 * (names - 1), LEAST))
+        if wanted > room and column.name not in aims:
             cells.pop(column.name)
-        else:
-            room -= taken
+            continue
+        widths[column.name] = wanted
+        room -= wanted + 2
     shown = [column for column in shown if column.name in cells]
     for column in shown:
         numeric = all(isinstance(row.get(column.name), int | float | None) for row in rows)
@@ -165,7 +172,12 @@ def _table(
 
 
 def _rank(name: str, aims: Sequence[str]) -> int:
-    return 0 if name in aims else 1 if name in ("number", *ALWAYS) else 2
+    """Objectives, then the narrow columns of a point's configuration, its long names, the rest."""
+    if name in aims:
+        return 0
+    if name in NAMES:
+        return 2 + NAMES.index(name)
+    return 1 if name in ("number", *ALWAYS) else 2 + len(NAMES)
 
 
 def _cell(column: Column, value: object) -> str:

@@ -1,6 +1,6 @@
 // Trade-offs over all objectives: parallel axes, better always up, ranges by dragging.
 
-const PLOT = { height: 330, top: 46, bottom: 22, side: 96 };
+const PLOT = { height: 330, top: 46, bottom: 22, side: 110 };
 
 function parallelNames() {
   const names = [state.color, ...objectives.map(({ name }) => name)];
@@ -71,6 +71,8 @@ function axisOf(name, scale, x, spacing) {
   const { label, unit } = columns.get(name);
   const room = Math.max(9, Math.floor(spacing / 7.2));
   const short = (text) => (text.length > room ? `${text.slice(0, room - 1)}…` : text);
+  const beside = Math.min(room, Math.floor((x - 6) / 7.6)); // a value stands left of its axis; its end tells variants apart
+  const middle = (text) => (text.length > beside ? `${text.slice(0, Math.ceil(beside / 2) - 1)}…${text.slice(-Math.floor(beside / 2))}` : text);
   const range = state.brush[name];
   const [top, bottom] = [PLOT.top, PLOT.height - PLOT.bottom];
   const group = svg("g", { class: "axis", "data-name": name },
@@ -80,7 +82,7 @@ function axisOf(name, scale, x, spacing) {
     svg("line", { x1: x, x2: x, y1: top, y2: bottom, stroke: css("quiet"), "stroke-width": 1.2 }),
     ...scale.ticks.flatMap((tick) => [
       svg("line", { x1: x - 4, x2: x, y1: scale.y(tick), y2: scale.y(tick), stroke: css("quiet") }),
-      svg("text", { x: x - 7, y: scale.y(tick) + 4, "text-anchor": "end", style: `paint-order:stroke;stroke:${css("card")};stroke-width:4px` }, short(scale.text(tick))),
+      svg("text", { x: x - 7, y: scale.y(tick) + 4, "text-anchor": "end", style: `paint-order:stroke;stroke:${css("card")};stroke-width:4px` }, middle(scale.text(tick))),
     ]));
   if (range) {
     const ends = range.map((end) => Math.max(top - 4, Math.min(bottom + 4, scale.y(end)))).sort((a, b) => a - b);

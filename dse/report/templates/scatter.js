@@ -16,8 +16,8 @@ function drawScatter({ group, passing }) {
     state.select !== null && inGroup(state.select) ? points([state.select], "chosen", { color: "rgba(0,0,0,0)", size: 19, line: { width: 2.5, color: css("text") } }, { showlegend: false, hoverinfo: "skip" }) : null,
   ];
   draw(byId("scatter"), traces.filter(Boolean), layout({
-    xaxis: axis(plain(withSense(x)), { type: state.xlog ? "log" : "linear", ...(state.xlog ? logTicks(x, group) : {}) }),
-    yaxis: axis(plain(withSense(y)).replace(" · ", "<br>"), { type: state.ylog ? "log" : "linear", ...(state.ylog ? logTicks(y, group) : {}) }),
+    xaxis: axis(plain(withSense(x)), { type: state.xlog ? "log" : "linear", range: rangeOf(x, state.xlog, group), ...(state.xlog ? logTicks(x, group) : {}) }),
+    yaxis: axis(plain(withSense(y)).replace(" · ", "<br>"), { type: state.ylog ? "log" : "linear", range: rangeOf(y, state.ylog, group), ...(state.ylog ? logTicks(y, group) : {}) }),
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, itemsizing: "constant", title: { text: `${plain(columns.get(color).label)}  ` } },
     uirevision: `${x} ${y} ${state.xlog} ${state.ylog} ${JSON.stringify(state.by)}`,
     shapes: state.select !== null && inGroup(state.select) ? bandLines(state.select) : [],
@@ -74,13 +74,22 @@ function todayStars() {
     marker: { symbol: "star", size: 19, color: "#f5b301", line: { width: 1.5, color: css("text") } } };
 }
 
-/** How far off the chosen point may be. Shapes, so that they never change the range of the axes. */
+/** The range that holds a group and today's deployment: fixed, so that choosing a point moves nothing. */
+function rangeOf(name, log, group) {
+  const found = [...group.map((row) => value(row, name)), ...todayShown().map((today) => today[name])].filter((item) => !missing(item) && (!log || item > 0));
+  if (!found.length) return undefined;
+  const ends = [Math.min(...found), Math.max(...found)].map((item) => (log ? Math.log10(item) : item));
+  const room = 0.07 * (ends[1] - ends[0]) || (log ? 0.1 : Math.abs(ends[0]) / 4 || 1);
+  return [ends[0] - room, ends[1] + room];
+}
+
+/** How far off the chosen point may be. */
 function bandLines(row) {
   const [x, y] = [value(row, state.x), value(row, state.y)];
   if (missing(x) || missing(y)) return [];
   const across = bandOf(row, state.x);
   const up = bandOf(row, state.y);
-  const far = 1e9;
+  const far = 1e3; // beyond any axis, for a band without an end
   const bar = (x0, x1, y0, y1) => ({ type: "line", x0, x1: Math.min(x1, x * far), y0, y1: Math.min(y1, y * far), line: { color: css("text"), width: 1, dash: "dot" }, opacity: 0.7 });
   return [across && bar(across[0], across[1], y, y), up && bar(x, x, up[0], up[1])].filter(Boolean);
 }
