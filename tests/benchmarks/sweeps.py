@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 MODELS = ["llama-3.1-70b", "mixtral-8x7b", "deepseek-v3", "qwen3-235b-a22b"]
+OBJECTIVES = ["output_tokens_per_s_per_device", "tpot_ms", "usd_per_million_output_tokens"]
 WORKLOADS = [(512, 128), (1024, 1024), (4096, 512), (16384, 1024)]
 
 
-def sweep(batch: int, devices: list[int], **changes: Any) -> dict[str, Any]:
+def sweep(batch: int, devices: list[int]) -> dict[str, Any]:
     """Dense, MoE and MLA models; every layout of so many devices; every batch from 1."""
     return {
         "name": "speed",
@@ -24,28 +25,30 @@ def sweep(batch: int, devices: list[int], **changes: Any) -> dict[str, Any]:
         "batch": {"from": 1, "to": batch},
         "fidelity": "datasheet",
         "price": {"kind": "neocloud"},
-        "objectives": ["output_tokens_per_s_per_device", "tpot_ms", "usd_per_million_output_tokens"],
+        "objectives": OBJECTIVES,
         "group_by": ["model", "workload"],
-        **changes,
     }
 
 
 def small() -> dict[str, Any]:
     """About a thousand points, as one would try first."""
-    changes = {
+    return {
+        "name": "small",
         "models": MODELS[:3],
         "hardware": ["h100-sxm", "mi300x"],
         "precision": ["bf16", "fp8"],
         "workload": [{"input": 1024, "output": 256}, {"input": 8192, "output": 1024}],
         "parallel": {"tp": [1, 2, 4, 8]},
         "batch": {"from": 1, "to": 1024, "scale": "log2"},
+        "objectives": OBJECTIVES,
+        "group_by": ["model", "workload"],
     }
-    return {key: value for key, value in sweep(1, [], **changes).items() if key != "devices"}
 
 
 def peak_mb() -> float:
-    """Most memory this process ever had resident."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    """Most memory this program ever had resident (`ru_maxrss` would count the process that started it)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 def main(batch: int, devices: list[int]) -> None:

@@ -24,6 +24,7 @@ from reference.scalar import Reference
 from dse.cost.choices import AXES
 from dse.run.score import Engine
 from dse.run.sweep import load_sweep, run_sweep
+from dse.spec.workload import Workload
 
 pytestmark = pytest.mark.benchmark
 
@@ -37,7 +38,11 @@ def engine() -> Engine:
 
 
 def per_object_seconds(engine: Engine, count: int = 150) -> float:
-    """Seconds per point of the same model as one object and one Python loop per point, as peers write it."""
+    """Seconds per point of the same model as one object and one Python loop per point, as peers write it.
+
+    Requests of two tokens: the reference walks through all decode steps, which would flatter the engine's closed
+    form a hundredfold.
+    """
     draw = random.Random(1)
     (box,) = engine.space.boxes
     choices = engine.sweep.choices_of(0, 0)
@@ -45,7 +50,8 @@ def per_object_seconds(engine: Engine, count: int = 150) -> float:
     for _ in range(count):
         model, *at = (draw.randrange(size) for size in box.shape)
         values = [getattr(choices, axis)[i] for axis, i in zip(AXES, at, strict=True)]
-        points.append(Reference(engine.sweep.models[model], values[0], *values[1:]))
+        values[1] = Workload(values[1].input, 2)
+        points.append(Reference(engine.sweep.models[model], *values))
     start = time.process_time()
     for point in points:
         if point.status == "ok":
@@ -101,8 +107,8 @@ def test_memory_hardly_grows_from_one_to_a_hundred_million_points():
     growth = much["peak_mb"] / little["peak_mb"]
     print(f"growth {growth:.2f}x")
     assert much["points"] > 90 * little["points"]
-    assert growth < 1.6
-    assert much["peak_mb"] - much["imported_mb"] < 200
+    assert growth < 1.2
+    assert much["peak_mb"] - much["imported_mb"] < 150
 
 
 def wall(*command: str) -> float:
@@ -125,5 +131,5 @@ def test_help_and_a_small_sweep_against_the_imports_alone():
             rounds.append((wall(*imports), wall(dse, "--help"), run))
     base, help_, run = (statistics.median(column) for column in zip(*rounds[1:], strict=True))
     print(f"\nimports {base:.3f} s, help {help_:.3f} s; 1,056 points with report {run:.3f} s: {run / base:.2f}x")
-    assert run < 5 * base
+    assert run < 4 * base
     assert help_ < base
