@@ -81,9 +81,12 @@ class Links:
         return ring, tree, one_shot
 
     def all_gather(self, ranks: Array, stride: Array = 1.0) -> Routes:
-        """Direct; the size is what each device ends up with. Reduce-scatter costs the same."""
+        """Direct; the size is what each device ends up with. Reduce-scatter costs the same.
+
+        What comes from other domains is shared out among the ranks inside and passed on over the fast link.
+        """
         inside, domains = self._levels(ranks, stride)
-        per_byte = (inside - 1) / inside * self.beta + (domains - 1) / domains * self.beta_out
+        per_byte = (inside - 1) / inside * self.beta + (domains - 1) / domains / inside * self.beta_out
         return (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte),)
 
     def all_to_all(self, ranks: Array, stride: Array = 1.0) -> Routes:

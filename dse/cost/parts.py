@@ -53,11 +53,13 @@ def _is_ffn(component: Mixer | FeedForward) -> bool:
 def _reduce(label: str, component: Mixer | FeedForward, hidden: int, setting: Setting) -> list[Work]:
     """Sum the partial results of the ranks that shared the part's matrices (Megatron, 1909.08053).
 
-    Behind expert parallelism the combine has summed already: tp ranks gather each other's tokens.
+    Behind expert parallelism the combine has summed already: tp ranks gather each other's tokens. Shared experts
+    leave partial sums all the same; reduced and gathered along, they make it an all-reduce.
     """
     degrees, links = setting.degrees, setting.links
     size = hidden * WIDE
-    spread = (degrees.ep > 1) & isinstance(component, MoE)
+    summed = isinstance(component, MoE) and not component.shared_width
+    spread = (degrees.ep > 1) & summed
     ranks = np.where(spread, 1.0, degrees.tp)
     works = []
     if np.any(ranks > 1):

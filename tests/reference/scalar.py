@@ -149,7 +149,7 @@ class Reference:
         n, g = self._levels(ranks, stride)
         alpha, fast, alpha_out, slow = self._links
         inside = alpha + (n - 1) / n * size / fast if n > 1 else 0
-        return inside + (alpha_out + (g - 1) / g * size / slow if g > 1 else 0)
+        return inside + (alpha_out + (g - 1) / g * size / n / slow if g > 1 else 0)
 
     def all_to_all(self, ranks: float, size: float) -> float:
         """Direct; `size` is all that one rank sends, its own share included."""
@@ -345,7 +345,7 @@ class Reference:
         else:
             ops = self.mlp(ffn, rows) if isinstance(ffn, MLP) else self.mixer(ffn, sequences, queries, phase)
         size = rows * h * BF16
-        spread = isinstance(ffn, MoE) and self.ep > 1
+        spread = isinstance(ffn, MoE) and self.ep > 1 and not ffn.shared_width  # those leave partial sums
         network = self.all_gather(self.tp, size) if spread else self.all_reduce(self.tp, size)
         ops.append(Op("reduce", "collective", "vector", network=network))
         norm = self.model.norm_parameters
