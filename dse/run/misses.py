@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dse.cost.feasible import MEMORY, STRUCTURE
-from dse.cost.metrics import METRICS
+from dse.cost.metrics import METRICS, NO_PRICE
 from dse.cost.phases import Point
 from dse.run.explain import memory_gb
 from dse.run.rows import Columns, pieces, row, select
@@ -41,7 +41,7 @@ def nearest_misses(engine: Engine, tally: Tally, known: Columns) -> dict[str, di
             text = _missed(engine, reasons[code], rows[number], memory[number])
             found[reasons[code]] = {**rows[number], "reason": text}
         else:
-            found[reasons[code]] = {"number": None, "reason": _rule(reasons[code])}
+            found[reasons[code]] = {"number": None, "reason": _rule(engine, reasons[code])}
     return found
 
 
@@ -54,11 +54,21 @@ def _memory(engine: Engine, numbers: list[int]) -> dict[int, dict[str, float]]:
     return found
 
 
-def _rule(reason: str) -> str:
+def _rule(engine: Engine, reason: str) -> str:
     """The rule behind a reason that has no amounts."""
     if reason in STRUCTURE:
         return STRUCTURE[reason][1]
-    return METRICS[reason.partition(":")[2]].absent
+    return _absent(engine, reason.partition(":")[2])
+
+
+def _absent(engine: Engine, name: str) -> str:
+    """Why a metric does not exist for some points, with the accelerators that have no price."""
+    text = METRICS[name].absent
+    if text != NO_PRICE:
+        return text
+    kind, override = engine.sweep.settings.price_kind, engine.sweep.settings.price_override
+    without = [chip.name for chip in engine.sweep.axes.hardware if chip.price(kind, override.get(chip.name)) is None]
+    return f"{text}; {kind} is missing for {', '.join(without[:10])}{' ...' if len(without) > 10 else ''}"
 
 
 def _missed(engine: Engine, reason: str, values: Mapping[str, Any], memory: Mapping[str, float]) -> str:
@@ -69,6 +79,6 @@ def _missed(engine: Engine, reason: str, values: Mapping[str, Any], memory: Mapp
     least, most = engine.sweep.question.constraints[name]
     value, unit = values[name], METRICS[name].unit
     if value is None or value != value:
-        return METRICS[name].absent
+        return _absent(engine, name)
     limit = f"at most {most:g}" if most is not None and value > most else f"at least {least:g}"
     return f"{name} is {value:.4g} {unit}; wanted {limit}"

@@ -33,7 +33,7 @@ LEADING = (
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 CHUNK = 20_000
-"""Points completed at once when all are kept: 0.2 GB; fewer take more space on disk."""
+"""Points completed at once when all are kept, in 0.2 GB; fewer take more space on disk."""
 
 Columns = dict[str, list[Any]]
 

@@ -31,6 +31,11 @@ TEXT = (
     "price_kind", "price_date", "price_source", "status",
 )  # fmt: skip
 TABLES = ("frontier", "top")
+MANIFEST = {
+    "name", "hash", "version", "cost_model", "points", "feasible", "statuses", "nearest_misses", "seconds", "executor",
+    "objectives", "constraints", "group_by", "groups", "evidence", "current_rows", "axes", "sweep", "resolved",
+}  # fmt: skip
+"""What every manifest has: one without has been damaged, or written by another version."""
 TEMPORARY = ".tmp"
 WHOLE = ("number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch")
 
@@ -159,7 +164,7 @@ class Store:
             found = json.loads(text)
         except ValueError:
             found = None
-        if not isinstance(found, dict) or "hash" not in found:
+        if not isinstance(found, dict) or not found.keys() >= MANIFEST:
             raise InputError(f"{self.manifest_path}: not a manifest; run the sweep again with --fresh")
         return found
 

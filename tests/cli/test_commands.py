@@ -84,7 +84,7 @@ def test_no_feasible_point_exits_with_1_and_says_why(dse, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ("objectives: [usd_per_hour]\nprice: {kind: spot}", "no quote of this kind for the accelerator"),
+        ("objectives: [usd_per_hour]\nprice: {kind: spot}", "or give a price.override; spot is missing for mi300x"),
         ("objectives: [tpot_ms]\nworkload: 64x1", "a request of one output token has no decode step"),
     ],
 )

@@ -174,9 +174,10 @@ def test_a_run_stopped_before_its_report_only_writes_that(small, tmp_path) -> No
     assert executor.computed == []
 
 
-def test_a_damaged_manifest_is_written_again(small, tmp_path, whole) -> None:
+@pytest.mark.parametrize("text", ['{"name": ', '{"hash": "of a version with other fields"}'])
+def test_a_damaged_manifest_is_written_again(small, tmp_path, whole, text) -> None:
     run = run_sweep(small, tmp_path / "out")
-    (run.folder / "manifest.json").write_text('{"name": ')
+    (run.folder / "manifest.json").write_text(text)
     assert front_bytes(run_sweep(small, tmp_path / "out").folder) == whole
 
 
