@@ -164,7 +164,8 @@ def test_list_names_what_a_sweep_may_name(dse, what, known) -> None:
     rows = json.loads(dse("list", what, "--json").out)
     assert said.code == 0
     assert said.out.splitlines()[0] == f"{what}: {len(rows)}"
-    assert [line.split()[0] for line in said.out.splitlines()[2:]] == [row["name"].split()[0] for row in rows]
+    lines = said.out.splitlines()[-len(rows) :]  # below the heads of the columns
+    assert [line.split()[0] for line in lines] == [row["name"].split()[0] for row in rows]
     assert known in {row["name"] for row in rows}
 
 
