@@ -20,7 +20,7 @@ from dse.spec.workload import Workload
 
 Table = NDArray[np.float64]
 
-AXES = ("hardware", "workload", "precision", "fidelity", "layout", "batch")
+AXES = ("hardware", "precision", "fidelity", "workload", "layout", "batch")
 """Axes of a block after the model, slowest first."""
 
 

@@ -43,8 +43,8 @@ def evaluate(
             `batch, fidelity, attention, ...`: the fields of a sweep file.
 
     Returns:
-        One row per point, in the order of the axes: attention, model, hardware, workload, precision,
-        fidelity, layout, batch.
+        One row per point, in the order of the axes: techniques, model, hardware, precision, fidelity,
+        workload, layout, batch.
 
     Raises:
         InputError: an axis or a name is unknown, a value impossible, or there are over five million points.

@@ -35,6 +35,9 @@ PHASES: tuple[Phase, ...] = ("prefill", "decode")
 CHUNK = 20_000
 """Points completed at once when all are kept, in 0.2 GB; fewer take more space on disk."""
 
+PIECE = 4096
+"""Points scored at once as a list: some hundred arrays of them stay in cache and take 20 MB."""
+
 Columns = dict[str, list[Any]]
 
 
@@ -75,7 +78,7 @@ class Piece:
 
 
 def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
-    """Points by number, gathered by box and model.
+    """Points by number, gathered by box and model, at most `PIECE` of them.
 
     Raises:
         ValueError: a number lies outside the space.
@@ -86,10 +89,12 @@ def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
         of_box = np.flatnonzero(boxes == box)
         model, *coordinates = engine.space.boxes[box].decode(local[of_box])
         for index in np.unique(model).tolist():
-            chosen = np.flatnonzero(model == index)
-            mesh = Mesh.points(AXES, [coordinate[chosen] for coordinate in coordinates])
-            where = of_box[chosen]
-            yield Piece(box, index, mesh, wanted[where], where)
+            every = np.flatnonzero(model == index)
+            for start in range(0, len(every), PIECE):
+                chosen = every[start : start + PIECE]
+                mesh = Mesh.points(AXES, [coordinate[chosen] for coordinate in coordinates])
+                where = of_box[chosen]
+                yield Piece(box, index, mesh, wanted[where], where)
 
 
 def select(columns: Columns, numbers: Sequence[int]) -> Columns:

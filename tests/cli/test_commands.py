@@ -62,7 +62,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(dse, tmp_path) -> None:
     assert said.code == 0
     assert said.out.splitlines() == [
         "tiny: 8 points, 1 part",
-        "  plain: 1 model x 2 hardware x 1 workload x 1 precision x 1 fidelity x 2 layout x 2 batch = 8",
+        "  plain: 1 model x 2 hardware x 1 precision x 1 fidelity x 1 workload x 2 layout x 2 batch = 8",
         "groups: 1 by model, workload",
         "estimate: less than a second on one core",
         "writes: fronts and a report",

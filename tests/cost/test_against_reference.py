@@ -93,10 +93,10 @@ def _draw(name: str, choices: Choices, count: int) -> list[tuple[int, ...]]:
 
 
 def _reference(name: str, choices: Choices, point: tuple[int, ...], variant: dict[str, Any]) -> Reference:
-    hardware, workload, precision, fidelity, layout, batch = point
+    values = {axis: getattr(choices, axis)[index] for axis, index in zip(AXES, point, strict=True)}
     return Reference(
-        load_model(name), choices.hardware[hardware], choices.workload[workload], choices.precision[precision],
-        choices.fidelity[fidelity], choices.layout[layout], choices.batch[batch], **variant,
+        load_model(name), values["hardware"], values["workload"], values["precision"],
+        values["fidelity"], values["layout"], values["batch"], **variant,
     )  # fmt: skip
 
 

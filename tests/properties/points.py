@@ -57,6 +57,11 @@ def figures(model: str, chosen: Choices, *names: str) -> dict[str, NDArray[np.fl
     return columns(load_model(model), chosen, mesh_of(chosen), names or None)
 
 
+def along(values: NDArray[np.float64], axis: str, index: int) -> NDArray[np.float64]:
+    """Figures at one index of an axis."""
+    return np.take(values, index, axis=AXES.index(axis))
+
+
 def reasons(model: str, chosen: Choices, question: Question = ASKED) -> NDArray[np.str_]:
     """Status texts of all points, in the shape of the axes."""
     status = score(load_model(model), chosen, mesh_of(chosen), question).status

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from properties.points import choices, figures, reasons
+from properties.points import along, choices, figures, reasons
 from reference.scalar import Reference
 
 from dse.cost.evaluate import Question
@@ -84,8 +84,8 @@ def test_fewer_weight_bits_are_never_more_bytes(model, bits, fewer, group):
     low = max(bits - fewer, 1)
     schemes = [{"weights": {"bits": n, "group_size": group}, "activations": "bf16"} for n in (bits, low)]
     memory = figures(model, choices(precision=schemes, layout=LAYOUTS), "memory_gb_per_device")["memory_gb_per_device"]
-    assert np.all(memory[:, :, 1] <= memory[:, :, 0])
-    assert low == bits or np.all(memory[:, :, 1] < memory[:, :, 0])
+    assert np.all(along(memory, "precision", 1) <= along(memory, "precision", 0))
+    assert low == bits or np.all(along(memory, "precision", 1) < along(memory, "precision", 0))
 
 
 @given(st.sampled_from(MODELS), points, st.integers(1, 6000), st.integers(1, 800), st.integers(1, 900))
@@ -93,9 +93,9 @@ def test_fewer_weight_bits_are_never_more_bytes(model, bits, fewer, group):
 def test_more_output_takes_longer(model, axes, prompt, output, more):
     pairs = ((prompt, output), (prompt, output + more))
     found = figures(model, choices(**axes | {"workload": pairs}), "ttft_ms", "latency_s", "max_batch")
-    assert np.array_equal(found["ttft_ms"][:, 0], found["ttft_ms"][:, 1])
-    assert np.all(found["latency_s"][:, 1] > found["latency_s"][:, 0])
-    assert np.all(found["max_batch"][:, 1] <= found["max_batch"][:, 0])
+    assert np.array_equal(along(found["ttft_ms"], "workload", 0), along(found["ttft_ms"], "workload", 1))
+    assert np.all(along(found["latency_s"], "workload", 1) > along(found["latency_s"], "workload", 0))
+    assert np.all(along(found["max_batch"], "workload", 1) <= along(found["max_batch"], "workload", 0))
 
 
 @given(st.sampled_from(MODELS), points, st.integers(1, 30000), st.integers(2, 300), st.integers(1, 3000))
@@ -105,10 +105,10 @@ def test_a_longer_prompt_takes_longer(model, axes, prompt, output, more):
     flat = [layout for layout in LAYOUTS if len(layout) < 2 or layout[1] == 1]
     pairs = ((prompt, output), (prompt + more, output))
     found = figures(model, choices(**axes | {"workload": pairs, "layout": flat}), "ttft_ms", "tpot_ms")
-    assert np.all(found["ttft_ms"][:, 1] >= found["ttft_ms"][:, 0] * (1 - 1e-12))
+    assert np.all(along(found["ttft_ms"], "workload", 1) >= along(found["ttft_ms"], "workload", 0) * (1 - 1e-12))
     chunked = any(isinstance(layer.mixer, Attention) and layer.mixer.chunk for layer in load_model(model).layers)
     if not chunked:  # a chunk begins anew at its edge
-        assert np.all(found["tpot_ms"][:, 1] >= found["tpot_ms"][:, 0] * (1 - 1e-12))
+        assert np.all(along(found["tpot_ms"], "workload", 1) >= along(found["tpot_ms"], "workload", 0) * (1 - 1e-12))
 
 
 @given(

@@ -8,9 +8,11 @@ are read, neither all E nor k per token. Over e expert-parallel ranks the busies
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dse.cost.operators.linear import activation, linear, mlp
 from dse.cost.operators.registry import operator
@@ -25,10 +27,25 @@ def distinct_experts(experts: int, top_k: int, tokens: Array) -> Array:
     Exact for independent uniform draws of k experts without replacement. Computed by `math` on the distinct
     values: NumPy's vectorised power may differ in the last bit between CPU types, and few values occur.
     """
+    tokens = np.asarray(tokens, dtype=float)
     miss = 1.0 - top_k / experts
-    values, where = np.unique(np.asarray(tokens, dtype=float), return_inverse=True)
+    values, where = _distinct(tokens)
     hit = np.array([experts * (1.0 - math.pow(miss, value)) for value in values.tolist()])
-    return cast(Array, hit[where].reshape(np.shape(tokens)))
+    return cast(Array, hit[where].reshape(tokens.shape))
+
+
+_sorted: deque[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]] = deque(maxlen=4)
+"""Token counts that were sorted last: slices that differ in chip or precision alone ask for the same again."""
+
+
+def _distinct(tokens: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Distinct values, and where each of `tokens` stands among them."""
+    for known, values, where in _sorted:
+        if np.array_equal(known, tokens):
+            return values, where
+    values, where = np.unique(tokens, return_inverse=True)
+    _sorted.append((tokens, values, where))
+    return values, where
 
 
 def imbalance(ranks: Array, picks: Array) -> Array:
