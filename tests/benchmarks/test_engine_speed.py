@@ -49,9 +49,9 @@ def per_object_seconds(engine: Engine, count: int = 150) -> float:
     points = []
     for _ in range(count):
         model, *at = (draw.randrange(size) for size in box.shape)
-        values = [getattr(choices, axis)[i] for axis, i in zip(AXES, at, strict=True)]
-        values[1] = Workload(values[1].input, 2)
-        points.append(Reference(engine.sweep.models[model], *values))
+        values = {axis: getattr(choices, axis)[i] for axis, i in zip(AXES, at, strict=True)}
+        values["workload"] = Workload(values["workload"].input, 2)
+        points.append(Reference(engine.sweep.models[model], chip=values.pop("hardware"), **values))
     start = time.process_time()
     for point in points:
         if point.status == "ok":

@@ -108,5 +108,5 @@ def test_memory_does_not_grow_with_the_stream(stream, kind):
 
     long, short = peak(stream), peak(stream[:4])
     print(f"{kind.__name__}: peak {long / 1e6:.1f} MB")
-    assert long < 1.3 * short + 1e6
+    assert long < short + 12e6  # the rows that wait to be reduced
     assert long < 16e6
