@@ -63,11 +63,12 @@ def rows_to_explain(frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str
 
 
 def group_keys(frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Each row's comparison group, as the tuple of its `group_by` values."""
+    """Each row's comparison group, as the tuple of its `group_by` values; unknown values (NaN) are one."""
     names = [name for name in manifest.get("group_by") or () if name in frontier]
     if not names:
         return [()] * len(next(iter(frontier.values()), ()))
-    return list(zip(*(frontier[name] for name in names), strict=True))
+    columns = ([None if value != value else value for value in frontier[name]] for name in names)
+    return list(zip(*columns, strict=True))
 
 
 def objective_arrays(frontier: Mapping[str, Sequence[Any]], manifest: Mapping[str, Any]) -> list[NDArray[np.float64]]:

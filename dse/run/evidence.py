@@ -15,8 +15,9 @@ BANDS: Mapping[str, tuple[float, float, float]] = {"ideal": (66, 55, 153), "data
 """Evidence class -> error in nine cases of ten, percent, for `ERRORS`.
 
 The 90th percentile of |predicted / measured - 1|, averaged over the sources, of published static batches and single
-streams: 161 rows of five sources for TTFT, 63 of one (llama.cpp) for TPOT, 1,548 of four for throughput. None was
-used to set a coefficient. tests/published/test_measured_error.py measures it again.
+streams: 161 rows of five sources for TTFT, 63 of one (llama.cpp) for TPOT, 1,548 of four for throughput. No coefficient
+was fitted to them; the shares of the narrow types were added, from kernel timings, after the rows were first looked
+at. tests/published/test_measured_error.py measures it again.
 """
 
 TIMING_FIELDS = ("peak_tflops", "memory.bandwidth_gb_per_s", "memory.capacity_gb")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from dse import __version__
 from dse.cost import COST_MODEL
 from dse.cost.metrics import METRICS
+from dse.report.thinning import rows_to_explain
 from dse.run.explain import explain_points
 from dse.run.folder import Run
 from dse.run.groups import axis_columns, box_columns
@@ -85,7 +86,7 @@ def rewrite_report(folder: str | Path) -> Path:
 
 def _details(engine: Engine, frontier: Columns) -> dict[int, dict[str, Any]]:
     """The explanations the report holds."""
-    chosen = detailed(frontier, engine.sweep.group_by, engine.sweep.question.objectives)
+    chosen = [frontier["number"][row] for row in rows_to_explain(frontier, _question(engine.sweep), DETAILS)]
     return explain_points(engine, chosen, frontier)
 
 
@@ -142,25 +143,3 @@ def _axis_names(sweep: Sweep, columns: Columns) -> list[str]:
     of_axes = (name for axis in axis_columns(sweep, 0, 0).values() for name in axis)
     names = {"model", *of_axes, *box_columns(sweep, 0)} - {"accuracy_drop_pct"}
     return [name for name in columns if name in names]
-
-
-def detailed(frontier: Mapping[str, Sequence[Any]], group_by: Sequence[str], objectives: Sequence[str]) -> list[int]:
-    """Numbers of up to `DETAILS` frontier points: the best of each group, and a spread over each front."""
-    members: dict[tuple[Any, ...], list[int]] = {}
-    for index in range(len(frontier["number"])):
-        members.setdefault(tuple(frontier[name][index] for name in group_by), []).append(index)
-    if not members:
-        return []
-    share = max(1, DETAILS // len(members))
-    chosen: list[int] = []
-    for indices in members.values():
-        best = [_best(frontier[name], METRICS[name].sense, indices) for name in objectives]
-        spread = np.linspace(0, len(indices) - 1, min(share, len(indices))).astype(int)
-        wanted = dict.fromkeys([*best, *(indices[i] for i in spread)])
-        chosen += list(wanted)[: max(share, len(objectives))]
-    return [frontier["number"][index] for index in chosen[:DETAILS]]
-
-
-def _best(values: Sequence[float], sense: str, indices: Sequence[int]) -> int:
-    sign = 1 if sense == "min" else -1
-    return min(indices, key=lambda index: sign * values[index])

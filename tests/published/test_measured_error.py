@@ -1,7 +1,7 @@
 """How far predictions are from measurements nobody fitted them to: the bands that every row carries.
 
-Static batches and single streams of grade A in `measured/dev.csv`. No coefficient of `dse.cost.efficiency` was set
-from these rows; `pytest -s` prints the table that README.md shows.
+Static batches and single streams of grade A in `measured/dev.csv`. No coefficient of `dse.cost.efficiency` was fitted
+to these rows; `pytest -s` prints the table that README.md shows.
 """
 
 from __future__ import annotations
