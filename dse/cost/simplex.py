@@ -14,16 +14,20 @@ makes the answer one that can be relied on:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dse.cost.highs import solve_one
-from dse.cost.tableau import BELOW, Floats, Labels, Mask, Tableau, dual, primal, run
+from dse.cost.tableau import BELOW, Floats, Mask, Places, Tableau, dual, primal, run
+
+T = TypeVar("T", bound=np.generic)
 
 LIMIT = 200
 """Pivots after which a program goes to HiGHS."""
 TOLERANCE = 1e-9
-"""Violation of a row, and relative gap to the dual objective, that pass for round-off (rows scaled to 1)."""
+"""Relative violation of a row, and gap to the dual objective, that pass for round-off."""
 INFEASIBLE = 1e-7
 """A proof of infeasibility by less than HiGHS's own tolerance is left to HiGHS."""
 DUST = 1e-14
@@ -102,14 +106,14 @@ def _solve_chunk(programs: Programs, limit: int) -> tuple[Floats, Mask, Mask, in
     tableau = scaling.tableau(programs)
     _, dual_pivots = run(tableau, dual, limit)
     worst = tableau.bound.argmin(axis=0)
-    feasible = tableau.bound[worst, tableau.lanes] >= BELOW
-    multipliers = _multipliers(tableau, feasible, worst)
+    possible = tableau.bound[worst, tableau.front] >= BELOW
+    feasible, multipliers = _in_order(tableau, possible), _in_order(tableau, _multipliers(tableau, possible, worst))
     tableau.cost[tableau.cost <= -BELOW] = 0.0
-    tableau.prefer[:, ~feasible] = 0.0
+    tableau.prefer[:, ~possible] = 0.0
     unsettled, primal_pivots = run(tableau, primal, limit)
-    x = scaling.restore(_values(tableau))
-    finished = scaling.certified(programs, x, multipliers, feasible) & ~unsettled
-    for lane in np.flatnonzero(~finished):
+    x = scaling.restore(_in_order(tableau, _values(tableau)))
+    finished = scaling.certified(programs, x, multipliers, feasible) & ~_in_order(tableau, unsettled)
+    for lane in np.flatnonzero(~finished).tolist():
         feasible[lane], scaled = solve_one(*scaling.program(programs, lane))
         x[:, lane] = scaling.restore(scaled, lane)
     x[:, ~feasible] = np.nan
@@ -163,11 +167,10 @@ class Scaling:
         entries[-2, :-1] = programs.cost * self.column * self.cost
         entries[-1, :-1] = programs.prefer * self.column * self.prefer
         entries[-2:, -1] = 0.0
-        labels = np.repeat(np.arange(columns + rows)[:, None], width, axis=1)
-        return Tableau(entries, labels[columns:].copy(), labels[:columns].copy())
+        return Tableau(entries)
 
     def restore(self, x: Floats, lanes: int | slice = slice(None)) -> Floats:
-        """x of some programs as asked for, round-off around zero removed."""
+        """X of some programs as asked for, round-off around zero removed."""
         return np.where(x <= DUST, 0.0, x) * self.column[:, lanes] / self.size[lanes]
 
     def program(self, programs: Programs, lane: int) -> tuple[Floats, Floats, Floats, Floats]:
@@ -193,33 +196,45 @@ class Scaling:
             slack += programs.matrix[:, j] * x[j]
         for i in range(len(weights)):
             reduced += programs.matrix[i] * weights[i]
-        violation = (slack * self.row * self.size).max(axis=0, initial=0.0)
+        slack *= self.row * self.size
+        broken = (slack > TOLERANCE * (1.0 + np.abs(self.bound))).any(axis=0)
         dual_ok = (reduced * self.column).min(axis=0, initial=0.0) >= -TOLERANCE
         terms = self.bound * multipliers
         reached = -_dot(self.bound, multipliers)
         objective = _dot(programs.cost, x) * self.cost * self.size
         close = np.abs(objective - reached) <= TOLERANCE * objective + DUST * np.abs(terms).sum(axis=0)
-        return dual_ok & np.where(feasible, (violation <= TOLERANCE) & close, reached > INFEASIBLE)
+        return dual_ok & np.where(feasible, close & ~broken, reached > INFEASIBLE)
 
 
 def _inverse(largest: Floats) -> Floats:
-    """The power of two that brings values to between 1/2 and 1; 1 for zero."""
-    return np.ldexp(1.0, -np.frexp(largest)[1])
+    """The power of two that brings values >= 0 to between 1/2 and 1; 1 for zero.
+
+    By the exponent's bits, ten times faster than `frexp`: 2**e is stored as (e + 1023) << 52.
+    """
+    exponent = largest.view(np.int64) >> 52
+    return np.where(largest > 0.0, ((2045 - exponent) << 52).view(np.float64), 1.0)
+
+
+def _in_order(tableau: Tableau, values: NDArray[T]) -> NDArray[T]:
+    """Values of the table's programs in the order in which these were given."""
+    ordered = np.empty_like(values)
+    ordered[..., tableau.order] = values
+    return ordered
 
 
 def _values(tableau: Tableau) -> Floats:
     """(columns, k): the variables; those that are not basic are zero."""
-    everything = np.zeros((tableau.columns + tableau.rows, len(tableau.lanes)))
-    everything[tableau.basic, tableau.lanes] = tableau.bound
+    everything = np.zeros((tableau.columns + tableau.rows, tableau.width))
+    everything[tableau.basic, tableau.front] = tableau.bound
     return everything[: tableau.columns]
 
 
-def _multipliers(tableau: Tableau, feasible: Mask, worst: Labels) -> Floats:
+def _multipliers(tableau: Tableau, feasible: Mask, worst: Places) -> Floats:
     """(rows, k) of the rows: their costs in an optimal table, their entries in the row that proves infeasibility."""
-    everything = np.zeros((tableau.columns + tableau.rows, len(tableau.lanes)))
-    everything[tableau.basic[worst, tableau.lanes], tableau.lanes] = ~feasible
+    everything = np.zeros((tableau.columns + tableau.rows, tableau.width))
+    everything[tableau.basic[worst, tableau.front], tableau.front] = ~feasible
     proof = tableau.row(np.where(feasible, tableau.rows, worst))[:-1]
-    everything[tableau.nonbasic, tableau.lanes] = np.maximum(proof, 0.0)
+    everything[tableau.nonbasic, tableau.front] = np.maximum(proof, 0.0)
     return everything[tableau.columns :]
 
 
