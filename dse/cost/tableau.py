@@ -45,8 +45,10 @@ CAREFUL = 50
 """Pivots after which Bland's rule takes over; placement problems need 5 to 15."""
 SPARSE = 0.6
 """Share of the front still at work below which it is narrowed, for about half a pivot's time."""
-BLOCK = 4
-"""Rows updated at once: enough that NumPy's cost per call fades, little enough to stay in the L2 cache."""
+BLOCK = 1 << 15
+"""Entries updated at once: enough that NumPy's cost per call fades, few enough (256 KiB) to stay in the L2 cache."""
+LINE = 8
+"""Numbers in a cache line."""
 
 
 class Tableau:
@@ -62,19 +64,29 @@ class Tableau:
         front: (width,) their places.
     """
 
-    def __init__(self, entries: Floats) -> None:
-        """Every slack is basic."""
-        height, breadth, programs = entries.shape
-        self.rows, self.columns = height - 2, breadth - 1
-        labels = np.arange(self.columns + self.rows)[:, None]
-        self.entries = entries
-        self.basic = np.repeat(labels[self.columns :], programs, axis=1)
-        self.nonbasic = np.repeat(labels[: self.columns], programs, axis=1)
-        self.order = np.arange(programs)
-        self._flat = entries.reshape(-1)
-        self._down, self._along = breadth * programs, programs  # steps from one row or column to the next
-        self._product = np.empty((BLOCK, breadth, programs))
-        self.work_on(programs)
+    def __init__(self, rows: int, columns: int, programs: int) -> None:
+        """Room for tables, to be filled and used again: fresh memory costs more than the arithmetic in it.
+
+        Rows lie an odd number of cache lines apart. At a power of two the lines of one program would fall on a few
+        places of the cache, and stores delay loads 4 KiB away: measured, an update then took up to five times as long.
+        """
+        stride = ((programs + LINE - 1) // LINE | 1) * LINE
+        self.rows, self.columns = rows, columns
+        self._flat = np.empty((rows + 2) * (columns + 1) * stride)
+        self._down, self._along = (columns + 1) * stride, stride  # steps from one row or column to the next
+        self.entries = self._flat.reshape(rows + 2, columns + 1, stride)[..., :programs]
+        self.basic = np.empty((rows, programs), dtype=np.intp)
+        self.nonbasic = np.empty((columns, programs), dtype=np.intp)
+        self.order = np.empty(programs, dtype=np.intp)
+        self._product = np.empty(max(BLOCK, (columns + 1) * programs))
+        self.reset()
+
+    def reset(self) -> None:
+        """Every slack is basic, every program at the front in the order given."""
+        self.nonbasic[...] = np.arange(self.columns)[:, None]
+        self.basic[...] = np.arange(self.columns, self.columns + self.rows)[:, None]
+        self.order[...] = np.arange(len(self.order))
+        self.work_on(len(self.order))
 
     def work_on(self, width: int) -> None:
         """Set how many programs are at the front."""
@@ -129,17 +141,17 @@ class Tableau:
     def narrow(self, active: Mask) -> None:
         """Move the active programs of the front before the others, and work on those."""
         places = np.concatenate([np.flatnonzero(active), np.flatnonzero(~active)])
-        for array in (self.entries, self.basic, self.nonbasic, self.order):
+        for array in (*self.entries, self.basic, self.nonbasic, self.order):
             front = array[..., : self.width]
             front[...] = front.take(places, axis=-1)
         self.work_on(int(np.count_nonzero(active)))
 
     def _subtract_outer(self, column: Floats, row: Floats) -> None:
-        for first in range(0, self.rows + 2, BLOCK):
-            rows = self.entries[first : first + BLOCK, :, : self.width]
-            product = self._product[: len(rows), :, : self.width]
-            np.multiply(column[first : first + BLOCK, None], row, out=product)
-            rows -= product
+        step = max(1, BLOCK // row.size)
+        product = self._product[: step * row.size].reshape(step, *row.shape)
+        for first in range(0, self.rows + 2, step):
+            rows = self.entries[first : first + step, :, : self.width]
+            rows -= np.multiply(column[first : first + step, None], row, out=product[: len(rows)])
 
 
 def run(tableau: Tableau, rule: Callable[[Tableau, bool], Choice], limit: int) -> tuple[Mask, int]:
@@ -161,8 +173,9 @@ def run(tableau: Tableau, rule: Callable[[Tableau, bool], Choice], limit: int) -
         if working == 0 or done == limit:
             break
         if working < SPARSE * tableau.width:
+            row, column = row[active], column[active]
             tableau.narrow(active)
-            continue
+            active = np.ones(working, dtype=bool)
         tableau.pivot(active, row, column)
         pivots += working
         done += 1
