@@ -14,7 +14,7 @@ PRICED = 1e-9
 
 
 def solve_one(matrix: Floats, bound: Floats, cost: Floats, prefer: Floats) -> tuple[bool, Floats]:
-    """min cost.x, then min prefer.x among the optima, subject to matrix x <= bound, x >= 0.
+    """Min cost.x, then min prefer.x among the optima, subject to matrix x <= bound, x >= 0.
 
     The optima are what is complementary to one optimal set of multipliers: rows of positive price are tight,
     variables of positive reduced cost are zero. That needs no tolerance on the objective.

@@ -13,8 +13,9 @@ not yet made. The *dual* rule starts with every cost >= 0 and mends bounds; when
 The *primal* rule then walks among optima (columns of cost zero) to the one of least `prefer`.
 
 Programs lie along the last axis: a pivot of all is a handful of NumPy calls on long contiguous rows, each program
-with its own pivot row and column. One that is done stays, pivoting on nothing, until those at work are few enough to
-be worth copying out. A program's arithmetic is elementwise, so its neighbours never change a bit of its result.
+with its own pivot row and column. One that is done stays, pivoting on nothing, until those at work are few: then they
+move to the front, and only the front is worked on. All arithmetic is elementwise, so that neighbours never change a
+bit of a program's result.
 
 Rules: largest infeasibility and ratio test with ties to the largest pivot (Koberstein 2005, sections 3.1 and 6.2);
 Bland's smallest label (1977) when that takes long, because it cannot cycle.
@@ -23,15 +24,15 @@ Bland's smallest label (1977) when that takes long, because it cannot cycle.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Labels = NDArray[np.intp]
+Places = NDArray[np.intp]
 Mask = NDArray[np.bool_]
-Choice = tuple[Mask, Labels, Labels]
+Choice = tuple[Mask, Places, Places]
 """Which programs go on, and the row and column each pivots on."""
 
 BELOW = -1e-11
@@ -42,125 +43,144 @@ TIED = 1e-13
 """Ratios this close are equal."""
 CAREFUL = 50
 """Pivots after which Bland's rule takes over; placement problems need 5 to 15."""
-SPARSE = 0.4
-"""Share of programs still at work below which they are copied out: about one pivot's time."""
-BLOCK = 4
-"""Rows updated at once: enough that NumPy's cost per call fades, little enough to stay in the L2 cache."""
+SPARSE = 0.6
+"""Share of the front still at work below which it is narrowed, for about half a pivot's time."""
+BLOCK = 1 << 15
+"""Entries updated at once: enough that NumPy's cost per call fades, few enough (256 KiB) to stay in the L2 cache."""
+LINE = 8
+"""Numbers in a cache line."""
 
 
-@dataclass
 class Tableau:
-    """Tables of `width` programs."""
+    """Tables of many programs, the first `width` of which are worked on.
 
-    entries: Floats
-    """(rows + 2, columns + 1, width): see above; scaled so that entries are about 1."""
-    basic: Labels
-    """(rows, width) which quantity a row is: x_j is j, slack_i is columns + i."""
-    nonbasic: Labels
-    """(columns, width)."""
+    Attributes:
+        entries: (rows + 2, columns + 1, programs), see above; scaled so that entries are about 1.
+        basic: (rows, programs) which quantity a row is: x_j is j, slack_i is columns + i.
+        nonbasic: (columns, programs) likewise.
+        order: (programs,) which program stands where.
+        rows, columns: of the programs' matrix.
+        width: programs at the front.
+        front: (width,) their places.
+    """
 
-    def __post_init__(self) -> None:
-        height, breadth, width = self.entries.shape
-        self.rows, self.columns = height - 2, breadth - 1
-        self.lanes = np.arange(width)
-        self._along_row = np.arange(breadth)[:, None] * width + self.lanes
-        self._along_column = np.arange(height)[:, None] * (breadth * width) + self.lanes
-        self._product = np.empty((BLOCK, breadth, width))
+    def __init__(self, rows: int, columns: int, programs: int) -> None:
+        """Room for tables, to be filled and used again: fresh memory costs more than the arithmetic in it.
+
+        Rows lie an odd number of cache lines apart. At a power of two the lines of one program would fall on a few
+        places of the cache, and stores delay loads 4 KiB away: measured, an update then took up to five times as long.
+        """
+        stride = ((programs + LINE - 1) // LINE | 1) * LINE
+        self.rows, self.columns = rows, columns
+        self._flat = np.empty((rows + 2) * (columns + 1) * stride)
+        self._down, self._along = (columns + 1) * stride, stride  # steps from one row or column to the next
+        self.entries = self._flat.reshape(rows + 2, columns + 1, stride)[..., :programs]
+        self.basic = np.empty((rows, programs), dtype=np.intp)
+        self.nonbasic = np.empty((columns, programs), dtype=np.intp)
+        self.order = np.empty(programs, dtype=np.intp)
+        self._product = np.empty(max(BLOCK, (columns + 1) * programs))
+        self.reset()
+
+    def reset(self) -> None:
+        """Every slack is basic, every program at the front in the order given."""
+        self.nonbasic[...] = np.arange(self.columns)[:, None]
+        self.basic[...] = np.arange(self.columns, self.columns + self.rows)[:, None]
+        self.order[...] = np.arange(len(self.order))
+        self.work_on(len(self.order))
+
+    def work_on(self, width: int) -> None:
+        """Set how many programs are at the front."""
+        self.width = width
+        self.front = np.arange(width)
+        self._row_places = np.arange(self.columns + 1)[:, None] * self._along + self.front
+        self._column_places = np.arange(self.rows + 2)[:, None] * self._down + self.front
 
     @property
     def bound(self) -> Floats:
         """(rows, width)."""
-        return self.entries[: self.rows, -1]
+        return self.entries[:-2, -1, : self.width]
 
     @property
     def cost(self) -> Floats:
         """(columns, width)."""
-        return self.entries[-2, :-1]
+        return self.entries[-2, :-1, : self.width]
 
     @property
     def prefer(self) -> Floats:
         """(columns, width)."""
-        return self.entries[-1, :-1]
+        return self.entries[-1, :-1, : self.width]
 
-    def row(self, which: Labels) -> Floats:
+    def row(self, which: Places) -> Floats:
         """(columns + 1, width): a row of each program."""
-        return self.entries.reshape(-1).take(self._row_at(which), mode="clip")
+        return self._flat.take(self._row_places + which * self._down, mode="clip")
 
-    def column(self, which: Labels) -> Floats:
+    def column(self, which: Places) -> Floats:
         """(rows + 2, width): a column of each program."""
-        return self.entries.reshape(-1).take(self._column_at(which), mode="clip")
+        return self._flat.take(self._column_places + which * self._along, mode="clip")
 
-    def pivot(self, active: Mask, row: Labels, column: Labels) -> None:
-        """Swap the basic of a row with the nonbasic of a column in every active program.
+    def pivot(self, active: Mask, row: Places, column: Places) -> None:
+        """Swap the basic of a row with the nonbasic of a column in every active program at the front.
 
         The others are read and written back as they are: cheaper than telling them apart.
         """
-        flat, lanes = self.entries.reshape(-1), self.lanes
-        at_row, at_column = self._row_at(row), self._column_at(column)
-        old_row, old_column = flat.take(at_row, mode="clip"), flat.take(at_column, mode="clip")
-        corner = old_column[row, lanes]
-        pivot = np.where(active, corner, 1.0)
+        row_places = self._row_places + row * self._down
+        column_places = self._column_places + column * self._along
+        old_row, old_column = self._flat.take(row_places, mode="clip"), self._flat.take(column_places, mode="clip")
+        crossing = old_column[row, self.front]
+        pivot = np.where(active, crossing, 1.0)
         old_row /= pivot
         self._subtract_outer(old_column * active, old_row)
-        flat[at_row] = old_row
+        self._flat[row_places] = old_row
         old_column /= np.where(active, -pivot, 1.0)
-        old_column[row, lanes] = np.where(active, 1.0 / pivot, corner)
-        flat[at_column] = old_column
-        leaves, enters = self.basic[row, lanes], self.nonbasic[column, lanes]
-        self.basic[row, lanes] = np.where(active, enters, leaves)
-        self.nonbasic[column, lanes] = np.where(active, leaves, enters)
+        old_column[row, self.front] = np.where(active, 1.0 / pivot, crossing)
+        self._flat[column_places] = old_column
+        leaves, enters = self.basic[row, self.front], self.nonbasic[column, self.front]
+        self.basic[row, self.front] = np.where(active, enters, leaves)
+        self.nonbasic[column, self.front] = np.where(active, leaves, enters)
 
-    def take(self, lanes: Labels) -> Tableau:
-        """A copy of some programs."""
-        return Tableau(*(array.take(lanes, axis=-1) for array in (self.entries, self.basic, self.nonbasic)))
-
-    def put(self, lanes: Labels, part: Tableau) -> None:
-        """Write some programs back."""
-        self.entries[..., lanes] = part.entries
-        self.basic[..., lanes] = part.basic
-        self.nonbasic[..., lanes] = part.nonbasic
+    def narrow(self, active: Mask) -> None:
+        """Move the active programs of the front before the others, and work on those."""
+        places = np.concatenate([np.flatnonzero(active), np.flatnonzero(~active)])
+        for array in (*self.entries, self.basic, self.nonbasic, self.order):
+            front = array[..., : self.width]
+            front[...] = front.take(places, axis=-1)
+        self.work_on(int(np.count_nonzero(active)))
 
     def _subtract_outer(self, column: Floats, row: Floats) -> None:
-        for first in range(0, self.rows + 2, BLOCK):
-            rows = self.entries[first : first + BLOCK]
-            product = self._product[: len(rows)]
-            np.multiply(column[first : first + BLOCK, None], row, out=product)
-            rows -= product
-
-    def _row_at(self, which: Labels) -> Labels:
-        return self._along_row + which * (self.columns + 1) * len(self.lanes)
-
-    def _column_at(self, which: Labels) -> Labels:
-        return self._along_column + which * len(self.lanes)
+        step = max(1, BLOCK // row.size)
+        product = self._product[: step * row.size].reshape(step, *row.shape)
+        for first in range(0, self.rows + 2, step):
+            rows = self.entries[first : first + step, :, : self.width]
+            rows -= np.multiply(column[first : first + step, None], row, out=product[: len(rows)])
 
 
-def run(tableau: Tableau, rule: Callable[[Tableau, bool], Choice], limit: int, done: int = 0) -> tuple[Mask, int]:
-    """Pivot all programs by a rule until each has nothing left to do.
+def run(tableau: Tableau, rule: Callable[[Tableau, bool], Choice], limit: int) -> tuple[Mask, int]:
+    """Pivot by a rule until no program has anything left to do.
 
     Args:
-        tableau: changed in place.
+        tableau: changed in place, its order too.
         rule: says where to pivot; its second argument asks for Bland's rule.
         limit: most pivots of a program.
-        done: pivots it had so far.
 
     Returns:
-        Which programs reached the limit, and the pivots of all programs together.
+        (programs,) which reached the limit, and the pivots of all programs together.
     """
-    pivots = 0
+    pivots = done = 0
+    tableau.work_on(len(tableau.order))
     while True:
         active, row, column = rule(tableau, done >= CAREFUL)
         working = int(np.count_nonzero(active))
-        if working == 0 or done >= limit:
-            return active, pivots
-        if working < SPARSE * active.size:
-            lanes = np.flatnonzero(active)
-            part = tableau.take(lanes)
-            active[lanes], more = run(part, rule, limit, done)
-            tableau.put(lanes, part)
-            return active, pivots + more
+        if working == 0 or done == limit:
+            break
+        if working < SPARSE * tableau.width:
+            row, column = row[active], column[active]
+            tableau.narrow(active)
+            active = np.ones(working, dtype=bool)
         tableau.pivot(active, row, column)
         pivots += working
         done += 1
+    tableau.work_on(len(tableau.order))
+    return np.pad(active, (0, tableau.width - active.size)), pivots
 
 
 def dual(tableau: Tableau, careful: bool) -> Choice:
@@ -169,13 +189,13 @@ def dual(tableau: Tableau, careful: bool) -> Choice:
     A program stops when no bound is negative (optimal), or a negative one has no negative entry: then its basic is
     negative whatever the nonbasics are, and nothing is feasible.
     """
-    row = _least(tableau.bound, tableau.basic) if careful else tableau.bound.argmin(axis=0)
-    *entries, bound = tableau.row(row)
-    entry = np.asarray(entries)
+    row = _least(tableau.bound, tableau.basic[:, : tableau.width]) if careful else tableau.bound.argmin(axis=0)
+    found = tableau.row(row)
+    entry, bound = found[:-1], found[-1]
     ratio = np.where(entry < -PIVOT, tableau.cost / entry, -np.inf)
     best = ratio.max(axis=0)
     tied = ratio >= best - TIED
-    column = np.where(tied, tableau.nonbasic if careful else entry, tableau.rows + tableau.columns).argmin(axis=0)
+    column = _first(tied, tableau.nonbasic[:, : tableau.width] if careful else entry)
     return (bound < BELOW) & (best > -np.inf), row, column
 
 
@@ -185,15 +205,20 @@ def primal(tableau: Tableau, careful: bool) -> Choice:
     Such a pivot leaves every cost as it is. A program stops when nothing improves, or nothing limits the improvement.
     """
     gain = np.where(tableau.cost == 0.0, tableau.prefer, 0.0)
-    column = _least(gain, tableau.nonbasic) if careful else gain.argmin(axis=0)
+    column = _least(gain, tableau.nonbasic[:, : tableau.width]) if careful else gain.argmin(axis=0)
     entry = tableau.column(column)[:-2]
     ratio = np.where(entry > PIVOT, np.maximum(tableau.bound, 0.0) / entry, np.inf)
     best = ratio.min(axis=0)
     tied = ratio <= best + TIED
-    row = np.where(tied, tableau.basic if careful else -entry, tableau.rows + tableau.columns).argmin(axis=0)
-    return (gain[column, tableau.lanes] < BELOW) & (best < np.inf), row, column
+    row = _first(tied, tableau.basic[:, : tableau.width] if careful else -entry)
+    return (gain[column, tableau.front] < BELOW) & (best < np.inf), row, column
 
 
-def _least(value: Floats, label: Labels) -> Labels:
+def _first(among: Mask, by: NDArray[Any]) -> Places:
+    """Where the least of `by` stands among some."""
+    return cast(Places, np.where(among, by, np.iinfo(np.int32).max).argmin(axis=0))
+
+
+def _least(value: Floats, label: Places) -> Places:
     """Where the smallest label of a negative value stands (Bland)."""
-    return np.where(value < BELOW, label, np.iinfo(np.intp).max).argmin(axis=0)
+    return _first(value < BELOW, label)
