@@ -120,6 +120,6 @@ def seconds_by_cause(point: Point, phase: Phase) -> dict[str, NDArray[np.float64
         totals["compute"] += np.where(by_compute, seconds, 0.0)
         moved = np.where(by_compute, 0.0, seconds / np.maximum(amount.bytes, 1e-300))
         totals["weights"] += moved * amount.weights
-        totals["activations"] += moved * (amount.activations_in + amount.activations_out)
+        totals["activations"] += moved * (amount.activations_in + amount.activations_out + amount.unpacked)
         totals["kv_cache"] += moved * (amount.kv_read + amount.kv_write)
     return totals

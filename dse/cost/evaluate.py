@@ -26,7 +26,6 @@ from dse.cost.choices import Choices
 from dse.cost.feasible import MEMORY, reasons, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
-from dse.cost.phases import Point
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
 

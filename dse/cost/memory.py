@@ -98,7 +98,7 @@ class Memory:
     @cached_property
     def activations(self) -> Array:
         """Live activations at their peak: the residual stream beside the hungriest operator's inputs and outputs."""
-        return np.maximum(*self.activation_peaks.values())
+        return np.maximum(self.activation_peaks["prefill"], self.activation_peaks["decode"])
 
     @cached_property
     def activation_peaks(self) -> dict[Phase, Array]:

@@ -25,7 +25,7 @@ GROUPS: tuple[Group, ...] = ("gemm", "moe", "attention", "state", "vector", "emb
 Operands = Literal["weights", "projections", "embeddings", "attention", "vector"]
 """Which formats of the precision scheme meet in the arithmetic: decides the peak it runs at."""
 
-BYTE_KINDS = ("weights", "activations_in", "activations_out", "kv_read", "kv_write")
+BYTE_KINDS = ("weights", "activations_in", "activations_out", "kv_read", "kv_write", "unpacked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,13 @@ class Amount:
     kv_read: Array = 0.0
     """KV cache or recurrent state read."""
     kv_write: Array = 0.0
+    unpacked: Array = 0.0
+    """Of quantised operands, expanded in memory where no kernel does it on the way (`techniques.dequantization`)."""
 
     @property
     def bytes(self) -> Array:
         """All bytes, whatever their kind."""
-        return self.weights + self.activations_in + self.activations_out + self.kv_read + self.kv_write
+        return self.weights + self.activations_in + self.activations_out + self.kv_read + self.kv_write + self.unpacked
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ TOTALS = (
 
 KINDS = {
     "wgts": ("weights",),
-    "acts": ("activations_in", "activations_out"),
+    "acts": ("activations_in", "activations_out", "unpacked"),
     "KV": ("kv_read", "kv_write"),
     "sent": ("messages",),
 }

@@ -54,6 +54,7 @@ class Axes:
     attention: tuple[str, ...]
     kv_budget: tuple[int | str, ...]
     weight_sparsity: tuple[float | str, ...]
+    dequantization: tuple[float | str, ...]
 
     def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
         """The axis of precisions for one model."""

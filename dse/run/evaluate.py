@@ -68,10 +68,19 @@ def explain(model: str | ModelSpec, hardware: str | HardwareSpec | Mapping[str, 
     Raises:
         InputError: an axis or a name is unknown, a value impossible, or there is more than one point.
     """
-    engine = Engine(_sweep(model, hardware, axes))
-    if engine.space.size != 1:
-        raise InputError(f"explain takes one point, these axes make {engine.space.size:,}")
-    return explain_points(engine, [0])[0]
+    return explain_points(Engine(point_sweep(model, hardware, axes)), [0])[0]
+
+
+def point_sweep(model: Any, hardware: Any, axes: Mapping[str, Any]) -> Sweep:
+    """The sweep of one point.
+
+    Raises:
+        InputError: an axis or a name is unknown, a value impossible, or there is more than one point.
+    """
+    sweep = _sweep(model, hardware, axes)
+    if (size := Engine(sweep).space.size) != 1:
+        raise InputError(f"expected one point, these axes make {size:,}")
+    return sweep
 
 
 def _sweep(model: Any, hardware: Any, axes: Mapping[str, Any]) -> Sweep:

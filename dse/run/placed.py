@@ -9,11 +9,12 @@ import numpy as np
 
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
-from dse.cost.placement.affine import TIERS, Tensor
+from dse.cost.placement.affine import TENSORS, TIERS, Tensor, Tier
 from dse.cost.placement.placed import Placed
+from dse.cost.placement.schedules import has_experts
 from dse.cost.placement.tiers import Tiers
 from dse.cost.work import Array
-from dse.spec.model import ModelSpec, MoE
+from dse.spec.model import ModelSpec
 
 SECONDS_PER_DAY = 86_400
 
@@ -28,29 +29,37 @@ def placement_columns(scored: Scored, tensors: Sequence[Tensor], size: int) -> d
     """
     point = scored.point
     shares = {f"{tensor}_on_{tier}": _listed(_share(point, tensor, tier), size) for tensor in tensors for tier in TIERS}
-    placed = isinstance(point, Placed)
+    if isinstance(point, Placed):
+        of_block = {
+            "gpu_batch": [int(sequences) for sequences in _listed(point.gpu_batch, size)],
+            "num_batches": np.broadcast_to(point.placement.num_batches, (size,)).tolist(),
+            "host_computes": np.broadcast_to(point.placement.host_computes, (size,)).tolist(),
+        }
+        written = _listed(written_per_day(point) / 1e12, size)
+    else:
+        batches = [int(sequences) for sequences in _listed(point.batch, size)]
+        of_block = {"gpu_batch": batches, "num_batches": [1] * size, "host_computes": ["nothing"] * size}
+        written = [0.0] * size
     return {
-        "gpu_batch": [int(b) for b in _listed(point.gpu_batch if placed else point.batch, size)],
-        "num_batches": [int(n) for n in _listed(point.placement.num_batches if placed else 1, size)],
-        "host_computes": np.broadcast_to(point.placement.host_computes if placed else "nothing", (size,)).tolist(),
+        **of_block,
         **shares,
-        "disk_written_tb_per_day": _listed(written_per_day(point) / 1e12 if placed else 0.0, size),
+        "disk_written_tb_per_day": written,
         "offload_speedup": _listed(offload_speedup(scored), size),
     }
 
 
 def tensors_of(models: Sequence[ModelSpec]) -> list[Tensor]:
     """Tensors that any of the models has."""
-    experts = any(isinstance(layer.ffn, MoE) for model in models for layer in model.layers)
-    return ["weights", *(["experts"] if experts else []), "cache", "hidden"]  # type: ignore[list-item]
+    experts = any(has_experts(model) for model in models)
+    return [tensor for tensor in TENSORS if tensor != "experts" or experts]
 
 
-def _share(point: Point, tensor: Tensor, tier: str) -> Array:
+def _share(point: Point, tensor: Tensor, tier: Tier) -> Array:
+    if tensor == "experts" and not has_experts(point.model):
+        return np.nan
     if isinstance(point, Placed):
-        on = point.placement.shares.get(tensor)
-        return np.nan if on is None else on[tier]  # type: ignore[index]
-    has = tensor != "experts" or "experts" in tensors_of([point.model])
-    return (1.0 if tier == "accelerator" else 0.0) if has else np.nan
+        return point.placement.shares[tensor][tier]
+    return 1.0 if tier == "accelerator" else 0.0
 
 
 def written_per_day(point: Placed) -> Array:

@@ -14,7 +14,6 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import score
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
-from dse.cost.phases import Point
 from dse.cost.setting import Phase
 from dse.cost.techniques import TECHNIQUES
 from dse.run.evidence import evidence

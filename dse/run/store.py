@@ -37,7 +37,10 @@ MANIFEST = {
 }  # fmt: skip
 """What every manifest has: one without has been damaged, or written by another version."""
 TEMPORARY = ".tmp"
-WHOLE = ("number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch", "gpu_batch", "num_batches")
+WHOLE = (
+    "number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch",
+    "gpu_batch", "num_batches",
+)  # fmt: skip
 
 
 Columns = Mapping[str, Sequence[Any]]

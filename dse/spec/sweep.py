@@ -70,11 +70,13 @@ class SweepFile(Strict):
     runtime: Any = "ideal"
     fidelity: Any = "calibrated"
     attention: Any = "fused"
-    """A technique (`dse.cost.techniques`), as the next two: `fused` (flash attention) or `unfused`."""
+    """A technique (`dse.cost.techniques`), as the next three: `fused` (flash attention) or `unfused`."""
     kv_budget: Any = "none"
     """Tokens of a sequence that decode attends to and the cache keeps, or `none`."""
     weight_sparsity: Any = "none"
     """`2:4`, the share of weights that are zero, or `none`."""
+    dequantization: Any = "fused"
+    """`fused`, or the bytes moved per element where narrow weights and cache are expanded in memory before use."""
     max_prefill_tokens: Count | Literal["unlimited"] = 8192
     """Tokens of one prompt pass."""
     kv_block_size: Count = 16

@@ -15,6 +15,7 @@ VALUES = {
     "attention": ("unfused",),
     "kv_budget": (64, 1024, 10**9),
     "weight_sparsity": (0.5, 0.9, "2:4"),
+    "dequantization": (4.0, 24.0),
 }
 """Values of each technique beside its neutral one."""
 

@@ -37,7 +37,7 @@ OURS = {
 """Names of operators that differ."""
 
 COLUMNS = ("load_weight", "load_act", "store_act", "load_kv_cache", "store_kv_cache")
-"""Their columns of bytes, in the order of our `BYTE_KINDS`."""
+"""Their columns of bytes, in the order of our `BYTE_KINDS`; they expand no quantised operands apart."""
 
 
 def point(
@@ -91,7 +91,7 @@ def figures(work: Work, context: float) -> dict[str, float]:
     """Operations and bytes by kind of one run of an operator, in LLM-Viewer's columns."""
     amount = mean_amount(work, step(context))
     columns = {"OPs": amount.flops} | {
-        theirs: getattr(amount, ours) for theirs, ours in zip(COLUMNS, BYTE_KINDS, strict=True)
+        theirs: getattr(amount, ours) for theirs, ours in zip(COLUMNS, BYTE_KINDS[:-1], strict=True)
     }
     return {name: number(value) for name, value in columns.items()}
 

@@ -20,7 +20,6 @@ from dse.cost.setting import WIDE, Setting
 from dse.cost.work import Amount, Array, Message, Work
 from dse.spec.model import MLP, MoE
 
-
 ROUTED = frozenset({"experts_up", "experts_act", "experts_down"})
 """Operators of the routed experts."""
 

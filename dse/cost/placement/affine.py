@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from dse.cost.work import Array
 
 Tier = Literal["accelerator", "host", "disk"]
@@ -44,6 +46,16 @@ class Affine:
         self.add(other.constant * factor)
         for (tensor, tier), value in other.slopes.items():
             self.grow(tensor, value * factor, tier)
+
+    def least(self) -> Array:
+        """The least value over all shares: each tensor where it costs least."""
+        total = self.constant
+        for tensor in dict.fromkeys(tensor for tensor, _ in self.slopes):
+            least: Array = np.inf
+            for tier in TIERS:
+                least = np.minimum(least, self.slopes.get((tensor, tier), 0.0))
+            total = total + least
+        return total
 
     def at(self, shares: Shares) -> Array:
         """The value at given shares."""

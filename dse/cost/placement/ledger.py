@@ -24,7 +24,7 @@ from dse.cost.placement.affine import Tensor
 from dse.cost.roofline import mean_amount, times
 from dse.cost.setting import WIDE, Phase
 from dse.cost.work import Amount, Array, Work
-from dse.spec.model import MLP, FeedForward, MoE, ModelSpec
+from dse.spec.model import MLP, FeedForward, ModelSpec, MoE
 
 Kind = Literal["cache", "ffn", "experts", "other"]
 """What the host may compute instead of the accelerator: attention over the cache (in decode), a dense feed-forward,
@@ -140,8 +140,11 @@ class Ledger:
         return mean_amount(work, self.point.contexts)
 
     def _crossing(self, phase: Phase, kind: Kind, amounts: list[list[Amount]]) -> tuple[Array, Array]:
-        """Activations to the host and back: the residual stream around a feed-forward; around attention what it reads
-        and did not write itself (the queries), and what it writes last."""
+        """Activations to the host and back.
+
+        The residual stream around a feed-forward; around attention what it reads and did not write itself (the
+        queries), and what it writes last.
+        """
         runs = self.runs(phase)
         if kind != "cache":
             stream = runs * self.point.setting(phase).tokens * (self.point.model.hidden * WIDE)

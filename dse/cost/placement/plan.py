@@ -12,10 +12,10 @@ Host memory is its own stream: all that crosses the host link or comes from disk
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -65,6 +65,11 @@ class Devices:
         return home == "host" or (home == "decode" and phase == "decode")
 
     @property
+    def on_host_at_all(self) -> set[str]:
+        """What the host computes in any phase."""
+        return {name for name in ("attention", "ffn", "experts") if getattr(self, name) != "accelerator"}
+
+    @property
     def text(self) -> str:
         """What the host computes, in words."""
         words = [name for name in ("attention", "ffn", "experts") if getattr(self, name) != "accelerator"]
@@ -108,20 +113,31 @@ class Plan:
         """How often the slowest stream of a phase runs in the life of a block."""
         return {"prefill": self.rhythm["prefill"], "decode": self.steps * self.rhythm["decode"]}
 
+    def together(self, phase: Phase, group: Sequence[Stream]) -> Affine:
+        """Seconds of streams one after the other."""
+        total = Affine()
+        for stream in group:
+            total.plus(self.seconds[phase][stream])
+        return total
+
     def phase_seconds(self, phase: Phase, shares: Shares) -> Array:
         """One pass over the block at given shares: the slowest group of streams."""
         slowest: Array = 0.0
-        streams = self.seconds[phase]
         for group in self.groups[phase]:
-            total: Array = 0.0
-            for stream in group:
-                total = total + streams[stream].at(shares)
-            slowest = np.maximum(slowest, total)
+            slowest = np.maximum(slowest, self.together(phase, group).at(shares))
+        return slowest
+
+    def least(self, phase: Phase) -> Array:
+        """What one pass over the block takes at least, wherever the tensors lie."""
+        slowest: Array = 0.0
+        for group in self.groups[phase]:
+            slowest = np.maximum(slowest, self.together(phase, group).least())
         return slowest
 
     def peak(self, tier: Tier, shares: Shares) -> Array:
         """Bytes of a tier at given shares, in the phase that needs most."""
-        return np.maximum(*(self.bytes[tier, phase].at(shares) for phase in PHASES))
+        first, second = (self.bytes[tier, phase].at(shares) for phase in PHASES)
+        return cast(Array, np.maximum(first, second))
 
     def seconds_of(self, shares: Shares) -> Array:
         """The whole block, prompt to last token."""
@@ -194,7 +210,13 @@ def _seconds(ledger: Ledger, tiers: Tiers, devices: Devices, phase: Phase) -> di
 
 
 def _compute(
-    streams: dict[Stream, Affine], up: Affine, down: Affine, ledger: Ledger, tiers: Tiers, devices: Devices, phase: Phase
+    streams: dict[Stream, Affine],
+    up: Affine,
+    down: Affine,
+    ledger: Ledger,
+    tiers: Tiers,
+    devices: Devices,
+    phase: Phase,
 ) -> None:
     """Add who computes: the host what lies below the accelerator where it is given that, the accelerator the rest."""
     for kind, entry in ledger.entries(phase).items():

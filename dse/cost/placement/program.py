@@ -6,21 +6,24 @@
                 bytes of a tier <= its capacity                             per tier and phase
                 repeats . T <= the latency limit, where there is one
 
-Disk shares are eliminated (1 - accelerator - host), so the columns are two shares per tensor and the two T. Costs are
-not negative: `dse.cost.simplex` starts at the all-slack basis. FlexGen's LP (2303.06865 appendix A.3) is the case of
-three tensors without latency limit.
+FlexGen's LP (2303.06865 appendix A.3) is the case of three tensors without latency limit. Costs are not negative, so
+`dse.cost.simplex` starts at the basis of all slacks; what that basis means is chosen to lie near the optimum, which
+halves the pivots: host shares are eliminated (1 - accelerator - disk), so that it has everything on the host, and T
+counts from the least any placement could take.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.placement.affine import TIERS, Affine, Shares, Tensor, Tier
+from dse.cost.placement.affine import Affine, Shares, Tensor, Tier
 from dse.cost.placement.plan import PHASES, Plan
+from dse.cost.setting import Phase
 from dse.cost.simplex import Programs
 from dse.cost.work import Array
 
@@ -29,6 +32,11 @@ PREFERENCE: dict[Tensor, float] = {"weights": 1.0, "experts": 0.31, "cache": 0.0
 The values have no common measure, so that no two placements cost the same."""
 
 STEPS: dict[Tier, float] = {"accelerator": 0.0, "host": 1.0, "disk": 2.1}
+FREE: tuple[Tier, Tier] = ("accelerator", "disk")
+"""Tiers whose shares are columns; the host has the rest."""
+
+DUST = 1e-12
+"""Shares of the host below this are rounding."""
 
 Flat = NDArray[np.float64]
 
@@ -40,11 +48,11 @@ class Columns:
     tensors: tuple[Tensor, ...]
 
     def share(self, tensor: Tensor, tier: Tier) -> int:
-        """The column of a share; disk has none."""
-        return 2 * self.tensors.index(tensor) + TIERS.index(tier)
+        """The column of a share."""
+        return 2 * self.tensors.index(tensor) + FREE.index(tier)
 
     @property
-    def seconds(self) -> dict[str, int]:
+    def seconds(self) -> dict[Phase, int]:
         """The columns of T by phase."""
         return {phase: 2 * len(self.tensors) + index for index, phase in enumerate(PHASES)}
 
@@ -52,6 +60,15 @@ class Columns:
     def count(self) -> int:
         """All columns."""
         return 2 * len(self.tensors) + len(PHASES)
+
+
+@dataclass(frozen=True)
+class Row:
+    """`affine(shares) + factors . T <= limit`."""
+
+    affine: Affine
+    factors: dict[Phase, Array]
+    limit: Array
 
 
 def build(plan: Plan, shape: tuple[int, ...], latency_limit: Array | None = None) -> Programs:
@@ -62,30 +79,31 @@ def build(plan: Plan, shape: tuple[int, ...], latency_limit: Array | None = None
         shape: of the mesh.
         latency_limit: seconds a block may take from prompt to last token.
     """
-    columns = Columns(plan.tensors)
+    columns, least = Columns(plan.tensors), {phase: plan.least(phase) for phase in PHASES}
     rows = list(_rows(plan, latency_limit))
-    size = int(np.prod(shape))
     matrix = np.zeros((len(rows), columns.count, *shape))
     bound = np.empty((len(rows), *shape))
-    for row, (affine, seconds, limit) in enumerate(rows):
-        constant = affine.constant
-        for (tensor, tier), slope in affine.slopes.items():
-            if tier == "disk":  # slope x (1 - accelerator - host)
+    for index, row in enumerate(rows):
+        constant = row.affine.constant
+        for (tensor, tier), slope in row.affine.slopes.items():
+            if tier == "host":  # slope x (1 - accelerator - disk)
                 constant = constant + slope
-                matrix[row, columns.share(tensor, "accelerator")] -= slope
-                matrix[row, columns.share(tensor, "host")] -= slope
+                for free in FREE:
+                    matrix[index, columns.share(tensor, free)] -= slope
             else:
-                matrix[row, columns.share(tensor, tier)] += slope
-        for phase, factor in seconds.items():
-            matrix[row, columns.seconds[phase]] = factor
-        bound[row] = limit - constant
+                matrix[index, columns.share(tensor, tier)] += slope
+        for phase, factor in row.factors.items():
+            matrix[index, columns.seconds[phase]] = factor
+            constant = constant + factor * least[phase]
+        bound[index] = row.limit - constant
     cost = np.zeros((columns.count, *shape))
     for phase, column in columns.seconds.items():
-        cost[column] = plan.repeats[phase]  # type: ignore[index]
+        cost[column] = plan.repeats[phase]
     prefer = np.zeros(columns.count)
     for tensor in plan.tensors:
-        for tier in TIERS[:-1]:
-            prefer[columns.share(tensor, tier)] = PREFERENCE[tensor] * (STEPS[tier] - STEPS["disk"])
+        for tier in FREE:
+            prefer[columns.share(tensor, tier)] = PREFERENCE[tensor] * (STEPS[tier] - STEPS["host"])
+    size = math.prod(shape)
     return Programs(
         matrix.reshape(len(rows), columns.count, size),
         bound.reshape(len(rows), size),
@@ -94,20 +112,17 @@ def build(plan: Plan, shape: tuple[int, ...], latency_limit: Array | None = None
     )
 
 
-def _rows(plan: Plan, latency_limit: Array | None) -> Iterator[tuple[Affine, dict[str, Array], Array]]:
-    """Rows `affine(shares) + factor . T <= limit`."""
+def _rows(plan: Plan, latency_limit: Array | None) -> Iterator[Row]:
     for tensor in plan.tensors:
-        yield Affine(0.0, {(tensor, "accelerator"): 1.0, (tensor, "host"): 1.0}), {}, 1.0
-    for (tier, _), held in plan.bytes.items():
-        yield held, {}, plan.capacity[tier]
+        yield Row(Affine(0.0, {(tensor, tier): 1.0 for tier in FREE}), {}, 1.0)
+    for (tier, phase), held in plan.bytes.items():
+        if tier == "accelerator" or phase == "prefill":  # below it, prompts hold more hidden activations, and all else
+            yield Row(held, {}, plan.capacity[tier])
     for phase in PHASES:
         for group in plan.groups[phase]:
-            together = Affine()
-            for stream in group:
-                together.plus(plan.seconds[phase][stream])
-            yield together, {phase: -1.0}, 0.0
+            yield Row(plan.together(phase, group), {phase: -1.0}, 0.0)
     if latency_limit is not None:
-        yield Affine(), dict(plan.repeats), latency_limit
+        yield Row(Affine(), plan.repeats, latency_limit)
 
 
 def shares_of(plan: Plan, x: Flat, shape: tuple[int, ...]) -> Shares:
@@ -115,7 +130,7 @@ def shares_of(plan: Plan, x: Flat, shape: tuple[int, ...]) -> Shares:
     columns = Columns(plan.tensors)
     found: dict[Tensor, dict[Tier, Array]] = {}
     for tensor in plan.tensors:
-        near, host = (x[columns.share(tensor, tier)].reshape(shape) for tier in TIERS[:-1])
-        host = np.minimum(host, 1.0 - near)  # a rounding beyond one would leave a negative share on disk
-        found[tensor] = {"accelerator": near, "host": host, "disk": 1.0 - near - host}
+        near, disk = (x[columns.share(tensor, tier)].reshape(shape) for tier in FREE)
+        host = 1.0 - near - disk
+        found[tensor] = {"accelerator": near, "host": np.where(host < DUST, 0.0, host), "disk": disk}
     return found

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
 from dse.cost.mesh import Mesh
-from dse.cost.placement.affine import TENSORS, TIERS, Shares, Tensor, Tier
+from dse.cost.placement.affine import TENSORS, TIERS, Shares, Tier
 from dse.cost.placement.ledger import Ledger
-from dse.cost.placement.plan import PHASES, STREAMS, Devices, Overlap, Plan, Stream, device_choices, make_plan
+from dse.cost.placement.plan import PHASES, STREAMS, Devices, Overlap, Plan, Stream, device_choices, make_plan, sum_of
 from dse.cost.placement.program import build, shares_of
 from dse.cost.placement.tiers import Tiers
 from dse.cost.setting import Phase
@@ -81,11 +81,9 @@ def schedules_of(model: ModelSpec, num_batches: Sequence[int] = NUM_BATCHES, *, 
         every: all homes of dense feed-forwards and experts; else at most the two that pay in most boxes: everything on
             the accelerator, or what holds most weights on the host in decode.
     """
-    experts = any(isinstance(layer.ffn, MoE) for layer in model.layers)
-    dense = any(isinstance(layer.ffn, MLP) for layer in model.layers)
-    choices = device_choices(dense, experts)
+    choices = device_choices(has_dense(model), has_experts(model))
     if not every:
-        dominant = "experts" if experts else "ffn"
+        dominant = "experts" if has_experts(model) else "ffn"
         choices = [
             devices
             for devices in choices
@@ -93,6 +91,16 @@ def schedules_of(model: ModelSpec, num_batches: Sequence[int] = NUM_BATCHES, *, 
             and (dominant == "ffn" or devices.ffn == "accelerator")
         ]
     return [Schedule(*chosen) for chosen in product(num_batches, choices)]
+
+
+def has_dense(model: ModelSpec) -> bool:
+    """Whether any layer has a dense feed-forward."""
+    return any(isinstance(layer.ffn, MLP) for layer in model.layers)
+
+
+def has_experts(model: ModelSpec) -> bool:
+    """Whether any layer routes tokens to experts."""
+    return any(isinstance(layer.ffn, MoE) for layer in model.layers)
 
 
 def place(
@@ -154,7 +162,10 @@ class _Best:
         """Solve one schedule's programs, and keep what is better."""
         shape = self.shape
         self.over = np.where(whole, np.minimum(self.over, scarcity(plan)), self.over)
-        x, feasible = self._solved(build(plan, shape, latency_limit), whole.ravel())
+        # What cannot be faster than the best so far, whatever the placement, need not be placed.
+        least = sum_of(plan.repeats[phase] * plan.least(phase) for phase in PHASES)
+        hopeful = whole & (least < self.total)
+        x, feasible = self._solved(build(plan, shape, latency_limit), hopeful.ravel())
         shares = shares_of(plan, x, shape)
         total = np.where(feasible.reshape(shape), plan.seconds_of(shares), np.inf)
         better = total < self.total
@@ -217,17 +228,8 @@ def scarcity(plan: Plan) -> Array:
     everywhere = capacity + plan.capacity["host"] + plan.capacity["disk"]
     for phase in PHASES:
         near = plan.bytes["accelerator", phase]
-        least, held = near.constant, near.constant
+        held = near.constant
         for tensor in plan.tensors:
-            least = least + _least(near.slopes, tensor)
             held = held + near.slopes.get((tensor, "accelerator"), 0.0)
-        scarcest = np.maximum(scarcest, np.maximum(least / capacity, held / everywhere))
+        scarcest = np.maximum(scarcest, np.maximum(near.least() / capacity, held / everywhere))
     return scarcest
-
-
-def _least(slopes: Mapping[tuple[Tensor, Tier], Array], tensor: Tensor) -> Array:
-    """The least a tensor needs on the accelerator, wherever it lies."""
-    least: Array = np.inf
-    for tier in TIERS:
-        least = np.minimum(least, slopes.get((tensor, tier), 0.0))
-    return least
