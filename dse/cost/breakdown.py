@@ -34,23 +34,46 @@ class Timed:
 
 
 def timed_operators(point: Point, phase: Phase) -> Iterator[Timed]:
-    """Every operator of a phase in the order it runs: embedding, the distinct parts, head, hops between stages."""
-    names = [part.name for part in point.parts]
-    *layers, embedding, head = point.works(phase)
-    *counts, first, last, hops = runs(point, phase)
-    sections = [
-        ("embedding", first, embedding),
-        *zip(names, counts, layers, strict=True),
-        ("head", last, head),
-        ("pipeline", hops, [point.hop(phase)]),
+    """Every operator of a phase in the order it runs: embedding, the distinct parts, head, hops between stages.
+
+    Where tensors are placed, those of a GPU batch, as often as the accelerator runs them for the whole block.
+    """
+    placed = point if isinstance(point, Placed) else None
+    kernels = placed.kernels if placed else point
+    *of_parts, first, last, hops = placed_runs(placed, phase) if placed else runs(point, phase)
+    *layers, embedding, head = kernels.works(phase)
+    sections: list[tuple[str, object, Array, list[Work]]] = [
+        ("embedding", None, first, embedding),
+        *((p.name, p.component, count, of) for p, count, of in zip(point.parts, of_parts, layers, strict=True)),
+        ("head", None, last, head),
+        ("pipeline", None, hops, [kernels.hop(phase)]),
     ]
-    for name, count, works in sections:
+    for name, component, count, works in sections:
         seen: set[str] = set()
         for work in works:
-            overhead = 0.0 if work.kernel in seen else point.rates.fixed(work.group)
+            overhead = 0.0 if work.kernel in seen else kernels.rates.fixed(work.group)
             seen.add(work.kernel)
-            amount, seconds = mean_amount(work, point.contexts), times(work, point.rates, point.contexts)
-            yield Timed(name, count, work, amount, seconds, overhead)
+            amount, seconds = mean_amount(work, kernels.contexts), times(work, kernels.rates, kernels.contexts)
+            computed = placed.share_computed(component, phase, work) if placed else 1.0
+            yield Timed(name, count * computed, work, amount, seconds, overhead)
+
+
+def placed_runs(point: Placed, phase: Phase) -> list[Array]:
+    """How often each part, the embedding, the head and a hop run in a pass over the block, on the slowest stage."""
+    _, held = slowest_stage(point.kernels, point.kernels.part_seconds(phase))
+    often = point.kernel_runs(phase)
+    return [often * count for count in (*held, np.minimum(point.hops, 1.0))]
+
+
+def slowest_stage(point: Point, seconds_of: list[tuple[int, Array]]) -> tuple[Array, list[Array]]:
+    """Seconds of the slowest stage, and how many of each part it holds."""
+    slowest = weighted(point.stages[0], seconds_of)
+    held: list[Array] = list(point.stages[0])
+    for stage in point.stages[1:]:
+        seconds = weighted(stage, seconds_of)
+        held = [np.where(seconds > slowest, new, old) for new, old in zip(stage, held, strict=True)]
+        slowest = np.maximum(slowest, seconds)
+    return slowest, held
 
 
 def runs(point: Point, phase: Phase) -> list[Array]:
@@ -62,12 +85,7 @@ def runs(point: Point, phase: Phase) -> list[Array]:
     Returns:
         Runs of each part, of the embedding, of the head, and of the hops from stage to stage.
     """
-    seconds_of = point.part_seconds(phase)
-    slowest, held = weighted(point.stages[0], seconds_of), list(point.stages[0])
-    for stage in point.stages[1:]:
-        seconds = weighted(stage, seconds_of)
-        held = [np.where(seconds > slowest, new, old) for new, old in zip(stage, held, strict=True)]
-        slowest = np.maximum(slowest, seconds)
+    slowest, held = slowest_stage(point, point.part_seconds(phase))
     passes = point.micro_batches[phase]
     if phase == "prefill":
         return [*(count + (passes - 1) * of for count, of in zip(point.counts, held, strict=True)), point.hops]

@@ -14,9 +14,14 @@ import numpy as np
 
 from dse.cost.breakdown import Timed, bound_names, seconds_by_cause, timed_operators
 from dse.cost.memory import Memory
+from dse.cost.metrics import Scored
 from dse.cost.phases import Point
+from dse.cost.placement.affine import BELOW, Tier
+from dse.cost.placement.placed import Placed
+from dse.cost.placement.plan import STREAMS
 from dse.cost.setting import Phase
 from dse.cost.work import BYTE_KINDS, Operands
+from dse.run.placed import tier_gb
 from dse.run.rows import PHASES, Columns, complete, pieces, row, select
 from dse.run.score import Engine
 from dse.spec.model import FeedForward
@@ -45,7 +50,7 @@ def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None
     for piece in pieces(engine, numbers):
         model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            explained = _Explained(Point(model, choices, piece.mesh), len(piece.numbers))
+            explained = _Explained(Scored.of(model, choices, piece.mesh).point, len(piece.numbers))
             for index, (number, where) in enumerate(zip(piece.numbers.tolist(), piece.where.tolist(), strict=True)):
                 found[number] = {"point": row(columns, where), **explained.of(index)}
     return found
@@ -53,6 +58,8 @@ def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None
 
 def memory_gb(point: Point, size: int) -> list[dict[str, float]]:
     """Memory of the fullest device of each point by use, GB."""
+    if isinstance(point, Placed):
+        return tier_gb(point, "accelerator", size)
     memory = Memory(point)
     state = _column(Memory(point).cache_at(np.zeros(1)), size)
     cache = _column(memory.cache, size)
@@ -90,8 +97,8 @@ class _Explained:
             "phases": phases,
             "memory": {
                 "accelerator": self._memory[index],
-                "host": {"total_gb": 0.0},
-                "disk": {"total_gb": 0.0},
+                "host": self._below["host"][index],
+                "disk": self._below["disk"][index],
             },
             "layers": layers,
         }
@@ -105,6 +112,13 @@ class _Explained:
         return memory_gb(self.point, self.size)
 
     @cached_property
+    def _below(self) -> dict[Tier, list[dict[str, float]]]:
+        """Host memory and disk of a device's share of the box."""
+        if isinstance(self.point, Placed):
+            return {tier: tier_gb(self.point, tier, self.size) for tier in BELOW}
+        return {tier: [{"total_gb": 0.0}] * self.size for tier in BELOW}
+
+    @cached_property
     def _phases(self) -> dict[Phase, _Phase]:
         return {phase: _Phase(self.point, phase, self.size) for phase in PHASES}
 
@@ -114,11 +128,13 @@ class _Explained:
         operators = [operator.of(index, seconds) for operator in found.operators if operator.runs(index)]
         for operator in operators:
             operator["dtype"] = self._dtype(operator.pop("operands"), index)
+        streams = {"streams": {name: values[index] for name, values in found.streams.items()}} if found.streams else {}
         return {
             "seconds": seconds,
             "bound": found.bounds[index],
             "operators": operators,
             "time_by": {cause: values[index] for cause, values in found.causes.items()},
+            **streams,
         }
 
     def _dtype(self, operands: Operands | None, index: int) -> str | None:
@@ -154,7 +170,7 @@ class _Explained:
 
     def _layers(self, operators: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Distinct layers with the operators a decode step runs in them."""
-        works = self.point.works("decode")
+        works = (self.point.kernels if isinstance(self.point, Placed) else self.point).works("decode")
         runs = {operator["name"] for operator in operators}
         return [
             {
@@ -173,6 +189,9 @@ class _Phase:
         self.seconds = _column(point.ttft if phase == "prefill" else point.tpot, size)
         self.bounds = [str(name) for name in np.broadcast_to(bound_names(point, phase), (size,))]
         self.causes = {cause: _column(value, size) for cause, value in seconds_by_cause(point, phase).items()}
+        self.streams = {}
+        if isinstance(point, Placed):
+            self.streams = {name: _column(point.placement.streams[phase, name], size) for name in STREAMS}
         self.operators = [_Operator(timed, size) for timed in timed_operators(point, phase)]
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dse.cost.feasible import MEMORY, STRUCTURE
-from dse.cost.metrics import METRICS, NO_PRICE
-from dse.cost.phases import Point
+from dse.cost.metrics import METRICS, NO_PRICE, Scored
 from dse.run.explain import memory_gb
 from dse.run.rows import Columns, pieces, row, select
 from dse.run.score import Engine, Tally
@@ -49,7 +48,7 @@ def _memory(engine: Engine, numbers: list[int]) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for piece in pieces(engine, numbers):
         model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
-        point = Point(model, choices, piece.mesh)
+        point = Scored.of(model, choices, piece.mesh).point
         found |= dict(zip(piece.numbers.tolist(), memory_gb(point, len(piece.numbers)), strict=True))
     return found
 

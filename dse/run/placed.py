@@ -10,7 +10,7 @@ import numpy as np
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
 from dse.cost.placement.affine import TENSORS, TIERS, Tensor, Tier
-from dse.cost.placement.placed import Placed
+from dse.cost.placement.placed import Placed, PlacedMemory
 from dse.cost.placement.schedules import has_experts
 from dse.cost.placement.tiers import Tiers
 from dse.cost.work import Array
@@ -46,6 +46,24 @@ def placement_columns(scored: Scored, tensors: Sequence[Tensor], size: int) -> d
         "disk_written_tb_per_day": written,
         "offload_speedup": _listed(offload_speedup(scored), size),
     }
+
+
+def tier_gb(point: Placed, tier: Tier, size: int) -> list[dict[str, float]]:
+    """What lies on a tier at its peak, per device and use, GB; of what fits nowhere, only how much it is."""
+    placed, memory = point.placement, PlacedMemory(point)
+    tiers = Tiers.on(point.mesh, point.choices)
+    limit = {"accelerator": memory.limit, "host": tiers.host_bytes, "disk": tiers.disk_bytes}[tier]
+    total = memory.total if tier == "accelerator" else np.nan_to_num(placed.peaks[tier])
+    held = {f"{NAMES[tensor]}_gb": np.nan_to_num(placed.held[tier, tensor]) for tensor in placed.shares}
+    buffers = np.maximum(np.where(placed.feasible, total, 0.0) - sum(held.values()), 0.0)
+    utilization = point.choices.memory_utilization if tier == "accelerator" else point.choices.host_utilization
+    columns = {**held, "buffers_gb": buffers, "total_gb": total, "limit_gb": limit, "capacity_gb": limit / utilization}
+    spread = {name: (np.broadcast_to(value, (size,)) / 1e9).tolist() for name, value in columns.items()}
+    return [{name: values[index] for name, values in spread.items()} for index in range(size)]
+
+
+NAMES: dict[Tensor, str] = {"weights": "weights", "experts": "experts", "cache": "kv_cache", "hidden": "hidden"}
+"""Tensors as reports call them."""
 
 
 def tensors_of(models: Sequence[ModelSpec]) -> list[Tensor]:

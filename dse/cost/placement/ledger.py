@@ -52,6 +52,19 @@ def gpu_batch(model: ModelSpec, choices: Choices, mesh: Mesh, num_batches: int) 
     return GpuBatch(model, replace(choices, batch=sizes), mesh)
 
 
+def kind_of(component: object, phase: Phase, work: Work) -> Kind:
+    """The kind of an operator of a mixer or feed-forward; None for the embedding and the head."""
+    if isinstance(component, MLP) and work.name in FEED_FORWARD:
+        return "ffn"
+    if isinstance(component, MoE) and work.name in ROUTED:
+        return "experts"
+    return "cache" if phase == "decode" and _reads_cache(work) else "other"
+
+
+TENSOR_OF: Mapping[Kind, Tensor] = {"cache": "cache", "experts": "experts", "ffn": "weights", "other": "weights"}
+"""Where this tensor lies, the work can be done."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One kind of work in one phase, for the whole block on one device; arrays over the mesh."""
@@ -96,12 +109,7 @@ class Ledger:
         return found
 
     def _kind(self, phase: Phase, index: int, work: Work) -> Kind:
-        component = self.point.parts[index].component if index < len(self.point.parts) else None
-        if isinstance(component, MLP) and work.name in FEED_FORWARD:
-            return "ffn"
-        if isinstance(component, MoE) and work.name in ROUTED:
-            return "experts"
-        return "cache" if phase == "decode" and _reads_cache(work) else "other"
+        return kind_of(self.point.parts[index].component if index < len(self.point.parts) else None, phase, work)
 
     def entries(self, phase: Phase) -> dict[Kind, Entry]:
         """All kinds of work of a phase."""

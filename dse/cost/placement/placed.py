@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.placement.affine import BELOW, Shares, Tier
+from dse.cost.placement.ledger import TENSOR_OF, GpuBatch, kind_of
 from dse.cost.placement.plan import STREAMS, Stream
 from dse.cost.placement.schedules import Placement, place
 from dse.cost.setting import Phase
-from dse.cost.work import Array
+from dse.cost.work import Array, Work
+
+
+def _same(values: Array) -> Array:
+    return values
+
 
 BOUNDS: dict[Stream, str] = {
     "accelerator": "accelerator", "host": "host", "to_device": "host_link", "to_host": "host_link",
@@ -45,6 +51,24 @@ class Placed(Point):
     def tpot(self) -> Array:
         """Mean seconds of a decode step of the block."""
         return self.placement.seconds["decode"]
+
+    @cached_property
+    def kernels(self) -> GpuBatch:
+        """One GPU batch of each point: whose operators the accelerator runs."""
+        batch = GpuBatch(self.model, self.choices, self.mesh)
+        batch.__dict__ |= {"batch": self.gpu_batch, "_prompts": (None, _same), "_shared": (None, _same)}
+        return batch
+
+    def kernel_runs(self, phase: Phase) -> Array:
+        """Passes of a GPU batch in one pass over the block."""
+        passes: Array = self.placement.num_batches.astype(float)
+        return passes * self.kernels.micro_batches[phase]
+
+    def share_computed(self, component: object, phase: Phase, work: Work) -> Array:
+        """How much of an operator the accelerator computes: all, or what of its tensor lies there."""
+        kind, placed = kind_of(component, phase, work), self.placement
+        on_host = np.array([schedule.devices.on_host(kind, phase) for schedule in placed.schedules])[placed.schedule]
+        return np.where(on_host, placed.shares[TENSOR_OF[kind]]["accelerator"], 1.0) if np.any(on_host) else 1.0
 
     def busy_seconds(self, phase: Phase) -> Array:
         """Seconds of a phase that the accelerator computes."""

@@ -20,7 +20,7 @@ from typing import Literal, cast
 import numpy as np
 
 from dse.cost.placement.affine import BELOW, TENSORS, TIERS, Affine, Shares, Tensor, Tier
-from dse.cost.placement.ledger import Entry, Kind, Ledger
+from dse.cost.placement.ledger import TENSOR_OF, Entry, Kind, Ledger
 from dse.cost.placement.tiers import Tiers
 from dse.cost.setting import Phase
 from dse.cost.work import Array
@@ -186,7 +186,7 @@ def _seconds(ledger: Ledger, tiers: Tiers, devices: Devices, phase: Phase) -> di
     down, up, read, written = Affine(), Affine(), Affine(), Affine()  # bytes
     _compute(streams, up, down, ledger, tiers, devices, phase)
     for kind, size in ledger.touched(phase).items():
-        tensor: Tensor = "experts" if kind == "experts" else "weights"
+        tensor: Tensor = "experts" if kind == "experts" else "weights"  # the cache is no weight
         if not devices.on_host(kind, phase):
             up.grow(tensor, size, *BELOW)
         read.grow(tensor, size, "disk")
@@ -223,7 +223,7 @@ def _compute(
         if not devices.on_host(kind, phase):
             streams["accelerator"].add(entry.seconds)
             continue
-        tensor: Tensor = {"cache": "cache", "experts": "experts"}.get(kind, "weights")  # type: ignore[assignment]
+        tensor = TENSOR_OF[kind]
         streams["accelerator"].grow(tensor, entry.seconds, "accelerator")
         streams["host"].grow(tensor, _host_seconds(entry, tiers), *BELOW)
         streams["host_memory"].grow(tensor, entry.host_bytes * tiers.host_byte, *BELOW)

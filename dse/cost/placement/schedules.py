@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
 from dse.cost.mesh import Mesh
-from dse.cost.placement.affine import TENSORS, TIERS, Shares, Tier
+from dse.cost.placement.affine import TENSORS, TIERS, Shares, Tensor, Tier
 from dse.cost.placement.ledger import Ledger
 from dse.cost.placement.plan import PHASES, STREAMS, Devices, Overlap, Plan, Stream, device_choices, make_plan, sum_of
 from dse.cost.placement.program import build, shares_of
@@ -56,6 +56,8 @@ class Placement:
     """One pass over the block, in the rhythm of the pipeline."""
     peaks: Mapping[Tier, Array]
     """Bytes per device."""
+    held: Mapping[tuple[Tier, Tensor], Array]
+    """Of these, what lies there of each tensor in prefill; the rest are buffers and activations."""
     unfinished: int
     """Programs the batched solver left to HiGHS."""
     programs: int
@@ -202,6 +204,7 @@ class _Best:
             streams={(phase, stream): self.kept["stream", phase, stream] for phase in PHASES for stream in STREAMS},
             seconds={phase: self.kept["seconds", phase] for phase in PHASES},
             peaks={tier: self.kept["peak", tier] for tier in TIERS},
+            held={(tier, tensor): self.kept["held", tier, tensor] for tier in TIERS for tensor in tensors},
             unfinished=self.unfinished,
             programs=self.programs,
         )
@@ -219,6 +222,9 @@ def _figures(plan: Plan, shares: Shares) -> Iterator[tuple[Any, Array]]:
             yield ("stream", phase, stream), plan.seconds[phase][stream].at(shares)
     for tier in TIERS:
         yield ("peak", tier), plan.peak(tier, shares)
+        for tensor in plan.tensors:
+            slope = plan.bytes[tier, "prefill"].slopes.get((tensor, tier), 0.0)
+            yield ("held", tier, tensor), slope * shares[tensor][tier]
 
 
 def scarcity(plan: Plan) -> Array:

@@ -2,7 +2,8 @@
 
 const PARTS = ["weights", "activations", "kv_cache", "compute", "network", "overhead"];
 const PART_NAMES = { weights: "Reading weights", activations: "Activations", kv_cache: "KV cache", compute: "Computing", network: "Network", overhead: "Fixed overhead" };
-const MEMORY_PARTS = { weights_gb: "Weights", kv_cache_gb: "KV cache", state_gb: "State", activations_gb: "Activations", workspace_gb: "Workspace" };
+const MEMORY_PARTS = { weights_gb: "Weights", experts_gb: "Experts", kv_cache_gb: "KV cache", state_gb: "State", hidden_gb: "Hidden activations", activations_gb: "Activations", workspace_gb: "Workspace", buffers_gb: "Buffers" };
+const STREAM_NAMES = { accelerator: "Accelerator computes", host: "Host computes", to_device: "Host to device", to_host: "Device to host", disk_read: "Disk read", disk_write: "Disk write", host_memory: "Host memory" };
 let shownPhase = "decode";
 
 function detailOf(number) {
@@ -22,7 +23,7 @@ function drawDetail(node, detail, heading) {
     el("input", { type: "radio", name: "phase", value: phase, checked: phase === shownPhase, onchange: () => { shownPhase = phase; both(); } }), phaseName(phase))),
     BOUNDS.map((bound) => el("span", { class: "quiet" }, swatch(boundColour(bound)), `${bound} bound`)));
   node.replaceChildren(heading,
-    el("div", { class: "halves" }, timeBars(detail), memoryBars(detail)),
+    el("div", { class: "halves" }, timeBars(detail), memoryBars(detail)), ...streamBars(detail),
     el("h3", {}, `Roofline of ${detail.hardware?.name || "the chip"}`), el("figure", {}, roofLegend(), roof, note),
     el("h3", {}, "Layers and operators, per device"), choice, layers, operators);
   drawRoofline(roof, note, detail);
@@ -47,6 +48,20 @@ function timeBars(detail) {
   });
   return el("div", { id: "time" }, el("h3", {}, "Where the time goes"), ...bars.flat(),
     el("div", { class: "legend" }, PARTS.map((part) => el("span", {}, swatch(css(part)), PART_NAMES[part]))));
+}
+
+/** Under offloading: how long each stream is busy while a phase runs; the longest sets its time. */
+function streamBars(detail) {
+  const phases = Object.entries(detail.phases || {}).filter(([, phase]) => phase.streams);
+  if (!phases.length) return [];
+  return [el("div", { id: "streams" }, el("h3", {}, "Streams of a pass over the block"),
+    el("div", { class: "halves" }, phases.map(([phase, { seconds, streams }]) => {
+      const longest = Math.max(seconds || 0, ...Object.values(streams).map((time) => time || 0)) || 1;
+      return el("div", {}, el("div", { class: "barline" }, el("span", {}, phaseName(phase)), el("b", {}, si(seconds, "s"))),
+        Object.entries(streams).map(([stream, time]) => el("div", { class: "stream" }, el("span", {}, STREAM_NAMES[stream] || stream),
+          el("div", { class: "bar", role: "img", "aria-label": `${STREAM_NAMES[stream] || stream}: ${si(time, "s")}` }, segment((time || 0) / longest, css(time >= 0.999 * longest ? "compute" : "network"), percent((time || 0) / longest), si(time, "s"))),
+          el("b", {}, time > 0 ? si(time, "s") : MISSING))));
+    })))];
 }
 
 const segment = (share, colour, text, title) => el("i", { style: `width:${100 * share}%;background:${colour}`, title }, share > 0.07 ? text : "");
