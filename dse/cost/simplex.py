@@ -74,7 +74,7 @@ class Solutions:
     """Of all programs together."""
 
 
-def solve(programs: Programs, chunk: int = 1024, limit: int = LIMIT) -> Solutions:
+def solve(programs: Programs, chunk: int = 2000, limit: int = LIMIT) -> Solutions:
     """Solve every program; neither `chunk` nor the order of programs changes a bit of any x.
 
     Args:
