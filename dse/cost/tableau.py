@@ -48,6 +48,7 @@ SPARSE = 0.6
 BLOCK = 1 << 15
 """Entries updated at once: enough that NumPy's cost per call fades, few enough (256 KiB) to stay in the L2 cache."""
 
+
 class Tableau:
     """Tables of many programs, the first `width` of which are worked on.
 
