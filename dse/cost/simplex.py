@@ -74,7 +74,7 @@ class Solutions:
     """Of all programs together."""
 
 
-def solve(programs: Programs, chunk: int = 1024, limit: int = LIMIT) -> Solutions:
+def solve(programs: Programs, chunk: int = 2000, limit: int = LIMIT) -> Solutions:
     """Solve every program; neither `chunk` nor the order of programs changes a bit of any x.
 
     Args:
@@ -90,13 +90,14 @@ def solve(programs: Programs, chunk: int = 1024, limit: int = LIMIT) -> Solution
     objective = np.full(count, np.inf)
     feasible, finished = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     pivots = 0
-    tableau = Tableau(*programs.matrix.shape[:2], min(chunk, count))
+    rows = len(programs.bound)
+    tableau = Tableau(rows, columns, min(chunk, count))
     with np.errstate(all="ignore"):
         for first in range(0, count, chunk):
             lanes = slice(first, min(first + chunk, count))
             part = programs.part(lanes)
-            if part.bound.shape[1] != tableau.width:
-                tableau = Tableau(*part.matrix.shape)
+            if lanes.stop - first != tableau.width:
+                tableau = Tableau(rows, columns, lanes.stop - first)
             x[:, lanes], feasible[lanes], finished[lanes], more = _solve_chunk(part, tableau, limit)
             objective[lanes] = np.where(feasible[lanes], _dot(part.cost, x[:, lanes]), np.inf)
             pivots += more
@@ -203,7 +204,8 @@ class Scaling:
 
 def _largest(values: Floats, axis: int) -> Floats:
     """Largest absolute value along an axis."""
-    return np.maximum(values.max(axis=axis, initial=0.0), -values.min(axis=axis, initial=0.0))
+    largest: Floats = np.maximum(values.max(axis=axis, initial=0.0), -values.min(axis=axis, initial=0.0))
+    return largest
 
 
 def _accumulate(total: Floats, terms: Floats, weights: Floats) -> Floats:
@@ -220,7 +222,8 @@ def _inverse(largest: Floats) -> Floats:
     By the exponent's bits, ten times faster than `frexp`: 2**e is stored as (e + 1023) << 52.
     """
     exponent = largest.view(np.int64) >> 52
-    return np.where(largest > 0.0, ((2045 - exponent) << 52).view(np.float64), 1.0)
+    power: Floats = ((2045 - exponent) << 52).view(np.float64)
+    return np.where(largest > 0.0, power, 1.0)
 
 
 def _in_order(tableau: Tableau, values: NDArray[T]) -> NDArray[T]:

@@ -47,8 +47,6 @@ SPARSE = 0.6
 """Share of the front still at work below which it is narrowed, for about half a pivot's time."""
 BLOCK = 1 << 15
 """Entries updated at once: enough that NumPy's cost per call fades, few enough (256 KiB) to stay in the L2 cache."""
-LINE = 8
-"""Numbers in a cache line."""
 
 
 class Tableau:
@@ -65,16 +63,11 @@ class Tableau:
     """
 
     def __init__(self, rows: int, columns: int, programs: int) -> None:
-        """Room for tables, to be filled and used again: fresh memory costs more than the arithmetic in it.
-
-        Rows lie an odd number of cache lines apart. At a power of two the lines of one program would fall on a few
-        places of the cache, and stores delay loads 4 KiB away: measured, an update then took up to five times as long.
-        """
-        stride = ((programs + LINE - 1) // LINE | 1) * LINE
+        """Room for tables, to be filled and used again: fresh memory costs more than the arithmetic in it."""
         self.rows, self.columns = rows, columns
-        self._flat = np.empty((rows + 2) * (columns + 1) * stride)
-        self._down, self._along = (columns + 1) * stride, stride  # steps from one row or column to the next
-        self.entries = self._flat.reshape(rows + 2, columns + 1, stride)[..., :programs]
+        self.entries = np.empty((rows + 2, columns + 1, programs))
+        self._flat = self.entries.reshape(-1)
+        self._down, self._along = (columns + 1) * programs, programs  # steps from one row or column to the next
         self.basic = np.empty((rows, programs), dtype=np.intp)
         self.nonbasic = np.empty((columns, programs), dtype=np.intp)
         self.order = np.empty(programs, dtype=np.intp)
