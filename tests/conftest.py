@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines that run tests are shared and slow at times: how long an example took says nothing about it.
+settings.register_profile("dse", deadline=None)
+settings.load_profile("dse")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,6 +20,7 @@ from dse.errors import Fault, InputError
 Steps = Sequence[str | int]
 """Where a value stands: keys and list indices from the root."""
 MAX_DEPTH = 100
+TOO_DEEP = f"nested too deep; at most {MAX_DEPTH} levels"
 MAX_NODES = 100_000
 MAX_INT = 2**63
 
@@ -100,7 +101,9 @@ class _Composer:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            self._report(line, column, f"not valid YAML: {_syntax(error, text)}")
+            # libyaml itself stops at a thousand levels, before it hands out the first of them.
+            too_deep = "maximum nesting depth" in (getattr(error, "problem", None) or "")
+            self._report(line, column, TOO_DEEP if too_deep else f"not valid YAML: {_syntax(error, text)}")
         except _StopError:
             pass
 
@@ -124,7 +127,7 @@ class _Composer:
                 self._attach(node)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
                 if len(self.open) >= MAX_DEPTH:
-                    self._stop(line, column, f"nested too deep; at most {MAX_DEPTH} levels")
+                    self._stop(line, column, TOO_DEEP)
                 if event.tag not in _DEFAULT_TAGS:
                     self._report(line, column, f"the tag {event.tag!r} is not supported; leave it out")
                 is_list = isinstance(event, yaml.SequenceStartEvent)

@@ -157,8 +157,8 @@ FIELDS = {
         "4:11: workload: makes 99,980,001 request shapes; at most 100,000",
     ),
     "what this version cannot offload": (
-        {"offload": "[lp]"},
-        "5:11: offload[0]: this version knows only 'none', got 'lp'",
+        {"offload": "[lpp]"},
+        "5:11: offload[0]: this version knows none and lp, got 'lpp'; did you mean 'lp'?",
     ),
     "an unknown fidelity": (
         {"fidelity": "calibratd"},

@@ -131,6 +131,8 @@ def shares_of(plan: Plan, x: Flat, shape: tuple[int, ...]) -> Shares:
     found: dict[Tensor, dict[Tier, Array]] = {}
     for tensor in plan.tensors:
         near, disk = (x[columns.share(tensor, tier)].reshape(shape) for tier in FREE)
+        near = np.minimum(near, 1.0)  # rounding may leave the last bit beyond
+        disk = np.minimum(disk, 1.0 - near)
         host = 1.0 - near - disk
         found[tensor] = {"accelerator": near, "host": np.where(host < DUST, 0.0, host), "disk": disk}
     return found
