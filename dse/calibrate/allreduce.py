@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dse.calibrate.gemm import REFUSALS
 from dse.calibrate.reading import Reading, Result, rate
 
 LARGE, SMALL = 2**28, 2**12
@@ -31,7 +30,7 @@ def measure(torch: Any, gpus: int, _seconds: float) -> Result:
         try:
             _run(torch, gpus, folder)
             taken = json.loads(Path(folder, "taken.json").read_text(encoding="utf-8"))
-        except (*REFUSALS, OSError, TimeoutError) as error:
+        except Exception as error:  # whatever a process died of: PyTorch passes it on under names of its own
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             return Result(notes=(f"all-reduce over {gpus} GPUs: not measured: {lines[-1].strip()}",))
     return Result(readings(gpus, {int(size): seconds for size, seconds in taken.items()}))
@@ -90,7 +89,8 @@ def _once(torch: Any, dist: Any, rank: int, size: int) -> float:
     """Seconds of one all-reduce of `size` bytes, as the mean of a batch; all ranks start it together."""
     message = torch.zeros(size // 2, dtype=torch.float16, device=f"cuda:{rank}")
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    dist.barrier()
+    dist.all_reduce(message)  # the ranks meet; `barrier` would guess their devices
+    torch.cuda.synchronize()
     start.record()
     for _ in range(ROUNDS[size]):
         dist.all_reduce(message)

@@ -23,6 +23,8 @@ LAUNCHES = 500
 """Operations between two events, at most."""
 LARGEST = 2**31
 """Bytes of a buffer in the GPU's memory, at most; far beyond any cache."""
+ROOM = 2**31
+"""Bytes of the GPU's memory that must be free."""
 TRANSFER = 2**28
 """Bytes of a copy over the host link: long enough to reach its rate, little to pin."""
 SIZES = (1024, 2048, 4096, 8192, 16384)
@@ -121,8 +123,14 @@ def _elapsed(torch: Any, operation: Operation, count: int) -> float:
 
 
 def memory(torch: Any, seconds: float) -> Result:
-    """Bandwidth of the GPU's memory, GB/s: reading alone (a sum), and copying (bytes read and written)."""
+    """Bandwidth of the GPU's memory, GB/s: reading alone (a sum), and copying (bytes read and written).
+
+    Raises:
+        CannotRun: others have taken the GPU's memory.
+    """
     free, _ = torch.cuda.mem_get_info(0)
+    if free < ROOM:
+        raise CannotRun(f"the GPU has {free / 1e9:.2g} GB free, a probe needs {ROOM / 1e9:.2g}; end what else uses it")
     elements = min(LARGEST, free // 4) // 4
     source = torch.ones(elements, dtype=torch.float32, device=DEVICE)
     target = torch.empty_like(source)

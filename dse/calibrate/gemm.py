@@ -60,8 +60,8 @@ def by_size(
         table.append(f"{n}: {found.value:.3g}")
         best = found if best is None or found.value > best.value else best
     if best is None:
-        return Result(notes=(f"{what} ({how}): not measured: {refusal}",))
-    return Result((best,), (f"{what} ({how}), TFLOP/s by size: {', '.join(table)}",))
+        return Result(notes=(f"{what}: not measured: {refusal}",))
+    return Result((best,), (f"{what}, TFLOP/s by size: {', '.join(table)}",))
 
 
 def multiply(torch: Any, dtype: str, n: int, device: str) -> Operation:
@@ -84,7 +84,7 @@ def multiply(torch: Any, dtype: str, n: int, device: str) -> Operation:
 def _multiply_fp8(torch: Any, n: int, device: str) -> Operation:
     """FP8 with one scale per tensor; the right operand column by column, as the kernel demands."""
     one = torch.ones((), dtype=torch.float32, device=device)
-    refusal: Exception = AttributeError("this PyTorch has no FP8")
+    refusals: list[Exception] = []
     for name in _FP8:
         try:
             kind = getattr(torch, name)
@@ -97,10 +97,10 @@ def _multiply_fp8(torch: Any, n: int, device: str) -> Operation:
 
             run()
         except REFUSALS as error:
-            refusal = error
+            refusals.append(error)
         else:
             return run
-    raise refusal
+    raise refusals[0]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Self
 
@@ -87,7 +87,13 @@ def bandwidth(pattern: str, machine: Machine, fields: tuple[str, ...], seconds: 
     amount = elements * machine.cores * 8 * streams * passes / 1e9
     threads = "1 thread" if machine.cores == 1 else f"{machine.cores} threads"
     how = f"{pattern} over {threads}, arrays of {elements * machine.cores * 8 / 1e9:.3g} GB"
-    return Result((rate(f"memory {pattern}", how, "GB/s", amount, taken, fields),))
+    return Result((rate(f"memory {pattern}", how, "GB/s", amount, taken, fields),), tuple(_too_small(machine)))
+
+
+def _too_small(machine: Machine) -> Iterator[str]:
+    if machine.llc and array_bytes(machine) < OVER_CACHE * machine.llc:
+        free = machine.available / 1e9
+        yield f"With {free:.2g} GB free, arrays were less than {OVER_CACHE} caches large: bandwidth may be the cache's."
 
 
 class Crew:

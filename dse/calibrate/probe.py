@@ -181,8 +181,16 @@ def _steps(
 
 
 def _run(step: Step, seconds: float, say: Say) -> Result:
+    """Run a step, telling what it is and what it found.
+
+    Raises:
+        CannotRun: PyTorch or the GPU's driver gave up, for which they raise RuntimeError.
+    """
     say(f"measuring {step.what} ...")
-    result = step.run(seconds)
+    try:
+        result = step.run(seconds)
+    except RuntimeError as error:
+        raise CannotRun(f"measuring {step.what}: {(str(error) or 'failed').splitlines()[0]}") from error
     for reading in result.readings:
         apart = f"  (repeats up to {reading.spread:.0%} slower)" if reading.spread > WIDE else ""
         say(f"  {reading.what}: {reading.value:.4g} {reading.unit}{apart}")

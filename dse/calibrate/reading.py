@@ -83,7 +83,7 @@ def repeat(clock: Clock, seconds: float, *, least: int = LEAST, most: float = ma
     end = time.perf_counter() + seconds
     taken: list[float] = []
     last = 0.0
-    while len(taken) < most and (len(taken) < least or time.perf_counter() + last < end):
+    while len(taken) < most and (len(taken) < least or time.perf_counter() + last <= end):
         start = time.perf_counter()
         taken.append(clock())
         last = time.perf_counter() - start

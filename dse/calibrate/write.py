@@ -55,14 +55,12 @@ def choose(readings: Iterable[Reading]) -> tuple[dict[str, Reading], list[str]]:
         for field in reading.fields:
             if field not in best or reading.value > best[field].value:
                 best[field] = reading
-    notes = []
-    if _FP32 in best:
-        floor = NATIVE * best[_FP32].value
-        for field in [name for name in best if name.startswith(_PEAK) and name != _FP32]:
-            if best[field].value < floor:
-                dtype, found = field.removeprefix(_PEAK), best.pop(field)
-                notes.append(f"{dtype} reached {found.value:.3g} TFLOP/s, no more than fp32: left out as emulated")
-    return best, notes
+    if _FP32 not in best:
+        return best, []
+    floor = NATIVE * best[_FP32].value
+    slow = [field for field in best if field.startswith(_PEAK) and field != _FP32 and best[field].value < floor]
+    told = [f"{field.removeprefix(_PEAK)} ({best.pop(field).value:.3g})" for field in slow]
+    return best, [f"No faster than fp32, so emulated and left out (TFLOP/s): {', '.join(told)}."] if told else []
 
 
 def specification(findings: Findings, base: HardwareSpec | None) -> HardwareSpec:
@@ -89,7 +87,7 @@ def specification(findings: Findings, base: HardwareSpec | None) -> HardwareSpec
         taken, left = _taken_over(base, findings, values)
         values |= taken
         dropped += left
-    notes = [*_about(findings, chosen, base), *dropped, *findings.notes, *_unused(findings)]
+    notes = dict.fromkeys([*_about(findings, chosen, base), *dropped, *findings.notes, *_unused(findings)])
     return HardwareSpec.model_validate({
         **_nested({field: value for field, (value, _) in values.items()}),
         "sources": {field: source for field, (_, source) in values.items() if source},
@@ -115,11 +113,11 @@ def _gpu(gpu: Gpu) -> Values:
     found: Values = {
         "vendor": (gpu.vendor, ""),
         "kind": ("soc" if gpu.integrated else "gpu", ""),
-        "memory.capacity_gb": (_rounded(gpu.memory / 1e9), f"{gpu.software} reports"),
-        "cores": (gpu.cores, f"{gpu.software} reports"),
+        "memory.capacity_gb": (_rounded(gpu.memory / 1e9), f"read from {gpu.software}"),
+        "cores": (gpu.cores, f"read from {gpu.software}"),
     }
     if gpu.l2:
-        found["cache.l2_mb"] = (_rounded(gpu.l2 / 2**20), f"{gpu.software} reports")
+        found["cache.l2_mb"] = (_rounded(gpu.l2 / 2**20), f"read from {gpu.software}")
     return found
 
 
@@ -147,15 +145,16 @@ def _taken_over(base: HardwareSpec, findings: Findings, values: Values) -> tuple
             fields.append("scale_up.technology")
     elif findings.machine.sockets > 1:
         fields = [field for field in fields if field not in ("power", "prices")]
-        notes.append(f"power and prices of {base.name} are per socket and were not taken over")
+        notes.append(f"Power and prices of {base.name} are per socket and were not taken over.")
     taken: Values = {}
     for field in fields:
         for path, value in _flat(_at(plain, field), field):
             source = base.source(path) or ""
             taken[path] = (value, f"{source} (as {base.name})" if source else "")
-    missing = [dtype for dtype in base.peak_tflops if f"{_PEAK}{dtype}" not in values]
+    measured = {field for reading in findings.readings for field in reading.fields}
+    missing = [dtype for dtype in base.peak_tflops if f"{_PEAK}{dtype}" not in measured]
     if missing:
-        notes.append(f"not measured, or not faster than fp32, though {base.name} lists it: {', '.join(missing)}")
+        notes.append(f"Not measured, though {base.name} has it: {', '.join(missing)}.")
     return taken, notes
 
 
