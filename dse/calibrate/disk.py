@@ -13,9 +13,9 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,9 @@ def measure(disk: Disk, size: int, seconds: float) -> Result:
         CannotRun: the disk is full or fails.
     """
     blocks = max(1, size // BLOCK)
-    with writing(disk.folder), nameless(disk.folder) as (file, direct):
+    limit = seconds / (2 * PASSES + 1)  # of one pass; the rest is for the last blocks, and syncing
+    with writing(disk.folder), nameless(disk.folder) as (file, direct), ExitStack() as stack:
+        buffers = [stack.enter_context(_buffer(seed)) for seed in range(min(QUEUE, blocks))]
 
         def write(buffer: mmap.mmap, offset: int) -> None:
             if os.pwrite(file, buffer, offset) != BLOCK:
@@ -96,14 +98,14 @@ def measure(disk: Disk, size: int, seconds: float) -> Result:
 
         def write_pass() -> float:
             start = time.perf_counter()
-            least.append(_move_all(write, blocks, seconds / 4))
+            least.append(_move_all(write, buffers, blocks, limit))
             os.fsync(file)
             return (time.perf_counter() - start) / least[-1]
 
         def read_pass() -> float:
             _forget(file, direct)
             start = time.perf_counter()
-            moved = _move_all(read, min(least), seconds / 4)
+            moved = _move_all(read, buffers, min(least), limit)
             return (time.perf_counter() - start) / moved
 
         written = repeat(write_pass, seconds / 2, least=1, most=PASSES)
@@ -161,26 +163,31 @@ def _open(path: Path) -> tuple[int, bool]:
     return os.open(path, flags, 0o600), False
 
 
-def _move_all(move: Move, blocks: int, seconds: float) -> int:
-    """Move blocks in order, several at a time, until all are moved or the time is over; how many were."""
+def _buffer(seed: int) -> mmap.mmap:
+    """A block that no disk can compress, on whole pages, as direct I/O demands."""
+    buffer = mmap.mmap(-1, BLOCK)
+    buffer[:] = np.random.default_rng(seed).bytes(BLOCK)
+    return buffer
+
+
+def _move_all(move: Move, buffers: Sequence[mmap.mmap], blocks: int, seconds: float) -> int:
+    """Move blocks in order, one per buffer at a time, until all are moved or the time is over; how many were."""
     numbers = itertools.count()
     deadline = time.monotonic() + seconds
     stop = threading.Event()
 
-    def mover(seed: int) -> int:
+    def mover(buffer: mmap.mmap) -> int:
         moved = 0
-        with mmap.mmap(-1, BLOCK) as buffer:  # whole pages, as direct I/O demands
-            buffer[:] = np.random.default_rng(seed).bytes(BLOCK)  # a disk may compress
-            while not stop.is_set() and (time.monotonic() < deadline or not moved):
-                number = next(numbers)
-                if number >= blocks:
-                    break
-                move(buffer, number * BLOCK)
-                moved += 1
+        while not stop.is_set() and (time.monotonic() < deadline or not moved):
+            number = next(numbers)
+            if number >= blocks:
+                break
+            move(buffer, number * BLOCK)
+            moved += 1
         return moved
 
-    with ThreadPoolExecutor(min(QUEUE, blocks)) as pool:
-        movers = [pool.submit(mover, seed) for seed in range(min(QUEUE, blocks))]
+    with ThreadPoolExecutor(len(buffers)) as pool:
+        movers = [pool.submit(mover, buffer) for buffer in buffers]
         try:
             return sum(task.result() for task in movers)
         except BaseException:

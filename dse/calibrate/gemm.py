@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dse.calibrate.reading import LEAST, Clock, Operation, Reading, Result, rate, repeat
+from dse.calibrate.reading import LEAST, Clock, Operation, Reading, Result, now, rate, repeat
 
 NATIVE = 1.05
 """A dtype counts as the chip's own where it is at least this much faster than fp32; else it was emulated."""
 
-REFUSALS = (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError)
+REFUSALS = (RuntimeError, AttributeError, TypeError, ValueError)
 """How PyTorch says that it, or the chip, cannot: no kernel, no such function or dtype, no memory left."""
 
 _FLOATS = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -41,18 +41,18 @@ def by_size(
     Returns:
         A reading and a note; where not even the first size runs, a note alone.
     """
-    share = seconds / len(sizes)
+    end = now() + seconds
     best: Reading | None = None
     table: list[str] = []
     refusal = ""
-    for n in sizes:
-        work = 2 * n**3 / 1e12
-        if best is not None and (LEAST + 1) * work / best.value > 2 * share:
+    for index, n in enumerate(sizes):
+        work, left = 2 * n**3 / 1e12, end - now()
+        if best is not None and (LEAST + 1) * work / best.value > left:
             break
         try:
             clock = make(n)
             clock()
-            taken = repeat(clock, share)
+            taken = repeat(clock, left / (len(sizes) - index))
         except REFUSALS as error:
             refusal = (str(error).strip() or type(error).__name__).splitlines()[0]
             break

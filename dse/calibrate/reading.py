@@ -67,24 +67,29 @@ def rate(
     return Reading(what, amount / best, unit, how, len(taken), 1 - best / worst, fields)
 
 
+def now() -> float:
+    """The clock that measuring goes by, seconds."""
+    return time.perf_counter()
+
+
 def wall(operation: Operation) -> Clock:
     """An operation on the wall clock."""
 
     def clock() -> float:
-        start = time.perf_counter()
+        start = now()
         operation()
-        return time.perf_counter() - start
+        return now() - start
 
     return clock
 
 
 def repeat(clock: Clock, seconds: float, *, least: int = LEAST, most: float = math.inf) -> list[float]:
     """The seconds of every repeat: `least`, then as many as fit into `seconds`, `most` at the utmost."""
-    end = time.perf_counter() + seconds
+    end = now() + seconds
     taken: list[float] = []
     last = 0.0
-    while len(taken) < most and (len(taken) < least or time.perf_counter() + last <= end):
-        start = time.perf_counter()
+    while len(taken) < most and (len(taken) < least or now() + last <= end):
+        start = now()
         taken.append(clock())
-        last = time.perf_counter() - start
+        last = now() - start
     return taken

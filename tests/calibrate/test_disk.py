@@ -67,7 +67,7 @@ def test_a_slow_disk_gets_as_much_as_fits_into_its_time(tmp_path, monkeypatch) -
 
     monkeypatch.setattr(disk, "PASSES", 1)
     monkeypatch.setattr(disk.os, "pwrite", pwrite)
-    disk.measure(disk.look(tmp_path, 0), 1000 * disk.BLOCK, 0.4)  # a pass of 0.1 s
+    disk.measure(disk.look(tmp_path, 0), 1000 * disk.BLOCK, 0.3)  # a pass of 0.04 s
     assert disk.QUEUE <= len(offsets) <= 3 * disk.QUEUE
     assert sorted(offsets) == [i * disk.BLOCK for i in range(len(offsets))]
 

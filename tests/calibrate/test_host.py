@@ -106,14 +106,14 @@ def test_gemm_is_a_matrix_multiplication_in_fp32(monkeypatch) -> None:
         seen.append((left.dtype, right.dtype, out.dtype, left.shape))
         multiply(left, right, out=out)
 
-    monkeypatch.setattr(host, "SIZES", (32, 64))
+    monkeypatch.setattr(host, "SIZES", (64,))
     monkeypatch.setattr(host.np, "matmul", matmul)
     found = host.gemm(machine(), ("peak_tflops.fp32",), 0.01)
     (best,) = found.readings
     assert best.value > 0
     assert best.fields == ("peak_tflops.fp32",)
     assert {kinds for *kinds, _ in map(tuple, seen) for kinds in kinds} == {np.dtype(np.float32)}
-    assert {shape for *_, shape in seen} == {(32, 32), (64, 64)}
+    assert {shape for *_, shape in seen} == {(64, 64)}
 
 
 @pytest.mark.parametrize(("built", "cores", "told"), [(2, 3, True), (3, 3, False), (None, 3, False)])
