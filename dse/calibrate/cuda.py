@@ -108,7 +108,7 @@ def timed(torch: Any, operation: Operation) -> Clock:
     operation()  # the first loads kernels and chooses among them
     torch.cuda.synchronize()
     once = _elapsed(torch, operation, 1)
-    count = min(LAUNCHES, max(1, math.ceil(BATCH / once)))
+    count = min(LAUNCHES, max(1, math.ceil(BATCH / max(once, 1e-6))))
     return lambda: _elapsed(torch, operation, count) / count
 
 

@@ -124,11 +124,11 @@ def measure(disk: Disk, size: int, seconds: float) -> Result:
 
 def _notes(disk: Disk, direct: bool) -> Iterator[str]:
     if disk.filesystem in IN_MEMORY:
-        yield f"the measured folder lies in memory ({disk.filesystem}): its rates are no disk's; give --disk another"
+        yield f"The measured folder lies in memory ({disk.filesystem}): its rates are no disk's; give --disk another."
     elif not direct:
         yield (
-            "the file system refuses direct I/O (O_DIRECT): the disk was measured through the page cache, "
-            "so its read rate may be that of memory"
+            "The file system refuses direct I/O (O_DIRECT): the disk was measured through the page cache, "
+            "so its read rate may be that of memory."
         )
 
 

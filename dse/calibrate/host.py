@@ -168,7 +168,9 @@ def gemm(machine: Machine, fields: tuple[str, ...], seconds: float) -> Result:
     found = by_size("GEMM fp32", "NumPy's BLAS", make, SIZES, fields, seconds)
     most = blas_threads()
     if most is not None and most < machine.cores:
-        more = f"NumPy's BLAS uses at most {most} of the {machine.cores} cores; with PyTorch installed all are measured"
+        more = (
+            f"NumPy's BLAS uses at most {most} of the {machine.cores} cores; with PyTorch installed all are measured."
+        )
         return Result(found.readings, (*found.notes, more))
     return found
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,12 +80,26 @@ def probe(
     Raises:
         InputError: an argument is at fault.
         CannotRun: this machine cannot do it, or the file cannot be written.
-        Interrupted: Ctrl-C; nothing is left behind.
+        Interrupted: Ctrl-C or SIGTERM; nothing is left behind.
     """
     try:
-        return _probe(Path(out), device, disk_folder, disk_gb, seconds, base, force, say)
+        with _terminated_as_interrupted():
+            return _probe(Path(out), device, disk_folder, disk_gb, seconds, base, force, say)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; nothing was written") from None
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that it tidies up; signals belong to the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _probe(
@@ -171,7 +188,7 @@ def _steps(
     for pattern in host.PATTERNS:
         yield Step(f"memory {pattern}", partial(host.bandwidth, pattern, box, bandwidth_fields))
     rate_fields = ("peak_tflops.fp32", "box.cpu_tflops") if own else ("box.cpu_tflops",)
-    yield Step("GEMM fp32", partial(host.gemm, box, rate_fields))
+    yield Step("GEMM fp32", partial(host.gemm, box, rate_fields), weight=2)
     if (library := torch or gemm.optional_torch()) is not None:
         for dtype in host.TORCH_DTYPES if own else ("fp32",):
             fields = rate_fields if dtype == "fp32" else (f"peak_tflops.{dtype}",)

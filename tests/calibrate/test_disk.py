@@ -80,8 +80,8 @@ def test_the_file_has_no_name_while_it_is_used(tmp_path) -> None:
 
 
 REFUSED = (
-    "the file system refuses direct I/O (O_DIRECT): the disk was measured through the page cache, "
-    "so its read rate may be that of memory"
+    "The file system refuses direct I/O (O_DIRECT): the disk was measured through the page cache, "
+    "so its read rate may be that of memory."
 )
 
 
@@ -107,7 +107,7 @@ def test_a_file_system_without_direct_io_is_measured_through_the_cache_and_told(
 def test_a_folder_in_memory_is_told(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(disk, "_filesystem", lambda folder: "tmpfs")
     assert measured(tmp_path)[2] == (
-        "the measured folder lies in memory (tmpfs): its rates are no disk's; give --disk another",
+        "The measured folder lies in memory (tmpfs): its rates are no disk's; give --disk another.",
     )
 
 

@@ -121,7 +121,7 @@ def test_cores_that_numpy_leaves_out_are_told(monkeypatch, built, cores, told) -
     monkeypatch.setattr(host, "SIZES", (16,))
     monkeypatch.setattr(host, "blas_threads", lambda: built)
     notes = host.gemm(machine(pins=(0,) * cores), (), 0.001).notes
-    assert ("NumPy's BLAS uses at most 2 of the 3 cores; with PyTorch installed all are measured" in notes) == told
+    assert ("NumPy's BLAS uses at most 2 of the 3 cores; with PyTorch installed all are measured." in notes) == told
 
 
 def test_what_numpy_was_built_for_is_known(monkeypatch) -> None:

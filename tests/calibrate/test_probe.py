@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,14 @@ def test_an_interruption_leaves_nothing(monkeypatch) -> None:
         measure()
     assert str(caught.value) == "interrupted; nothing was written"
     assert list(Path().iterdir()) == []
+
+
+def test_signals_are_as_before_and_other_threads_may_probe() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    measure(disk_gb=0)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(measure, "other.yaml", disk_gb=0).result().hardware.name == "other"
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ sys.exit(run(["probe", "--out", "box.yaml", "--disk-gb", "0.03", "--seconds", "6
     ("sent", "code", "said"),
     [
         (signal.SIGINT, 130, ["interrupted; nothing was written"]),
-        (signal.SIGTERM, -signal.SIGTERM, []),
+        (signal.SIGTERM, 130, ["interrupted; nothing was written"]),
         (signal.SIGKILL, -signal.SIGKILL, []),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
