@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import signal
 import threading
@@ -106,6 +107,7 @@ def _probe(
     out: Path, device: Device, disk_folder: str | Path | None, disk_gb: float, seconds: float,
     base: str | None, force: bool, say: Say,
 ) -> Probe:  # fmt: skip
+    _check_numbers(disk_gb, seconds)
     _check_out(out, force)
     chip = _base(base, device)
     if os.name != "posix":
@@ -132,6 +134,16 @@ def _probe(
     _check_out(out, force)  # minutes may have passed
     write(found, out)
     return Probe(out, found, findings.readings)
+
+
+def _check_numbers(disk_gb: float, seconds: float) -> None:
+    faults = []
+    if not 0 <= disk_gb < math.inf:
+        faults.append(Fault(f"expected GB, or 0 for no disk, got {disk_gb:g}", "--disk-gb"))
+    if not 0 < seconds < math.inf:
+        faults.append(Fault(f"expected a number above 0, got {seconds:g}", "--seconds"))
+    if faults:
+        raise InputError(faults)
 
 
 def _busy(box: machine.Machine) -> Iterator[str]:

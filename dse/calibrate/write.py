@@ -87,7 +87,7 @@ def specification(findings: Findings, base: HardwareSpec | None) -> HardwareSpec
         taken, left = _taken_over(base, findings, values)
         values |= taken
         dropped += left
-    notes = dict.fromkeys([*_about(findings, chosen, base), *dropped, *findings.notes, *_unused(findings)])
+    notes = dict.fromkeys([*_about(findings, chosen, base), *dropped, *findings.notes, *_unused(findings, chosen)])
     return HardwareSpec.model_validate({
         **_nested({field: value for field, (value, _) in values.items()}),
         "sources": {field: source for field, (_, source) in values.items() if source},
@@ -206,10 +206,10 @@ def _shares(chosen: Mapping[str, Reading], base: HardwareSpec) -> Iterator[str]:
             yield f"{field.removeprefix(_PEAK)} {chosen[field].value / numbers[field]:.0%}"
 
 
-def _unused(findings: Findings) -> Iterator[str]:
-    """Readings that no field of the file has room for."""
+def _unused(findings: Findings, chosen: Mapping[str, Reading]) -> Iterator[str]:
+    """Readings that stand nowhere else in the file; those of matrix multiplication have notes by size."""
     for reading in findings.readings:
-        if not reading.fields:
+        if reading.unit != "TFLOP/s" and not any(chosen.get(field) is reading for field in reading.fields):
             yield f"{reading.what}: {reading.value:.4g} {reading.unit} ({reading.how}, best of {reading.repeats})"
 
 

@@ -101,11 +101,13 @@ def test_it_says_that_ceilings_are_no_datasheet_peaks() -> None:
     )
 
 
-def test_remarks_and_readings_without_a_field_are_kept() -> None:
+def test_remarks_and_readings_that_fill_no_field_are_kept() -> None:
     latency = Reading("all-reduce latency", 12.34, "us", "NCCL", 7, 0.0)
     notes = specification(findings(readings=(*CPU_READINGS, latency)), None).notes.splitlines()
     assert "a remark" in notes
     assert "all-reduce latency: 12.34 us (NCCL, best of 7)" in notes
+    assert "copy: 350 GB/s (by copy, best of 7)" in notes
+    assert not [note for note in notes if note.startswith("read: ")]
 
 
 def test_a_gpu_with_its_box() -> None:
@@ -183,7 +185,7 @@ def test_the_file_is_read_back_as_it_was(tmp_path, base) -> None:
 
 
 def test_the_file_reads_like_the_library_s() -> None:
-    lines = text(specification(findings(), None)).splitlines()
+    lines = text(specification(findings(readings=CPU_READINGS[:1] + CPU_READINGS[3:]), None)).splitlines()
     assert lines[:5] == [
         "name: box",
         "vendor: AMD",

@@ -75,6 +75,14 @@ REFUSED = {
         ["--out", "box.yaml", "--base", "gracee"], 2,
         "unknown hardware 'gracee'; did you mean 'grace'? 'dse list hardware' shows all",
     ),
+    "no time": (["--out", "box.yaml", "--seconds", "0"], 2, "--seconds: expected a number above 0, got 0"),
+    "no end": (["--out", "box.yaml", "--seconds", "inf"], 2, "--seconds: expected a number above 0, got inf"),
+    "less than no disk": (
+        ["--out", "box.yaml", "--disk-gb", "-1"], 2, "--disk-gb: expected GB, or 0 for no disk, got -1",
+    ),
+    "no number": (
+        ["--out", "box.yaml", "--disk-gb", "nan"], 2, "--disk-gb: expected GB, or 0 for no disk, got nan",
+    ),
     "no disk there": (["--out", "box.yaml", "--disk", "nowhere"], 2, "--disk nowhere: no such folder"),
 }  # fmt: skip
 
@@ -134,7 +142,7 @@ def test_a_read_only_folder(dse, tmp_path) -> None:
     assert dse("probe", "--out", "box.yaml") == (1, "", "box.yaml: cannot be written: Permission denied\n")
 
 
-@pytest.mark.parametrize("options", [["--seconds", "0"], ["--disk-gb", "-1"], ["--device", "tpu"], []])
+@pytest.mark.parametrize("options", [["--seconds", "long"], ["--device", "tpu"], []])
 def test_wrong_options_are_the_user_s(dse, tmp_path, options) -> None:
     said = dse("probe", *(["--out", "box.yaml", *options] if options else []))
     assert (said.code, said.out) == (2, "")
