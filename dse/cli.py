@@ -287,6 +287,39 @@ def diff(run_a: str, run_b: str, as_json: bool) -> None:
         print_diff(changes)
 
 
+# -- this machine ---------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--out", required=True, metavar="FILE.yaml", help="The hardware file to write; its stem is the name.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="What serves the model: the processors themselves, or the first GPU (needs PyTorch).",
+)
+@click.option("--disk", "disk_folder", metavar="DIR", help="Folder whose disk is measured  [default: that of FILE]")
+@click.option("--disk-gb", type=float, default=4.0, show_default=True, help="Written there at most; 0: no disk.")
+@click.option("--seconds", type=float, default=30.0, show_default=True, help="About how long to measure.")
+@click.option("--base", metavar="NAME", help="Chip whose power, prices and unmeasured links are taken over.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def probe(out: str, **options: Any) -> None:
+    """Measure this machine's ceilings into a hardware file.
+
+    Memory bandwidth, matrix multiplication by dtype, disk; with --device cuda also the GPU's memory, its link to
+    the host and, of several, their all-reduce. Use the file by its path: --hardware ./FILE.yaml --fidelity ideal.
+    """
+    from dse.calibrate.probe import probe as measure
+    from dse.report.listing import print_rows
+
+    found = measure(out, **options, say=lambda text: click.echo(text, err=True))
+    print_rows("measured", found.rows())
+    for note in found.hardware.notes.splitlines():
+        click.echo(f"- {note}")
+    click.echo(f"wrote {found.path}")
+
+
 # -- the library ----------------------------------------------------------------------------------------
 
 

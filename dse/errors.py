@@ -48,3 +48,9 @@ class InputError(DseError):
 
 class CannotRun(DseError):
     """The input is right but this machine, or this version, cannot do it."""
+
+
+class Interrupted(DseError):
+    """The user stopped it; the message says what is left."""
+
+    exit_code = 130

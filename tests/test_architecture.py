@@ -18,7 +18,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "library" not in path.r
 ORDER = ("errors", "spec", "cost", "search", "simulate", "report", "run", "calibrate", "cli")
 """Each room may import those before it; a room imports itself freely. A run writes its report: `run` is above it."""
 
-HEAVY = {"pandas", "ray", "pyarrow", "plotly", "moocore", "jinja2", "rich", "pulp", "simpy"}
+HEAVY = {"pandas", "ray", "pyarrow", "plotly", "moocore", "jinja2", "rich", "pulp", "simpy", "torch"}
 """Imported inside the functions that use them, so that `dse --help` and a small sweep answer at once."""
 
 ARITHMETIC = {"numpy", "scipy", "dse.cost", "dse.spec", "dse.errors"}

@@ -71,7 +71,13 @@ class HostLink(Strict):
     technology: str = ""
     """E.g. PCIe 5.0 x16."""
     gb_per_s: Positive
-    """One direction, per device, GB/s."""
+    """One direction, per device, GB/s; where measured, host to device from page-locked memory."""
+    to_host_gb_per_s: Positive | None = None
+    """Device to host, page-locked, GB/s; absent: as `gb_per_s`."""
+    pageable_gb_per_s: Positive | None = None
+    """Host to device from ordinary memory, which the driver copies once more, GB/s; absent: not known."""
+    pageable_to_host_gb_per_s: Positive | None = None
+    """Device to host into ordinary memory, GB/s; absent: not known."""
 
 
 class Box(Strict):

@@ -1,0 +1,1 @@
+"""What a machine really reaches: `dse probe` measures it into a hardware file."""
