@@ -57,6 +57,28 @@ def sentences(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]])
             "the measured value; none of the measurements was used for fitting. Designs that differ by less may "
             "rank the other way round: measure the short list before buying."
         )
+    return [*found, *_placement(manifest, columns)]
+
+
+def _placement(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Of offloaded points: whether they had to be, and how their placements were found."""
+    placed = [row for row, offload in enumerate(columns.get("offload", ())) if offload == "lp"]
+    solved = (manifest.get("programs") or {}).get("solved", 0)
+    found = []
+    if placed and "offload_speedup" in columns:
+        gains = [columns["offload_speedup"][row] for row in placed]
+        fits = [gain for gain in gains if gain is not None and gain == gain]
+        faster = sum(gain > 1 for gain in fits)
+        found.append(
+            f"Of {len(placed):,} offloaded points on the frontier {len(placed) - len(fits):,} do not fit without "
+            f"offloading; of the {len(fits):,} that do, it makes {faster:,} faster."
+        )
+    if solved:
+        by_highs = manifest["programs"].get("by_highs", 0)
+        found.append(
+            f"Placements: {solved:,} linear programs, {by_highs:,} of them finished by HiGHS. Host and disk rates are "
+            "those of the box; offloading was checked against FlexGen on one T4 (README)."
+        )
     return found
 
 

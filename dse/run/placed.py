@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,10 +11,13 @@ from dse.cost.metrics import Scored
 from dse.cost.phases import Point
 from dse.cost.placement.affine import TENSORS, TIERS, Tensor, Tier
 from dse.cost.placement.placed import Placed, PlacedMemory
-from dse.cost.placement.schedules import has_experts
+from dse.cost.placement.schedules import NUM_BATCHES, has_experts, schedules_of
 from dse.cost.placement.tiers import Tiers
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from dse.run.resolve import Sweep
 
 SECONDS_PER_DAY = 86_400
 
@@ -46,6 +49,15 @@ def placement_columns(scored: Scored, tensors: Sequence[Tensor], size: int) -> d
         "disk_written_tb_per_day": written,
         "offload_speedup": _listed(offload_speedup(scored), size),
     }
+
+
+def placement_caps(sweep: Sweep) -> Iterator[str]:
+    """How many placements a point of an offloading sweep is given, in words."""
+    if "lp" not in sweep.axes.offload:
+        return
+    ways = {len(schedules_of(model)) for model in sweep.models}
+    cuts = ", ".join(map(str, NUM_BATCHES))
+    yield f"offload lp: at most {max(ways)} placements per point: {cuts} GPU batches, and what the host computes"
 
 
 def tier_gb(point: Placed, tier: Tier, size: int) -> list[dict[str, float]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dse.cost.techniques import active
 from dse.run.executors import RATE, Executor
+from dse.run.placed import placement_caps
 from dse.run.score import Engine
 from dse.run.sweep import PART_POINTS, POINT_BYTES
 
@@ -23,10 +24,13 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
     yield f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}"
     for number, box in enumerate(engine.space.boxes):
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
-        chosen = [f"{technique.name} {value}" for technique, value in active(engine.sweep.variants[number])]
+        variant = engine.sweep.variants[number]
+        chosen = [f"{technique.name} {value}" for technique, value in active(variant)]
+        chosen += ["offload lp"] if variant["offload"] == "lp" else []
         yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"
     yield f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}"
     yield f"estimate: {_seconds(engine.space.effort / RATE)} on one core"
+    yield from placement_caps(engine.sweep)
     kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
     yield f"writes: {kept}"
     yield f"executor: {executor.name} ({why})"

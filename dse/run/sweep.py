@@ -14,6 +14,7 @@ from dse.errors import CannotRun
 from dse.run.executors import Executor, choose
 from dse.run.finish import finish, rewrite_report
 from dse.run.folder import Run
+from dse.run.placed import placement_caps
 from dse.run.resolve import Sweep, resolve
 from dse.run.rows import complete_in_chunks
 from dse.run.score import Engine, Tally
@@ -98,6 +99,8 @@ def run_sweep(
         engine = Engine(sweep)
         chosen, why = choose(executor, engine.space.effort, ray_address)
         say(f"executor: {chosen.name} ({why})")
+        for line in placement_caps(sweep):
+            say(line)
         if sweep.keep == "all":
             _check_disk(store, engine.space.size, say)
         work = _Work(engine, store, part_points)

@@ -221,6 +221,13 @@ class HardwareSpec(Strict):
         return self.host_link.gb_per_s * 1e9 if self.host_link is not None else None
 
     @property
+    def to_host_bandwidth(self) -> float | None:
+        """Bytes/s from the device to its host; that of the other direction where the file does not say."""
+        if self.host_link is None:
+            return None
+        return (self.host_link.to_host_gb_per_s or self.host_link.gb_per_s) * 1e9
+
+    @property
     def tdp_w(self) -> float | None:
         """Thermal design power, W; None where it is not known."""
         return self.power.tdp_w if self.power is not None else None

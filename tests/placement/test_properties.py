@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -20,8 +20,9 @@ from dse.cost.simplex import solve
 from dse.spec.catalog import load_model
 
 BOX = {
-    "memory__capacity_gb": 15.6, "memory__bandwidth_gb_per_s": 320.0, "host_link__gb_per_s": 16.0, "box__host_memory_gb": 96.0,
-    "box__host_memory_bandwidth_gb_per_s": 100.0, "box__cpu_tflops": 1.0, "box__disk_gb": 400.0,
+    "memory__capacity_gb": 15.6, "memory__bandwidth_gb_per_s": 320.0, "host_link__gb_per_s": 16.0,
+    "box__host_memory_gb": 96.0, "box__host_memory_bandwidth_gb_per_s": 100.0, "box__cpu_tflops": 1.0,
+    "box__disk_gb": 400.0,
     "box__disk_read_gb_per_s": 2.0, "box__disk_write_gb_per_s": 1.0,
 }  # fmt: skip
 TOLERANCE = 1 + 1e-9
@@ -40,7 +41,7 @@ def seconds(model: str, overlap: str = "full", batch: int = 64, **box: float) ->
 @pytest.mark.parametrize("resource", BOX)
 def test_more_of_any_resource_never_hurts(model, overlap, resource):
     times = [seconds(model, overlap, **{resource: BOX[resource] * factor}) for factor in (0.5, 1, 1.5, 4)]
-    for less, more in zip(times, times[1:], strict=False):
+    for less, more in pairwise(times):
         assert more <= less * TOLERANCE
 
 
@@ -118,7 +119,8 @@ def test_what_fits_in_one_gpu_batch_takes_the_time_it_takes_without_offloading(m
 
 
 def test_nothing_fits_says_how_much_too_much_it_is():
-    chosen = blocks(machine(**{**BOX, "box__host_memory_gb": 10.0, "box__disk_gb": 10.0}), batch=[1, 8], precision=["fp16"])
+    small = machine(**{**BOX, "box__host_memory_gb": 10.0, "box__disk_gb": 10.0})
+    chosen = blocks(small, batch=[1, 8], precision=["fp16"])
     with np.errstate(all="ignore"):
         scored = Scored.of(load_model("opt-175b"), chosen, mesh_of(chosen))
         over = scored.memory.total / scored.memory.limit

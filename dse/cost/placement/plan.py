@@ -201,7 +201,7 @@ def _seconds(ledger: Ledger, tiers: Tiers, devices: Devices, phase: Phase) -> di
         way.grow("hidden", moved, *BELOW)
         stored.grow("hidden", moved, "disk")
     for stream, moved_bytes, rate in (
-        ("to_device", up, tiers.link), ("to_host", down, tiers.link),
+        ("to_device", up, tiers.to_device), ("to_host", down, tiers.to_host),
         ("disk_read", read, tiers.disk_read), ("disk_write", written, tiers.disk_write),
     ):  # fmt: skip
         streams[stream].plus(moved_bytes, rate)  # type: ignore[index]

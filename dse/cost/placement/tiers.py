@@ -22,8 +22,9 @@ ABSENT = 1e6
 class Tiers:
     """Reciprocal rates and capacities per device; shapes over the axes hardware and fidelity."""
 
-    link: Array
-    """Seconds per byte from host to device; the other direction runs beside it at the same rate."""
+    to_device: Array
+    """Seconds per byte over the host link; both directions run beside each other."""
+    to_host: Array
     host_flop: Array
     """Seconds per FLOP on the host's cores."""
     host_byte: Array
@@ -57,7 +58,8 @@ class Tiers:
         bandwidth = "host_memory_bandwidth_gb_per_s"
         disk = ("disk_read_gb_per_s", "disk_write_gb_per_s")
         return cls(
-            link=rate(choices.of_hardware("host_bandwidth"), "host_link"),
+            to_device=rate(choices.of_hardware("host_bandwidth"), "host_link"),
+            to_host=rate(choices.of_hardware("to_host_bandwidth"), "host_link"),
             host_flop=rate(choices.of_box("cpu_tflops") * 1e12 / devices, "host_compute"),
             host_byte=rate(choices.of_box(bandwidth) * 1e9 / devices, "host_memory"),
             disk_read=rate(choices.of_box(disk[0]) * 1e9 / devices, "disk"),
