@@ -13,11 +13,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from dse.errors import CannotRun, DseError, InputError
     from dse.run.evaluate import evaluate, explain
+    from dse.run.place import place
     from dse.run.sweep import Run, load_sweep, run_sweep
     from dse.spec.catalog import load_hardware, load_model, load_precision
     from dse.spec.hardware import HardwareSpec
@@ -38,6 +39,7 @@ _HOMES = {
     "load_model": "dse.spec.catalog",
     "load_precision": "dse.spec.catalog",
     "load_sweep": "dse.run.sweep",
+    "place": "dse.run.place",
     "run_sweep": "dse.run.sweep",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "load_model",
     "load_precision",
     "load_sweep",
+    "place",
     "run_sweep",
 ]
 

@@ -68,11 +68,11 @@ def _placement(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]
     if placed and "offload_speedup" in columns:
         gains = [columns["offload_speedup"][row] for row in placed]
         fits = [gain for gain in gains if gain is not None and gain == gain]
-        faster = sum(gain > 1 for gain in fits)
-        found.append(
-            f"Of {len(placed):,} offloaded points on the frontier {len(placed) - len(fits):,} do not fit without "
-            f"offloading; of the {len(fits):,} that do, it makes {faster:,} faster."
-        )
+        text = f"Of {len(placed):,} offloaded points on the frontier {len(placed) - len(fits):,} fit in no other way"
+        if fits:
+            faster = sum(gain > 1 for gain in fits)
+            text += f"; {len(fits):,} would fit without offloading, which makes {faster:,} of them faster"
+        found.append(f"{text}.")
     if solved:
         by_highs = manifest["programs"].get("by_highs", 0)
         found.append(

@@ -1,0 +1,123 @@
+"""`dse place`: what it prints, its JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+FLEXGEN = ("--model", "opt-30b", "--hardware", "t4-flexgen", "--precision", "fp16", "--input", "512", "--output", "32")
+TIERS = ("accelerator", "host", "disk")
+
+
+@pytest.fixture
+def found(dse) -> dict:
+    said = dse("place", *FLEXGEN, "--overlap", "pairwise", "--json")
+    assert said.code == 0
+    return json.loads(said.out)
+
+
+def test_json_has_what_a_script_needs(found):
+    assert found["status"] == "ok"
+    assert found["shares"].keys() == {"weights", "cache", "hidden"}
+    for on in found["shares"].values():
+        assert sum(on[tier] for tier in TIERS) == pytest.approx(1)
+    assert found["batch"] == found["gpu_batch"] * found["num_batches"]
+    assert found["output_tokens_per_s"] == pytest.approx(found["batch"] * 32 / found["latency_s"])
+    assert found["latency_s"] * 1e3 == pytest.approx(found["ttft_ms"] + 31 * found["tpot_ms"])
+    for phase in ("prefill", "decode"):
+        assert found["times"][phase]["total"] <= sum(found["times"][phase].values()) / 1
+    for tier in TIERS:
+        memory = found["memory"][tier]
+        assert memory["used_gb"] <= memory["capacity_gb"] * (1 + 1e-9)
+        parts = [value for name, value in memory.items() if name not in ("used_gb", "capacity_gb")]
+        assert sum(parts) == pytest.approx(memory["used_gb"])
+    assert found["binding"]
+    assert found["shadow_prices"]["accelerator_tokens_per_s_per_gb"] > 0
+    assert 0 <= found["rounded"]["loss_pct"] < 20
+    assert found["without_offloading"] is None
+    assert found["note"] == "does not fit without offloading"
+    assert found["programs_by_highs"] <= found["programs"] / 100
+
+
+def test_a_forced_policy_is_run_as_given(dse):
+    said = dse("place", *FLEXGEN, "--policy", "10,90,0,100,0,100", "--gpu-batch", "20", "--num-batches", "4",
+               "--host", "attention", "--overlap", "serial", "--json")  # fmt: skip
+    found = json.loads(said.out)
+    assert (found["gpu_batch"], found["num_batches"], found["host_computes"]) == (20, 4, "attention")
+    assert found["shares"]["weights"] == {"accelerator": pytest.approx(0.1), "host": pytest.approx(0.9), "disk": 0}
+    streams = {name: value for name, value in found["times"]["decode"].items() if name not in ("total", "host_memory")}
+    assert found["times"]["decode"]["total"] == pytest.approx(sum(streams.values()))
+
+
+def test_percent_and_fractions_mean_the_same(dse):
+    same = ("--gpu-batch", "20", "--num-batches", "4", "--host", "none", "--json")
+    percent = dse("place", *FLEXGEN, "--policy", "10,90,0,100,0,100", *same)
+    fraction = dse("place", *FLEXGEN, "--policy", "0.1,0.9,0,1,0,1", *same)
+    assert percent.out == fraction.out
+
+
+def test_the_terminal_says_where_what_lies_and_what_more_would_bring(dse):
+    said = dse("place", *FLEXGEN)
+    assert said.code == 0
+    for words in ("the host computes", "weights", "capacity", "limits:", "1 GB more of accelerator memory is worth",
+                  "does not fit without offloading", "frontier of blocks", "in whole layers"):  # fmt: skip
+        assert words in said.out
+    assert "HiGHS" not in said.out
+
+
+def test_offloading_what_fits_is_called_dominated(dse):
+    said = dse("place", "--model", "opt-1.3b", "--hardware", "h100-sxm", "--json")
+    found = json.loads(said.out)
+    assert found["without_offloading"]["output_tokens_per_s"] > 0
+    assert found["note"].startswith("fits without offloading")
+    assert found["offloading_dominated"] == (
+        found["without_offloading"]["output_tokens_per_s"] >= found["output_tokens_per_s"]
+    )
+
+
+def test_experts_have_shares_of_their_own(dse):
+    said = dse("place", "--model", "mixtral-8x7b", "--hardware", "rtx-4090", "--gpu-batch", "8", "--json")
+    shares = json.loads(said.out)["shares"]
+    assert shares.keys() == {"weights", "experts", "cache", "hidden", "dense_weights"}
+    low, high = sorted((shares["experts"]["accelerator"], shares["dense_weights"]["accelerator"]))
+    assert low <= shares["weights"]["accelerator"] <= high
+
+
+def test_nothing_fits_exits_1_and_says_how_much_is_missing(dse):
+    said = dse("place", "--model", "kimi-k2", "--hardware", "rtx-3070", "--precision", "bf16")
+    assert said.code == 1
+    assert "exceeds_memory: needs" in said.out
+
+
+def test_too_short_a_time_exits_1(dse):
+    said = dse("place", *FLEXGEN, "--latency", "0.001")
+    assert said.code == 1
+    assert "constraint:latency_s" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--policy", "20,80,0,100"), "policy: expected six percentages wg,wc,cg,cc,hg,hc, got 20,80,0,100"),
+        (("--policy", "20,90,0,100,0,100"), "policy: 20 and 90 are more than all of weights: the two are at most 100"),
+        (("--policy", "a,b"), "--policy: expected numbers with commas between, got 'a,b'"),
+        (("--policy", "-1,50,0,100,0,100"), "policy: expected six percentages wg,wc,cg,cc,hg,hc, got -1,50,0,100,0,100"),
+        (("--gpu-batch", "0"), "gpu-batch: expected a whole number of at least 1, got 0"),
+        (("--latency", "-1"), "latency: expected seconds above 0, got -1"),
+        (("--host", "experts"), "host: opt-30b has no such layers for experts"),
+        (("--host", "gpu"), "host: expected any of attention, ffn, experts, or none; got gpu"),
+        (("--hardware", "t5"), "unknown hardware 't5'; did you mean 't4'?"),
+    ],
+)
+def test_faults_are_told_plainly(dse, options, message):
+    said = dse("place", *FLEXGEN, *options)
+    assert said.code == 2
+    assert message in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_layout_that_cannot_be_is_a_status(dse):
+    said = dse("place", *FLEXGEN, "--tp", "3")
+    assert said.code == 1
+    assert "heads_not_divisible" in said.out
