@@ -35,11 +35,13 @@ def print_place(found: Mapping[str, Any]) -> None:
 
 
 def _lacking(found: Mapping[str, Any]) -> str:
+    if "least_latency_s" in found:
+        return f": the fastest block takes {number_text(found['least_latency_s'])} s"
     over = found.get("needed_over_available")
     if over is None:
         return ""
     if over <= 1:
-        return ": no placement fits all tiers at once (or in the time), though each alone has room"
+        return ": no placement fits all tiers at once, though each alone has room"
     return f": needs {number_text(over)} times what the scarcest tier has, at least"
 
 

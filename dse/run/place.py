@@ -71,15 +71,16 @@ def place(
     if (reason := _structure(sweep, choices)) != OK:
         return {"status": reason, **asked}
     given, homes = None if policy is None else _policy(policy), _homes(host, chosen)
-    if given is None:
-        found = search(chosen, choices, homes, gpu_batch, num_batches, latency_s)
-    else:
-        found = forced(chosen, choices, homes, given, gpu_batch, num_batches, latency_s)
+
+    def tried(limit: float | None) -> Search:
+        if given is None:
+            return search(chosen, choices, homes, gpu_batch, num_batches, limit)
+        return forced(chosen, choices, homes, given, gpu_batch, num_batches, limit)
+
+    found = tried(latency_s)
     counted = {"programs": found.programs, "programs_by_highs": found.by_highs}
     if not found.candidates:
-        late = found.nearest <= 1 and latency_s is not None
-        status = "constraint:latency_s" if late else "exceeds_memory"
-        return {"status": status, "needed_over_available": found.nearest, **counted, **asked}
+        return {**_missed(found, None if latency_s is None else tried(None)), **counted, **asked}
     return {
         "status": OK,
         **asked,
@@ -131,6 +132,13 @@ def _homes(host: Iterable[str] | None, model: ModelSpec) -> list[Devices]:
     if not fitting:
         raise InputError(Fault(f"{model.name} has no such layers for {', '.join(sorted(wanted))}", "host"))
     return fitting
+
+
+def _missed(found: Search, unlimited: Search | None) -> dict[str, Any]:
+    """Why there is no placement: too little memory, or with more time there would be one."""
+    if unlimited is not None and unlimited.candidates:
+        return {"status": "constraint:latency_s", "least_latency_s": min(one.seconds for one in unlimited.candidates)}
+    return {"status": "exceeds_memory", "needed_over_available": found.nearest}
 
 
 def _structure(sweep: Sweep, choices: Choices) -> str:
