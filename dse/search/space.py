@@ -35,7 +35,7 @@ __all__ = [
 LIMIT = 2**62
 """Largest space: numbers and their sums stay within int64."""
 
-LEAST_CELLS = 2_000
+LEAST_CELLS = 8_000
 """Points of a slice however heavy they are: fewer would leave NumPy calls half empty."""
 
 Block = tuple[slice, ...]

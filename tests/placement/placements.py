@@ -42,11 +42,11 @@ def one_plan(model: str, chosen: Choices, schedule: Schedule | None = None) -> P
     return plan
 
 
-def instance(plan: Plan, index: int, size: int) -> Plan:
-    """One instance of a plan over a list of points."""
+def instance(plan: Plan, index: Any, shape: Any) -> Plan:
+    """One instance of a plan over points of this shape, a list or a mesh."""
 
     def at(value: Any) -> Any:
-        return np.broadcast_to(np.asarray(value, dtype=float), (size,))[index]
+        return np.broadcast_to(np.asarray(value, dtype=float), shape)[index]
 
     def affine(value: Affine) -> Affine:
         return Affine(at(value.constant), {key: at(slope) for key, slope in value.slopes.items()})

