@@ -147,6 +147,8 @@ def sweep(
 @click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
 @click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
 @click.option("--serving", default="static", show_default=True)
+@click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
+@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="full", show_default=True)
 @click.option("--runtime", default="ideal", show_default=True)
 @click.option("--attention", default="fused", show_default=True, help="fused or unfused.")
 @click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")

@@ -46,13 +46,22 @@ def print_explain(found: Mapping[str, Any]) -> None:
     for name, phase in found["phases"].items():
         if phase["operators"]:
             _print_phase(name, phase)
-    memory = found["memory"]["accelerator"]
-    print("\nmemory of the fullest device, GB")
-    uses = {name.removesuffix("_gb").replace("_", " "): number_text(value) for name, value in memory.items()}
-    _print_table([list(item) for item in uses.items()])
+    _print_memory(found["memory"])
     print("\ntotals")
     _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS])
     _print_wrapped(f"evidence: {point['evidence']} ({meaning(point['evidence'])})")
+
+
+def _print_memory(memory: Mapping[str, Mapping[str, float]]) -> None:
+    """Each tier that is used: of the fullest device, and of its part of the box."""
+    tiers = {tier: sizes for tier, sizes in memory.items() if tier == "accelerator" or sizes["total_gb"] > 0}
+    uses = list(dict.fromkeys(name for sizes in tiers.values() for name in sizes))
+    print("\nmemory of the fullest device, GB")
+    rows = [["", *tiers]] if len(tiers) > 1 else []
+    for name in uses:
+        sizes = (number_text(of.get(name)) for of in tiers.values())
+        rows.append([name.removesuffix("_gb").replace("_", " "), *sizes])
+    _print_table(rows)
 
 
 def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
@@ -60,6 +69,9 @@ def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
     print(f"\n{name}: {number_text(phase['seconds'] * 1e3)} ms per {step}, bound by {phase['bound']}")
     causes = {cause.replace("_", " "): seconds for cause, seconds in phase["time_by"].items() if seconds}
     _print_wrapped("ms by " + ", ".join(f"{cause} {number_text(seconds * 1e3)}" for cause, seconds in causes.items()))
+    if streams := phase.get("streams"):
+        busy = {stream.replace("_", " "): seconds for stream, seconds in streams.items() if seconds}
+        _print_wrapped("ms by stream " + ", ".join(f"{name} {number_text(s * 1e3)}" for name, s in busy.items()))
     _print_wrapped("operators, one run on one device: FLOP, bytes by kind, FLOP per byte, time, share of the phase")
     moved = [row["bytes"] for row in phase["operators"]]
     kinds = [kind for kind, parts in KINDS.items() if any(sizes[part] for sizes in moved for part in parts)]

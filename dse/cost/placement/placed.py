@@ -26,7 +26,7 @@ BOUNDS: dict[Stream, str] = {
     "accelerator": "accelerator", "host": "host", "to_device": "host_link", "to_host": "host_link",
     "disk_read": "disk", "disk_write": "disk", "host_memory": "host_memory",
 }  # fmt: skip
-"""Stream -> the bound of a phase whose longest stream it is."""
+"""Stream -> the bound of a phase whose time it sets."""
 
 
 class Placed(Point):
@@ -75,10 +75,9 @@ class Placed(Point):
         return self.placement.streams[phase, "accelerator"]
 
     def bounds(self, phase: Phase) -> NDArray[np.str_]:
-        """The longest stream of a phase, as text."""
-        streams = np.stack([self.placement.streams[phase, stream] for stream in STREAMS])
-        longest = np.argmax(np.nan_to_num(streams), axis=0)
-        return cast(NDArray[np.str_], np.array([BOUNDS[stream] for stream in STREAMS])[longest])
+        """The stream that sets the time of a phase, as text."""
+        place = np.nan_to_num(self.placement.bounds[phase]).astype(int)
+        return cast(NDArray[np.str_], np.array([BOUNDS[stream] for stream in STREAMS])[place])
 
     def bytes_below(self, tier: Tier) -> Array:
         """Host memory or disk of a whole replica in use at the peak."""

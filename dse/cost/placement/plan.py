@@ -127,6 +127,22 @@ class Plan:
             slowest = np.maximum(slowest, self.together(phase, group).at(shares))
         return slowest
 
+    def bound(self, phase: Phase, shares: Shares) -> Array:
+        """What sets the time of a pass: the longest stream of the slowest group, by its place in `STREAMS`."""
+        slowest: Array = -1.0
+        found: Array = 0.0
+        for group in self.groups[phase]:
+            total: Array = 0.0
+            longest: Array = -1.0
+            of_group: Array = 0.0
+            for stream in group:
+                seconds = self.seconds[phase][stream].at(shares)
+                of_group = np.where(seconds > longest, float(STREAMS.index(stream)), of_group)
+                longest, total = np.maximum(longest, seconds), total + seconds
+            found = np.where(total > slowest, of_group, found)
+            slowest = np.maximum(slowest, total)
+        return found
+
     def least(self, phase: Phase) -> Array:
         """What one pass over the block takes at least, wherever the tensors lie."""
         slowest: Array = 0.0

@@ -52,6 +52,8 @@ class Placement:
     """NaN where nothing fits, as all below."""
     streams: Mapping[tuple[Phase, Stream], Array]
     """Seconds of one pass over the block."""
+    bounds: Mapping[Phase, Array]
+    """The stream that sets the time of a pass, by its place in `STREAMS`."""
     seconds: Mapping[Phase, Array]
     """One pass over the block, in the rhythm of the pipeline."""
     peaks: Mapping[Tier, Array]
@@ -202,6 +204,7 @@ class _Best:
             over=np.where(feasible, np.minimum(self.over, 1.0), np.maximum(self.over, np.nextafter(1.0, 2.0))),
             shares={tensor: {tier: self.kept["share", tensor, tier] for tier in TIERS} for tensor in tensors},
             streams={(phase, stream): self.kept["stream", phase, stream] for phase in PHASES for stream in STREAMS},
+            bounds={phase: self.kept["bound", phase] for phase in PHASES},
             seconds={phase: self.kept["seconds", phase] for phase in PHASES},
             peaks={tier: self.kept["peak", tier] for tier in TIERS},
             held={(tier, tensor): self.kept["held", tier, tensor] for tier in TIERS for tensor in tensors},
@@ -218,6 +221,7 @@ def _figures(plan: Plan, shares: Shares) -> Iterator[tuple[Any, Array]]:
     rhythm = plan.rhythm
     for phase in PHASES:
         yield ("seconds", phase), rhythm[phase] * plan.phase_seconds(phase, shares)
+        yield ("bound", phase), plan.bound(phase, shares)
         for stream in STREAMS:
             yield ("stream", phase, stream), plan.seconds[phase][stream].at(shares)
     for tier in TIERS:
