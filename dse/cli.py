@@ -117,7 +117,7 @@ def sweep(
         from dse.run.score import Engine
 
         engine = Engine(found)
-        for line in plan(engine, choose(executor, engine.space.size, ray_address)):
+        for line in plan(engine, choose(executor, engine.space.effort, ray_address)):
             click.echo(line)
         return
     from dse.report.progress import progress_bar

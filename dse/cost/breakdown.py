@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.phases import Point, weighted
+from dse.cost.placement.placed import Placed
 from dse.cost.roofline import Times, mean_amount, times
 from dse.cost.setting import Phase
 from dse.cost.work import Amount, Array, Work
@@ -95,6 +96,8 @@ def seconds_by_bound(point: Point, phase: Phase) -> dict[str, NDArray[np.float64
 
 def bound_names(point: Point, phase: Phase) -> NDArray[np.str_]:
     """The bound that holds most of the phase's time, as text; shape of the mesh."""
+    if isinstance(point, Placed):
+        return point.bounds(phase)
     totals = seconds_by_bound(point, phase)
     largest = np.argmax(np.stack([totals[bound] for bound in BOUNDS]), axis=0)
     names: NDArray[np.str_] = np.array(BOUNDS)[largest]

@@ -42,6 +42,12 @@ class Choices:
     """Tokens of one page of the KV cache."""
     memory_utilization: float = 0.9
     """Share of the device memory the engine may use; the rest is for the context, graphs and fragmentation."""
+    offload: str = "none"
+    """`lp`: tensors are placed over accelerator, host and disk (`dse.cost.placement`)."""
+    overlap: str = "full"
+    """Which streams run beside each other under offloading (`dse.cost.placement.plan`)."""
+    host_utilization: float = 0.9
+    """Share of host memory and disk that offloading may use."""
     price_kind: str = "on-demand"
     price_override: Mapping[str, float] = field(default_factory=dict)
     """Dollars per device and hour by accelerator name, instead of the library's."""
@@ -66,6 +72,11 @@ class Choices:
     def of_hardware(self, field: str) -> Table:
         """A number of each accelerator by attribute name, NaN where it has none. Shape (hardware,)."""
         values = [getattr(chip, field) for chip in self.hardware]
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+    def of_box(self, field: str) -> Table:
+        """A number of each accelerator's box, NaN where it does not say. Shape (hardware,)."""
+        values = [getattr(chip.box, field) for chip in self.hardware]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
     def of_layout(self, field: str) -> Table:

@@ -22,11 +22,8 @@ IDLE_SHARE = 0.3
 
 def duty(point: Point, phase: Phase) -> Array:
     """Share of the phase a device's kernels run at one of the roofs, 0 to 1."""
-    busy: Array = 0.0
-    for count, works in zip(point.counts, point.works(phase), strict=True):
-        busy = busy + count * point.works_seconds([work for work in works if work.message is None])
     elapsed = point.ttft if phase == "prefill" else point.tpot
-    return cast(Array, np.minimum(busy * point.micro_batches[phase] / point.degrees.pp / elapsed, 1.0))
+    return cast(Array, np.minimum(point.busy_seconds(phase) / elapsed, 1.0))
 
 
 def joules_per_request_batch(point: Point) -> Array:

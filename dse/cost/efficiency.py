@@ -42,6 +42,14 @@ class Fidelity:
     """Further share of compute where weights are dequantised on the way to the multiplier."""
     weight_only_memory: float = 1.0
     """Further share of bandwidth for such weights: unpacking is not free (2404.14294 Table 4)."""
+    host_link: float = 1.0
+    """Share of the nominal rate that pinned copies between host and device reach."""
+    host_memory: float = 1.0
+    """Share of the host's memory bandwidth that operators on its cores reach."""
+    host_compute: float = 1.0
+    """Share of the host's fp32 peak that they reach."""
+    disk: float = 1.0
+    """Share of the sequential rates of the disks."""
 
 
 IDEAL = Fidelity("ideal", {group: Efficiency() for group in GROUPS})
@@ -74,6 +82,12 @@ DATASHEET = Fidelity(
     # stream costs 1.5-1.8x its bytes at small batch.
     weight_only_compute=0.85,
     weight_only_memory=0.65,
+    # Pinned copies: 12.0 of 15.75 GB/s on PCIe 3 (FlexGen, 2303.06865), 25-26 of 32 on PCIe 4, 52-55 of 64 on PCIe 5.
+    host_link=0.8,
+    # STREAM reaches 0.75-0.85 of the DIMMs' peak; skinny products and attention a little less.
+    host_memory=0.7,
+    host_compute=0.5,
+    disk=0.9,
 )
 
 FIDELITIES: Mapping[str, Fidelity] = {

@@ -17,7 +17,7 @@ computes everything that is reported, by the same functions, for the points that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ class Scores:
     """Codes into `Question.reasons`, the block's shape."""
     excess: Mapping[int, Array]
     """Code -> how far beyond the limit, as a ratio (1.1: 10 % too much), broadcastable."""
+    programs: Mapping[str, int] = field(default_factory=dict)
+    """Linear programs of placements: `solved`, and of those `by_highs`."""
 
 
 def score(model: ModelSpec, choices: Choices, mesh: Mesh, question: Question) -> Scores:
@@ -68,12 +70,13 @@ def score(model: ModelSpec, choices: Choices, mesh: Mesh, question: Question) ->
         question: objectives, and the constraints that are checked.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scored = Scored(Point(model, choices, mesh))
+        scored = Scored.of(model, choices, mesh)
         wanted = dict.fromkeys((*question.objectives, *question.constraints))
         values = {name: METRICS[name].of(scored) for name in wanted}
         costs = [-values[name] if METRICS[name].sense == "max" else values[name] for name in question.objectives]
         status, excess = _status(scored, values, question)
-    return Scores(costs, np.broadcast_to(status, mesh.shape), excess)
+        programs = scored.programs
+    return Scores(costs, np.broadcast_to(status, mesh.shape), excess, programs)
 
 
 def _status(
@@ -126,7 +129,7 @@ def columns(
         names: metrics wanted; None for all.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scored = Scored(Point(model, choices, mesh))
+        scored = Scored.of(model, choices, mesh)
         return {
             name: np.broadcast_to(np.asarray(METRICS[name].of(scored), dtype=float), mesh.shape)
             for name in (METRICS if names is None else names)

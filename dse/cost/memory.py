@@ -39,10 +39,10 @@ class Memory:
     def weights(self) -> Array:
         """Weights of the fullest stage, embeddings and head included."""
         # What a device holds does not depend on the workload: any prompt's operators say it.
-        return self._fullest([_resident(works) for works in self.point.prompts[0].works("prefill")])
+        return self.fullest([_resident(works) for works in self.point.prompts[0].works("prefill")])
 
-    def _fullest(self, sizes: list[Array]) -> Array:
-        """Largest sum over the stages of count times size."""
+    def fullest(self, sizes: list[Array]) -> Array:
+        """Largest sum over the stages of count times size (of each part, the embedding and the head)."""
         fullest: Array = 0.0
         for counts in self.point.stages:
             stage: Array = 0.0
@@ -55,7 +55,14 @@ class Memory:
     def cache_at(self, context: Array) -> Array:
         """KV cache and state of all sequences on the rank when each has `context` tokens, in pages."""
         per_sequence = [self._cache_of(part.component, context) for part in self.point.parts]
-        return self.point.rank_batch * self._fullest([*per_sequence, 0.0, 0.0])
+        return self.point.rank_batch * self.fullest([*per_sequence, 0.0, 0.0])
+
+    def largest_cache(self, context: Array) -> Array:
+        """KV cache or state of one sequence of `context` tokens in the layer that keeps most."""
+        most: Array = 0.0
+        for part in self.point.parts:
+            most = np.maximum(most, self._cache_of(part.component, context))
+        return most
 
     def _cache_of(self, component: object, context: Array) -> Array:
         """Bytes per sequence one layer keeps."""
@@ -91,8 +98,13 @@ class Memory:
     @cached_property
     def activations(self) -> Array:
         """Live activations at their peak: the residual stream beside the hungriest operator's inputs and outputs."""
+        return np.maximum(*self.activation_peaks.values())
+
+    @cached_property
+    def activation_peaks(self) -> dict[Phase, Array]:
+        """The same of each phase."""
         point, back = self.point.prompts
-        return np.maximum(back(Memory(point)._prompt_peak()), self._peak("decode"))
+        return {"prefill": back(Memory(point)._prompt_peak()), "decode": self._peak("decode")}
 
     def _prompt_peak(self) -> Array:
         """Live activations of the largest prompt pass: times hold for passes of average size, memory may not."""

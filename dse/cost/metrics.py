@@ -13,9 +13,14 @@ from typing import Literal
 import numpy as np
 
 from dse.cost import economics
+from dse.cost.choices import Choices
 from dse.cost.memory import Memory
+from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
+from dse.cost.placement.affine import Tier
+from dse.cost.placement.placed import Placed, PlacedMemory
 from dse.cost.work import Array
+from dse.spec.model import ModelSpec
 
 
 @dataclass
@@ -24,10 +29,27 @@ class Scored:
 
     point: Point
 
+    @classmethod
+    def of(cls, model: ModelSpec, choices: Choices, mesh: Mesh) -> Scored:
+        """The points of a mesh, their tensors placed where the sweep offloads."""
+        return cls((Placed if choices.offload == "lp" else Point)(model, choices, mesh))
+
     @cached_property
     def memory(self) -> Memory:
         """Memory of one device."""
-        return Memory(self.point)
+        return PlacedMemory(self.point) if isinstance(self.point, Placed) else Memory(self.point)
+
+    def bytes_below(self, tier: Tier) -> Array:
+        """Host memory or disk of a replica."""
+        return self.point.bytes_below(tier) if isinstance(self.point, Placed) else 0.0
+
+    @property
+    def programs(self) -> dict[str, int]:
+        """Linear programs that were solved to place tensors, and of those by HiGHS."""
+        if not isinstance(self.point, Placed):
+            return {}
+        placed = self.point.placement
+        return {"solved": placed.programs, "by_highs": placed.unfinished}
 
     @cached_property
     def requests_per_s(self) -> Array:
@@ -114,14 +136,14 @@ def _(s: Scored) -> Array:
     return s.memory.total * 1e-9
 
 
-@_metric("host_memory_gb", "GB", "min", "host memory used; 0 without offloading")
+@_metric("host_memory_gb", "GB", "min", "host memory of a replica used; 0 without offloading")
 def _(s: Scored) -> Array:
-    return 0.0
+    return s.bytes_below("host") * 1e-9
 
 
-@_metric("disk_gb", "GB", "min", "disk used; 0 without offloading")
+@_metric("disk_gb", "GB", "min", "disk of a replica used; 0 without offloading")
 def _(s: Scored) -> Array:
-    return 0.0
+    return s.bytes_below("disk") * 1e-9
 
 
 @_metric(

@@ -200,7 +200,7 @@ class Point:
     @cached_property
     def _prompts(self) -> tuple[Point | None, Callable[[Array], Array]]:
         mesh, back = self.mesh.collapsed("workload", self.choices.inputs)
-        return (None if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
+        return (None if mesh is self.mesh else type(self)(self.model, self.choices, mesh)), back
 
     @property
     def shared(self) -> tuple[Point, Callable[[Array], Array]]:
@@ -218,7 +218,7 @@ class Point:
             distinct, place = np.unique(values, return_inverse=True)
             key = key * len(distinct) + place.reshape(np.shape(values))
         mesh, back = self.mesh.joined("layout", "batch", key)
-        return (None if mesh is self.mesh else Point(self.model, self.choices, mesh)), back
+        return (None if mesh is self.mesh else type(self)(self.model, self.choices, mesh)), back
 
     # -- seconds ------------------------------------------------------------------------------------
 
@@ -276,6 +276,13 @@ class Point:
         if phase == "decode":
             return cast(Array, np.maximum(passes * slowest, through))
         return through + (passes - 1) * slowest
+
+    def busy_seconds(self, phase: Phase) -> Array:
+        """Seconds of a phase that the kernels of a device run at one of the roofs (mean over the stages)."""
+        busy: Array = 0.0
+        for count, works in zip(self.counts, self.works(phase), strict=True):
+            busy = busy + count * self.works_seconds([work for work in works if work.message is None])
+        return busy * self.micro_batches[phase] / self.degrees.pp
 
     @property
     def hops(self) -> Array:

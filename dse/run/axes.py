@@ -28,6 +28,9 @@ MAX_LAYOUTS = 100_000
 NAMED = (*AXIS_VALUES, *TECHNIQUES)
 """Axes of words and of techniques."""
 
+BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
+"""Axes of which each combination of values is a box of its own."""
+
 MAX_BATCH = 10**9
 
 
@@ -63,9 +66,9 @@ class Axes:
 
     @property
     def variants(self) -> list[dict[str, Any]]:
-        """Combinations of the techniques' values: what differs in more than numbers, one box each."""
-        every = product(*(getattr(self, name) for name in TECHNIQUES))
-        return [dict(zip(TECHNIQUES, values, strict=True)) for values in every]
+        """Combinations of what differs in more than numbers, one box each."""
+        every = product(*(getattr(self, name) for name in BOXED))
+        return [dict(zip(BOXED, values, strict=True)) for values in every]
 
     @property
     def points(self) -> int:

@@ -109,6 +109,7 @@ def _counts(engine: Engine, tally: Tally, rows: Columns, seconds: float) -> dict
         "feasible": tally.statuses.get(0, 0),
         "statuses": {reasons[code]: count for code, count in sorted(tally.statuses.items())},
         "nearest_misses": nearest_misses(engine, tally, rows),
+        "programs": tally.programs,
         "seconds": seconds,
         "points_per_s": tally.points / seconds,
     }

@@ -56,13 +56,7 @@ def axis_columns(sweep: Sweep, box: int, model: int) -> dict[str, dict[str, Sequ
 
 def box_columns(sweep: Sweep, box: int) -> dict[str, Any]:
     """Columns that are the same for all points of a box."""
-    axes = sweep.axes
-    return {
-        "serving": axes.serving[0],
-        "offload": axes.offload[0],
-        "runtime": axes.runtime[0],
-        **{name: str(value) for name, value in sweep.variants[box].items()},
-    }
+    return {name: str(value) for name, value in sweep.variants[box].items()}
 
 
 def _value(sweep: Sweep, index: int, key: str) -> Any:

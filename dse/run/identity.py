@@ -54,6 +54,8 @@ def content(sweep: Sweep) -> Plain:
             "max_prefill_tokens": _limit(settings.max_prefill_tokens),
             "kv_block_size": settings.kv_block_size,
             "memory_utilization": settings.memory_utilization,
+            "host_utilization": settings.host_utilization,
+            "overlap": settings.overlap,
             "price_kind": settings.price_kind,
             "price_override": dict(settings.price_override),
         },

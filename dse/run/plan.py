@@ -19,14 +19,14 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
     """
     executor, why = choice
     size = engine.space.size
-    parts = -(-size // PART_POINTS)
+    parts = -(-engine.space.effort // PART_POINTS)
     yield f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}"
     for number, box in enumerate(engine.space.boxes):
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
         chosen = [f"{technique.name} {value}" for technique, value in active(engine.sweep.variants[number])]
         yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"
     yield f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}"
-    yield f"estimate: {_seconds(size / RATE)} on one core"
+    yield f"estimate: {_seconds(engine.space.effort / RATE)} on one core"
     kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
     yield f"writes: {kept}"
     yield f"executor: {executor.name} ({why})"

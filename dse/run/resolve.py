@@ -10,7 +10,7 @@ from typing import Any
 
 from dse.cost.choices import Choices
 from dse.cost.evaluate import Question
-from dse.cost.techniques import active
+from dse.cost.techniques import TECHNIQUES, active
 from dse.run.axes import Axes, read_axes
 from dse.run.checks import check_names
 from dse.run.current import current_axes
@@ -36,6 +36,8 @@ class Settings:
     """Tokens of one prompt pass; infinite for no limit."""
     kv_block_size: int
     memory_utilization: float
+    host_utilization: float
+    overlap: str
     price_kind: str
     price_override: Mapping[str, float]
 
@@ -79,7 +81,7 @@ class Sweep:
 
     @cached_property
     def variants(self) -> list[dict[str, Any]]:
-        """Per box, the value of each technique."""
+        """Per box, the value of each axis that makes boxes."""
         return self.axes.variants
 
     def drops(self, box: int, model: int) -> tuple[AccuracyDrop, ...]:
@@ -107,7 +109,10 @@ class Sweep:
             fidelity=axes.fidelity,
             layout=axes.layout,
             batch=axes.batch,
-            techniques=self.variants[box],
+            techniques={name: self.variants[box][name] for name in TECHNIQUES},
+            offload=self.variants[box]["offload"],
+            overlap=settings.overlap,
+            host_utilization=settings.host_utilization,
             max_prefill_tokens=settings.max_prefill_tokens,
             kv_block_size=settings.kv_block_size,
             memory_utilization=settings.memory_utilization,
@@ -173,6 +178,8 @@ def _settings(file: SweepFile) -> Settings:
         max_prefill_tokens=math.inf if limit == "unlimited" else float(limit),
         kv_block_size=file.kv_block_size,
         memory_utilization=file.memory_utilization,
+        host_utilization=file.host_utilization,
+        overlap=file.overlap,
         price_kind=file.price.kind,
         price_override=file.price.override,
     )

@@ -19,6 +19,7 @@ from dse.cost.setting import Phase
 from dse.cost.techniques import TECHNIQUES
 from dse.run.evidence import evidence
 from dse.run.groups import axis_columns, box_columns
+from dse.run.placed import placement_columns, tensors_of
 from dse.run.score import Engine
 from dse.run.store import table
 
@@ -118,7 +119,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     model = sweep.models[model_index]
     size = len(numbers)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scored = Scored(Point(model, choices, mesh))
+        scored = Scored.of(model, choices, mesh)
         metrics = {
             name: np.broadcast_to(np.asarray(metric.of(scored), dtype=float), (size,)).tolist()
             for name, metric in METRICS.items()
@@ -134,8 +135,10 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     rows |= {name: [value] * size for name, value in box_columns(sweep, box).items()}
     rows |= metrics
     for name in ("devices", "max_context", "max_batch"):
-        rows[name] = [int(value) for value in rows[name]]
+        rows[name] = [None if value != value else int(value) for value in rows[name]]
     rows |= bounds
+    if "lp" in sweep.axes.offload:
+        rows |= placement_columns(scored, tensors_of(sweep.models), size)
     rows |= _of_precision(engine, box, model_index, mesh)
     rows |= evidence(scored.point)
     rows |= _of_price(choices, mesh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ TOP = 20
 """Best points kept per objective and group, beside the front."""
 
 
+PLACED_WEIGHT = 1_000
+"""Work of a point whose placement is a choice of some ten linear programs, in plain points (3 M against 3 k per s)."""
+
 SCOUTS = 32_768
 """Points looked at first (see `Engine.scouts`)."""
 
@@ -40,12 +44,19 @@ class Tally:
     """Group -> feasible points."""
     nearest: dict[int, tuple[float, int]] = field(default_factory=dict)
     """Status code -> (smallest excess, number of the point): the nearest miss."""
+    programs: dict[str, int] = field(default_factory=dict)
+    """Linear programs of placements: solved in all, and of those by HiGHS."""
 
     def merge(self, other: Tally) -> None:
         """Take in what another part found; the order of merges does not matter."""
         self.front.merge(other.front)
         self.top.merge(other.top)
-        for mine, theirs in ((self.statuses, other.statuses), (self.feasible, other.feasible)):
+        pairs: list[tuple[dict[Any, int], dict[Any, int]]] = [
+            (self.statuses, other.statuses),
+            (self.feasible, other.feasible),
+            (self.programs, other.programs),
+        ]
+        for mine, theirs in pairs:
             for key, count in theirs.items():
                 mine[key] = mine.get(key, 0) + count
         for code, miss in other.nearest.items():
@@ -67,9 +78,13 @@ class Engine:
     def space(self) -> Space:
         """All points, numbered."""
         models = Axis("model", len(self.sweep.models))
+        boxes = [choices for choices, *_ in self.sweep.boxes]
         return Space.of(
-            [models, *(Axis(name, size) for name, size in zip(AXES, choices.shape, strict=True))]
-            for choices, *_ in self.sweep.boxes
+            (
+                [models, *(Axis(name, size) for name, size in zip(AXES, choices.shape, strict=True))]
+                for choices in boxes
+            ),
+            [PLACED_WEIGHT if choices.offload == "lp" else 1 for choices in boxes],
         )
 
     @cached_property
@@ -93,7 +108,8 @@ class Engine:
     def _scouted(self, numbers: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
         found = FrontArchive()
         boxes, local = self.space.locate(numbers)
-        for box in np.unique(boxes).tolist():
+        plain = [box for box in np.unique(boxes).tolist() if self.space.boxes[box].weight == 1]
+        for box in plain:  # looking at heavier ones would cost more than it saves
             model, *coordinates = self.space.boxes[box].decode(local[boxes == box])
             for index in np.unique(model).tolist():
                 mesh = Mesh.points(AXES, [coordinate[model == index] for coordinate in coordinates])
@@ -132,6 +148,8 @@ class Engine:
         feasible = scores.status == 0
         group = self.groups.numbers(box, model.start, mesh)
         _count(tally, scores.status, feasible, group)
+        for key, count in scores.programs.items():
+            tally.programs[key] = tally.programs.get(key, 0) + count
         _nearest(tally, scores, points.start)
         costs = [np.asarray(cost, dtype=float) for cost in scores.costs]
         tally.front.update(costs, group, feasible, points)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TEXT = (
     "model", "hardware", "precision", "workload", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
-    "prefill_bound", "decode_bound", "accuracy_evidence", "compute_dtype", "evidence",
+    "prefill_bound", "decode_bound", "host_computes", "accuracy_evidence", "compute_dtype", "evidence",
     "price_kind", "price_date", "price_source", "status",
 )  # fmt: skip
 TABLES = ("frontier", "top")
@@ -37,7 +37,7 @@ MANIFEST = {
 }  # fmt: skip
 """What every manifest has: one without has been damaged, or written by another version."""
 TEMPORARY = ".tmp"
-WHOLE = ("number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch")
+WHOLE = ("number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch", "gpu_batch", "num_batches")
 
 
 Columns = Mapping[str, Sequence[Any]]
@@ -260,6 +260,7 @@ class Store:
             "statuses": list(tally.statuses.items()),
             "feasible": list(tally.feasible.items()),
             "nearest": list(tally.nearest.items()),
+            "programs": list(tally.programs.items()),
         }
         rows = pa.table(
             {
@@ -283,6 +284,7 @@ class Store:
                 statuses=dict(facts["statuses"]),
                 feasible=dict(facts["feasible"]),
                 nearest={code: (miss[0], miss[1]) for code, miss in facts["nearest"]},
+                programs=dict(facts["programs"]),
             )
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             return None

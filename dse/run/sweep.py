@@ -96,7 +96,7 @@ def run_sweep(
             say(f"already complete: {store.folder} (--fresh runs it again)")
             return _reopened(store)
         engine = Engine(sweep)
-        chosen, why = choose(executor, engine.space.size, ray_address)
+        chosen, why = choose(executor, engine.space.effort, ray_address)
         say(f"executor: {chosen.name} ({why})")
         if sweep.keep == "all":
             _check_disk(store, engine.space.size, say)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import pairwise, product, repeat
 from math import prod
 from typing import Literal
 
@@ -34,6 +34,9 @@ __all__ = [
 
 LIMIT = 2**62
 """Largest space: numbers and their sums stay within int64."""
+
+LEAST_CELLS = 2_000
+"""Points of a slice however heavy they are: fewer would leave NumPy calls half empty."""
 
 Block = tuple[slice, ...]
 """A rectangular block of a box: one slice per axis, in axis order."""
@@ -60,6 +63,8 @@ class Box:
 
     axes: tuple[Axis, ...]
     offset: int = 0
+    weight: int = 1
+    """Work of one of its points, in plain points: what a slice and a part hold of them follows from it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -131,12 +136,13 @@ class Space:
             start += box.size
 
     @classmethod
-    def of(cls, boxes: Iterable[Iterable[Axis]]) -> Space:
-        """The space of these boxes, given by their axes, in order."""
+    def of(cls, boxes: Iterable[Iterable[Axis]], weights: Iterable[int] | None = None) -> Space:
+        """The space of these boxes, given by their axes, in order, and what a point of each weighs (1)."""
         placed: list[Box] = []
         offset = 0
-        for axes in boxes:
-            placed.append(Box(tuple(axes), offset))
+        each = repeat(1) if weights is None else weights
+        for axes, weight in zip(boxes, each, strict=False):
+            placed.append(Box(tuple(axes), offset, weight))
             offset += placed[-1].size
         return cls(tuple(placed))
 
@@ -144,6 +150,11 @@ class Space:
     def size(self) -> int:
         """Number of points, a Python integer of any magnitude."""
         return sum(box.size for box in self.boxes)
+
+    @property
+    def effort(self) -> int:
+        """Work of all points, in plain points."""
+        return sum(box.size * box.weight for box in self.boxes)
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
@@ -199,20 +210,21 @@ class Part:
 
 
 def tasks(space: Space, points: int = 2_000_000, cells: int = 250_000) -> Iterator[Part]:
-    """Group the slices of all boxes into parts of at most `points` points (at least one slice each).
+    """Group the slices of all boxes into parts of at most `points` points' work (at least one slice each).
 
     Depends on the space alone, so that a resumed run finds the parts of the run before.
     """
-    number = start = stop = 0
+    number = start = stop = effort = 0
     blocks: list[tuple[int, Block]] = []
     for index, box in enumerate(space.boxes):
-        for block in slices(box, cells):
+        for block in slices(box, max(cells // box.weight, min(cells, LEAST_CELLS))):
             size = len(box.numbers(block))
-            if blocks and stop + size - start > points:
+            if blocks and effort + size * box.weight > points:
                 yield Part(number, range(start, stop), tuple(blocks))
-                number, start, blocks = number + 1, stop, []
+                number, start, blocks, effort = number + 1, stop, [], 0
             blocks.append((index, block))
             stop += size
+            effort += size * box.weight
     if blocks:
         yield Part(number, range(start, stop), tuple(blocks))
 

@@ -66,6 +66,7 @@ class SweepFile(Strict):
     """Sequences in flight per replica."""
     serving: Any = "static"
     offload: Any = "none"
+    """`lp`: weights, cache and activations are placed over accelerator, host and disk by a linear program."""
     runtime: Any = "ideal"
     fidelity: Any = "calibrated"
     attention: Any = "fused"
@@ -80,6 +81,10 @@ class SweepFile(Strict):
     """Tokens of one page of the KV cache."""
     memory_utilization: Fraction = 0.9
     """Share of device memory the engine may use."""
+    host_utilization: Fraction = 0.9
+    """Share of host memory and disk that offloading may use."""
+    overlap: Literal["serial", "pairwise", "full"] = "full"
+    """Which streams run beside each other under offloading: none, pairs of them (FlexGen's code), or all."""
     price: PriceChoice = PriceChoice()
     constraints: dict[str, Bound] = Field(default_factory=dict)
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = (
@@ -99,7 +104,7 @@ class SweepFile(Strict):
 
 AXIS_VALUES: dict[str, tuple[str, ...]] = {
     "serving": ("static",),
-    "offload": ("none",),
+    "offload": ("none", "lp"),
     "runtime": ("ideal",),
     "fidelity": ("ideal", "datasheet", "calibrated"),
 }

@@ -93,6 +93,10 @@ def activation(name: str, setting: Setting, width: Array, gated: bool, *, rows: 
     return pointwise(name, setting, (2.0 if gated else 1.0) * width, width, (5.0 if gated else 4.0) * width, rows=rows)
 
 
+FEED_FORWARD = frozenset({"gate_proj", "up_proj", "mlp_act", "down_proj"})
+"""Operators of a dense feed-forward."""
+
+
 @operator(MLP)
 def mlp(ffn: MLP, hidden: int, setting: Setting) -> list[Work]:
     """Dense feed-forward, its width sharded over tp."""

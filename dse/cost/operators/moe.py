@@ -21,6 +21,10 @@ from dse.cost.work import Amount, Array, Message, Work
 from dse.spec.model import MLP, MoE
 
 
+ROUTED = frozenset({"experts_up", "experts_act", "experts_down"})
+"""Operators of the routed experts."""
+
+
 def distinct_experts(experts: int, top_k: int, tokens: Array) -> Array:
     """Expected number of distinct experts that `tokens` tokens hit under uniform routing.
 

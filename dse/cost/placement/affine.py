@@ -1,0 +1,53 @@
+"""Quantities that are affine in the shares of tensors on tiers: a constant, and a slope per (tensor, tier)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dse.cost.work import Array
+
+Tier = Literal["accelerator", "host", "disk"]
+TIERS: tuple[Tier, ...] = ("accelerator", "host", "disk")
+
+Tensor = Literal["weights", "experts", "cache", "hidden"]
+TENSORS: tuple[Tensor, ...] = ("weights", "experts", "cache", "hidden")
+"""Routed experts are a tensor of their own, since a machine may keep them on the host and all else on the
+accelerator; a model without them has three."""
+
+Shares = Mapping[Tensor, Mapping[Tier, Array]]
+"""How much of each tensor lies on each tier, 0 to 1; the tiers of a tensor sum to one."""
+
+BELOW: tuple[Tier, ...] = ("host", "disk")
+"""Tiers from which a tensor crosses the host link to be used."""
+
+
+@dataclass
+class Affine:
+    """`constant` + the sum over tensors and tiers of share x slope; arrays that broadcast over the mesh."""
+
+    constant: Array = 0.0
+    slopes: dict[tuple[Tensor, Tier], Array] = field(default_factory=dict)
+
+    def add(self, value: Array) -> None:
+        """Add to the constant."""
+        self.constant = self.constant + value
+
+    def grow(self, tensor: Tensor, value: Array, *tiers: Tier) -> None:
+        """Add `value` times the share of the tensor on these tiers."""
+        for tier in tiers:
+            self.slopes[tensor, tier] = self.slopes.get((tensor, tier), 0.0) + value
+
+    def plus(self, other: Affine, factor: Array = 1.0) -> None:
+        """Add another affine quantity times a factor."""
+        self.add(other.constant * factor)
+        for (tensor, tier), value in other.slopes.items():
+            self.grow(tensor, value * factor, tier)
+
+    def at(self, shares: Shares) -> Array:
+        """The value at given shares."""
+        total = self.constant
+        for (tensor, tier), slope in self.slopes.items():
+            total = total + slope * shares[tensor][tier]
+        return total

@@ -1,0 +1,248 @@
+"""Seconds per stream and bytes per tier of one way to run a block, affine in the shares.
+
+Streams run beside each other as far as the overlap mode lets them (FlexGen, 2303.06865 appendix A.3, and its code):
+
+    serial    one after the other
+    pairwise  FlexGen's code: in prefill (to device, disk read), (to host, disk write) and (accelerator, host) beside
+              each other; in decode the way to the device first, then the others beside each other
+    full      all beside each other, the paper's formula; host and accelerator only where there is another GPU batch
+
+Host memory is its own stream: all that crosses the host link or comes from disk passes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+
+from dse.cost.placement.affine import BELOW, TENSORS, TIERS, Affine, Shares, Tensor, Tier
+from dse.cost.placement.ledger import Entry, Kind, Ledger
+from dse.cost.placement.tiers import Tiers
+from dse.cost.setting import Phase
+from dse.cost.work import Array
+
+Stream = Literal["accelerator", "host", "to_device", "to_host", "disk_read", "disk_write", "host_memory"]
+STREAMS: tuple[Stream, ...] = (
+    "accelerator", "host", "to_device", "to_host", "disk_read", "disk_write", "host_memory",
+)  # fmt: skip
+
+Overlap = Literal["serial", "pairwise", "full"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+
+PAIRWISE: dict[Phase, tuple[tuple[Stream, ...], ...]] = {
+    "prefill": (("to_device", "disk_read"), ("to_host", "disk_write"), ("accelerator", "host")),
+    "decode": (
+        ("to_device", "to_host"), ("to_device", "disk_read"), ("to_device", "disk_write"),
+        ("to_device", "accelerator", "host"),
+    ),
+}  # fmt: skip
+
+Home = Literal["accelerator", "decode", "host"]
+"""Who computes with what does not lie on the accelerator: the accelerator, after it crossed the link; the host in
+decode; the host in both phases."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What the host computes. On the accelerator, tensors cross the link; on the host, activations do."""
+
+    attention: Home = "accelerator"
+    """Attention over the cache, in decode; prompts attend on the accelerator."""
+    ffn: Home = "accelerator"
+    experts: Home = "accelerator"
+
+    def home(self, kind: Kind) -> Home:
+        """Where this kind of work is done."""
+        return {"cache": self.attention, "ffn": self.ffn, "experts": self.experts}.get(kind, "accelerator")
+
+    def on_host(self, kind: Kind, phase: Phase) -> bool:
+        """Whether the host computes what lies below the accelerator."""
+        home = self.home(kind)
+        return home == "host" or (home == "decode" and phase == "decode")
+
+    @property
+    def text(self) -> str:
+        """What the host computes, in words."""
+        words = [name for name in ("attention", "ffn", "experts") if getattr(self, name) != "accelerator"]
+        return "+".join(f"{name}{'' if getattr(self, name) == 'host' else ' (decode)'}" for name in words) or "nothing"
+
+
+def device_choices(dense: bool, experts: bool) -> list[Devices]:
+    """All that the host could be given to compute, the least first.
+
+    Args:
+        dense: the model has dense feed-forwards.
+        experts: the model has routed experts.
+    """
+    homes: tuple[Home, ...] = ("accelerator", "decode", "host")
+    attention: tuple[Home, ...] = ("accelerator", "host")
+    return [
+        Devices(*chosen)
+        for chosen in product(attention, homes if dense else homes[:1], homes if experts else homes[:1])
+    ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to run a block: everything the placement decides on, affine in the shares; arrays over the mesh."""
+
+    tensors: tuple[Tensor, ...]
+    seconds: dict[Phase, dict[Stream, Affine]]
+    """Seconds of one pass over the block, by stream."""
+    groups: dict[Phase, tuple[tuple[Stream, ...], ...]]
+    """Streams that run one after the other; the groups run beside each other."""
+    bytes: dict[tuple[Tier, Phase], Affine]
+    """Memory in use at the peak of a phase."""
+    capacity: dict[Tier, Array]
+    rhythm: dict[Phase, Array]
+    """How much longer a pass takes than its slowest stream: the bubbles of a pipeline."""
+    steps: Array
+    """Decode passes in the life of a block; there is one prompt pass."""
+
+    @property
+    def repeats(self) -> dict[Phase, Array]:
+        """How often the slowest stream of a phase runs in the life of a block."""
+        return {"prefill": self.rhythm["prefill"], "decode": self.steps * self.rhythm["decode"]}
+
+    def phase_seconds(self, phase: Phase, shares: Shares) -> Array:
+        """One pass over the block at given shares: the slowest group of streams."""
+        slowest: Array = 0.0
+        streams = self.seconds[phase]
+        for group in self.groups[phase]:
+            total: Array = 0.0
+            for stream in group:
+                total = total + streams[stream].at(shares)
+            slowest = np.maximum(slowest, total)
+        return slowest
+
+    def peak(self, tier: Tier, shares: Shares) -> Array:
+        """Bytes of a tier at given shares, in the phase that needs most."""
+        return np.maximum(*(self.bytes[tier, phase].at(shares) for phase in PHASES))
+
+    def seconds_of(self, shares: Shares) -> Array:
+        """The whole block, prompt to last token."""
+        return sum_of(self.repeats[phase] * self.phase_seconds(phase, shares) for phase in PHASES)
+
+
+def sum_of(values: Iterator[Array]) -> Array:
+    """Sum in a fixed order."""
+    total: Array = 0.0
+    for value in values:
+        total = total + value
+    return total
+
+
+def make_plan(ledger: Ledger, tiers: Tiers, devices: Devices, overlap: Overlap) -> Plan:
+    """The plan of a block whose work stands in `ledger`."""
+    tensors = tuple(t for t in TENSORS if t != "experts" or ledger.has_experts)
+    point = ledger.point
+    batches, stages = ledger.num_batches, point.degrees.pp
+    return Plan(
+        tensors=tensors,
+        seconds={phase: _seconds(ledger, tiers, devices, phase) for phase in PHASES},
+        groups={phase: _groups(overlap, phase, batches) for phase in PHASES},
+        bytes=_bytes(ledger, devices),
+        capacity={"accelerator": ledger.memory.limit, "host": tiers.host_bytes, "disk": tiers.disk_bytes},
+        # GPU batches fill the pipeline: p - 1 more pass through while it fills in prefill; a decode step of fewer
+        # batches than stages leaves stages idle.
+        rhythm={"prefill": (batches + stages - 1) / batches, "decode": np.maximum(batches, stages) / batches},
+        steps=point.steps,
+    )
+
+
+def _groups(overlap: Overlap, phase: Phase, batches: int) -> tuple[tuple[Stream, ...], ...]:
+    if overlap == "serial":
+        return (STREAMS[:-1], STREAMS[-1:])
+    if overlap == "pairwise":
+        return (*PAIRWISE[phase], STREAMS[-1:])
+    if batches == 1:  # nothing for the accelerator to do while the host computes
+        return (("accelerator", "host"), *((stream,) for stream in STREAMS[2:]))
+    return tuple((stream,) for stream in STREAMS)
+
+
+def _seconds(ledger: Ledger, tiers: Tiers, devices: Devices, phase: Phase) -> dict[Stream, Affine]:
+    """Seconds of a pass over the block by stream."""
+    streams: dict[Stream, Affine] = {stream: Affine() for stream in STREAMS}
+    down, up, read, written = Affine(), Affine(), Affine(), Affine()  # bytes
+    _compute(streams, up, down, ledger, tiers, devices, phase)
+    for kind, size in ledger.touched(phase).items():
+        tensor: Tensor = "experts" if kind == "experts" else "weights"
+        if not devices.on_host(kind, phase):
+            up.grow(tensor, size, *BELOW)
+        read.grow(tensor, size, "disk")
+    if phase == "decode":
+        if not devices.on_host("cache", phase):
+            up.grow("cache", ledger.cache_read(), *BELOW)
+        read.grow("cache", ledger.cache_read(), "disk")
+    down.grow("cache", ledger.cache_written(phase), *BELOW)
+    written.grow("cache", ledger.cache_written(phase), "disk")
+    moved = ledger.hidden_bytes(phase) * ledger.stage_layers  # loaded before a layer, stored after it
+    for way, stored in ((up, read), (down, written)):
+        way.grow("hidden", moved, *BELOW)
+        stored.grow("hidden", moved, "disk")
+    for stream, moved_bytes, rate in (
+        ("to_device", up, tiers.link), ("to_host", down, tiers.link),
+        ("disk_read", read, tiers.disk_read), ("disk_write", written, tiers.disk_write),
+    ):  # fmt: skip
+        streams[stream].plus(moved_bytes, rate)  # type: ignore[index]
+        streams["host_memory"].plus(moved_bytes, tiers.host_byte)
+    return streams
+
+
+def _compute(
+    streams: dict[Stream, Affine], up: Affine, down: Affine, ledger: Ledger, tiers: Tiers, devices: Devices, phase: Phase
+) -> None:
+    """Add who computes: the host what lies below the accelerator where it is given that, the accelerator the rest."""
+    for kind, entry in ledger.entries(phase).items():
+        if not devices.on_host(kind, phase):
+            streams["accelerator"].add(entry.seconds)
+            continue
+        tensor: Tensor = {"cache": "cache", "experts": "experts"}.get(kind, "weights")  # type: ignore[assignment]
+        streams["accelerator"].grow(tensor, entry.seconds, "accelerator")
+        streams["host"].grow(tensor, _host_seconds(entry, tiers), *BELOW)
+        streams["host_memory"].grow(tensor, entry.host_bytes * tiers.host_byte, *BELOW)
+        down.grow(tensor, entry.down, *BELOW)
+        up.grow(tensor, entry.up, *BELOW)
+
+
+def _host_seconds(entry: Entry, tiers: Tiers) -> Array:
+    return np.maximum(entry.host_flops * tiers.host_flop, entry.host_bytes * tiers.host_byte)
+
+
+def _bytes(ledger: Ledger, devices: Devices) -> dict[tuple[Tier, Phase], Affine]:
+    """Memory by tier and phase: what is held, and two buffers of what passes through."""
+    held, layer = ledger.held, ledger.layer
+    found: dict[tuple[Tier, Phase], Affine] = {}
+    peaks = ledger.memory.activation_peaks
+    for phase in PHASES:
+        for tier in TIERS:
+            memory = found[tier, phase] = Affine()
+            for tensor, size in held.items():
+                memory.grow(tensor, size, tier)
+            memory.grow("cache", ledger.cache_bytes, tier)
+            memory.grow("hidden", ledger.hidden_bytes(phase), tier)
+        found["accelerator", phase].add(peaks[phase] + ledger.memory.workspace)
+        staged: dict[Tensor, Array] = {
+            "hidden": ledger.hidden_of_gpu_batch(phase),
+            "cache": ledger.layer_cache_bytes,
+            **{tensor: layer[tensor] for tensor in held},
+        }
+        for tensor, size in staged.items():
+            if not _stays(tensor, devices, phase):
+                found["accelerator", phase].grow(tensor, 2.0 * size, *BELOW)
+            found["host", phase].grow(tensor, 2.0 * size, "disk")
+    return found
+
+
+def _stays(tensor: Tensor, devices: Devices, phase: Phase) -> bool:
+    """Whether nothing of a tensor that lies below the accelerator ever comes up in a phase.
+
+    Prompts write the cache on the accelerator; dense layers have projections whatever computes their feed-forward.
+    """
+    if tensor == "cache":
+        return devices.on_host("cache", phase) and phase == "decode"
+    return tensor == "experts" and devices.on_host("experts", phase)
