@@ -68,6 +68,21 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def _json_pieces(data: Mapping[str, Any]) -> Iterator[str]:
+    """`script_json` of a mapping, a piece for each item of its lists: whole, the columns would be there four times."""
+    before = "{"
+    for key, value in data.items():
+        yield f"{before}{script_json(key)}:"
+        if isinstance(value, list):
+            yield "["
+            yield from (f"{',' if place else ''}{script_json(item)}" for place, item in enumerate(value))
+            yield "]"
+        else:
+            yield script_json(value)
+        before = ","
+    yield "}"
+
+
 def _dumps(value: Any) -> str:
     # Everything outside ASCII is escaped, U+2028 and U+2029 with it.
     return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
@@ -106,7 +121,7 @@ def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any
     page = _environment().get_template(template)
     pieces = page.generate(
         plotly=Markup(_PLOTLY),
-        data=Markup(script_json(data)),
+        data=map(Markup, _json_pieces(data)),
         # Each point's detail is a script element of its own, so that the page parses only the chosen one's.
         details=((number, Markup(script_json(detail))) for number, detail in details.items()),
         **words,

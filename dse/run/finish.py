@@ -31,10 +31,22 @@ DETAILS = 200
 def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: float) -> dict[str, Any]:
     """Complete the kept points and write the files of the run.
 
-    The manifest comes after the tables: a run that has one is complete but for its report, which reads it.
+    The manifest comes after the tables: a run that has one is complete but for its report, which reads both, in the
+    memory that the complete rows have left.
     """
     from dse.report.html import write_report
 
+    manifest, details = _write_tables(engine, store, tally, executor, start)
+    with writing(store.folder / "report.html"):
+        write_report(store.folder, details)
+    store.clear_parts()
+    return manifest
+
+
+def _write_tables(
+    engine: Engine, store: Store, tally: Tally, executor: str, start: float
+) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """Write the tables and the manifest, which is returned with what the report explains."""
     fronts = tally.front.fronts()
     kept = _union(numbers for numbers, _ in fronts.values())
     best = _union(numbers for of_group in tally.top.tops().values() for numbers, _ in of_group)
@@ -62,10 +74,7 @@ def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: flo
             "resolved": engine.sweep.resolved,
         }
     )
-    with writing(store.folder / "report.html"):
-        write_report(store.folder, _details(engine, frontier))
-    store.clear_parts()
-    return manifest
+    return manifest, _details(engine, frontier)
 
 
 def rewrite_report(folder: str | Path) -> Path:
