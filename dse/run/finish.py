@@ -23,6 +23,7 @@ from dse.run.resolve import Sweep
 from dse.run.rows import Columns, complete, row, select
 from dse.run.score import Engine, Tally
 from dse.run.store import Store, writing
+from dse.search.rows import distinct
 
 DETAILS = 200
 """Frontier points the report explains operator by operator."""
@@ -102,7 +103,7 @@ def _details(engine: Engine, frontier: Columns) -> dict[int, dict[str, Any]]:
 def _union(numbers: Iterable[ArrayLike]) -> list[int]:
     """Each number once, ascending."""
     none = np.zeros(0, dtype=np.int64)
-    found = np.unique(np.concatenate([none, *(np.asarray(one, dtype=np.int64) for one in numbers)]))
+    found = distinct(np.concatenate([none, *(np.asarray(one, dtype=np.int64) for one in numbers)]))
     union: list[int] = found.tolist()
     return union
 
