@@ -33,6 +33,8 @@ def cli() -> None:
 def main() -> None:
     """Entry point: errors of the user are plain lines, never a traceback; Ctrl-C leaves with 130."""
     gc.set_threshold(NEW_OBJECTS)
+    # Pydantic would look through the metadata of every package installed for plugins of its own.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = run()
     gc.freeze()  # or Python would look for cycles once more among all that ends with the process
     sys.exit(code)
