@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,10 @@ from dse import __version__
 from dse.errors import DseError, Fault, InputError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+NEW_OBJECTS = 50_000
+"""New containers after which Python looks for unreachable cycles. At its 700 it looks 160 times through the classes
+and rows of a small sweep, which live to its end; arrays are freed as their counts fall."""
 
 
 @click.group(context_settings=CONTEXT)
@@ -27,7 +32,12 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: errors of the user are plain lines, never a traceback; Ctrl-C leaves with 130."""
-    sys.exit(run())
+    gc.set_threshold(NEW_OBJECTS)
+    # Pydantic would look through the metadata of every package installed for plugins of its own.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    code = run()
+    gc.freeze()  # or Python would look for cycles once more among all that ends with the process
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,13 +94,20 @@ def runs(point: Point, phase: Phase) -> list[Array]:
     return [*once, np.where(waits, 0.0, point.hops)]
 
 
-def seconds_by_bound(point: Point, phase: Phase) -> dict[str, NDArray[np.float64]]:
+def seconds_by_bound(
+    point: Point, phase: Phase, operators: Iterable[Timed] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Seconds of the operators by what bounds each, over all layers; arrays of the mesh's shape.
 
     An operator counts wholly for the roof it touches; fixed costs are `overhead`, collectives `network`.
+
+    Args:
+        point: the points.
+        phase: prompt pass or decode.
+        operators: those of `timed_operators`, where they are at hand.
     """
     totals = {bound: np.zeros(point.mesh.shape) for bound in BOUNDS}
-    for timed in timed_operators(point, phase):
+    for timed in timed_operators(point, phase) if operators is None else operators:
         totals["overhead"] += timed.count * timed.overhead
         if timed.work.message is not None:
             totals["network"] += timed.count * timed.times.network
@@ -112,23 +119,25 @@ def seconds_by_bound(point: Point, phase: Phase) -> dict[str, NDArray[np.float64
     return totals
 
 
-def bound_names(point: Point, phase: Phase) -> NDArray[np.str_]:
-    """The bound that holds most of the phase's time, as text; shape of the mesh."""
+def bound_names(point: Point, phase: Phase, operators: Iterable[Timed] | None = None) -> NDArray[np.str_]:
+    """The bound that holds most of the phase's time, as text; shape of the mesh. Arguments as above."""
     if isinstance(point, Placed):
         return point.bounds(phase)
-    totals = seconds_by_bound(point, phase)
+    totals = seconds_by_bound(point, phase, operators)
     largest = np.argmax(np.stack([totals[bound] for bound in BOUNDS]), axis=0)
     names: NDArray[np.str_] = np.array(BOUNDS)[largest]
     return names
 
 
-def seconds_by_cause(point: Point, phase: Phase) -> dict[str, NDArray[np.float64]]:
-    """Seconds by cause: a memory-bound operator's time is shared out by its bytes of each kind.
+def seconds_by_cause(
+    point: Point, phase: Phase, operators: Iterable[Timed] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Seconds by cause: a memory-bound operator's time is shared out by its bytes of each kind. Arguments as above.
 
     Users of LLM-Viewer ask for exactly this split (weights, activations, KV cache, compute, network).
     """
     totals = {cause: np.zeros(point.mesh.shape) for cause in CAUSES}
-    for timed in timed_operators(point, phase):
+    for timed in timed_operators(point, phase) if operators is None else operators:
         totals["overhead"] += timed.count * timed.overhead
         if timed.work.message is not None:
             totals["network"] += timed.count * timed.times.network

@@ -20,8 +20,13 @@ from dse.spec.workload import Workload
 
 Table = NDArray[np.float64]
 
-AXES = ("hardware", "precision", "fidelity", "workload", "layout", "batch")
-"""Axes of a block after the model, slowest first."""
+AXES = ("layout", "hardware", "precision", "fidelity", "workload", "batch")
+"""Axes of a block after the model, slowest first.
+
+Layouts come first because slices are cut along them: then a slice holds all accelerators, precisions and workloads, and
+what its few layouts and batches cost apart from these (all counts of FLOPs and bytes) is computed once for all of them.
+Batches come last because NumPy wants a long inner axis.
+"""
 
 
 @dataclass(frozen=True)

@@ -68,14 +68,18 @@ def score(model: ModelSpec, choices: Choices, mesh: Mesh, question: Question) ->
         mesh: the points.
         question: objectives, and the constraints that are checked.
     """
+    return judged(Scored.of(model, choices, mesh), question)
+
+
+def judged(scored: Scored, question: Question) -> Scores:
+    """Objectives and status of points, some metrics of which may be known already."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scored = Scored.of(model, choices, mesh)
         wanted = dict.fromkeys((*question.objectives, *question.constraints))
         values = {name: METRICS[name].of(scored) for name in wanted}
         costs = [-values[name] if METRICS[name].sense == "max" else values[name] for name in question.objectives]
         status, excess = _status(scored, values, question)
         programs = scored.programs
-    return Scores(costs, np.broadcast_to(status, mesh.shape), excess, programs)
+    return Scores(costs, np.broadcast_to(status, scored.point.mesh.shape), excess, programs)
 
 
 def _status(

@@ -62,29 +62,29 @@ class Mesh:
 
         return smaller, back
 
-    def joined(self, axis: str, next_axis: str, key: NDArray[np.int64]) -> tuple[Mesh, Callable[[Array], Array]]:
-        """The mesh with one index per distinct `key` of two neighbouring axes, and the way back.
+    def joined(self, axis: str, later: str, key: NDArray[np.int64]) -> tuple[Mesh, Callable[[Array], Array]]:
+        """The mesh with one index per distinct `key` of two axes, along the later of them, and the way back.
 
         Many layouts and batches put the same number of sequences on a rank: what depends on that alone is computed
         once, bit for bit. `key` has the joint shape of the two index arrays.
         """
-        a, b = self.index[axis], self.index[next_axis]
-        if a.ndim == 1 or a.size == 1 or b.size == 1:
+        a, b = self.index[axis], self.index[later]
+        if a.ndim == 1 or a.size * b.size == 1:
             return self, lambda values: values
         distinct, first, where = np.unique(key.ravel(), return_index=True, return_inverse=True)
         if 2 * len(distinct) > key.size:  # little to gain
             return self, lambda values: values
-        position = a.shape.index(a.size)
+        places = where.reshape(a.size, b.size)
+        of_a, of_b = np.unravel_index(first, places.shape)
+        at, outer = (list(self.index).index(name) for name in (later, axis))
         shape = [1] * a.ndim
-        shape[position] = len(distinct)
-        of_a, of_b = np.unravel_index(first, (a.size, b.size))
-        index = {axis: a.ravel()[of_a].reshape(shape), next_axis: b.ravel()[of_b].reshape(shape)}
+        shape[at] = len(distinct)
+        index = {axis: a.ravel()[of_a].reshape(shape), later: b.ravel()[of_b].reshape(shape)}
 
         def back(values: Array) -> Array:
-            if np.ndim(values) != a.ndim or np.shape(values)[position] == 1:
+            if np.ndim(values) != a.ndim or np.shape(values)[at] == 1:
                 return values
-            wide = np.take(values, where.ravel(), axis=position)
-            return wide.reshape(*wide.shape[:position], a.size, b.size, *wide.shape[position + 2 :])
+            return np.concatenate([np.take(values, row, axis=at) for row in places], axis=outer)
 
         return Mesh(self.index | index), back
 

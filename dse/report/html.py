@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,21 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def _json_pieces(data: Mapping[str, Any]) -> Iterator[str]:
+    """`script_json` of a mapping, a piece for each item of its lists: whole, the columns would be there four times."""
+    before = "{"
+    for key, value in data.items():
+        yield f"{before}{script_json(key)}:"
+        if isinstance(value, list):
+            yield "["
+            yield from (f"{',' if place else ''}{script_json(item)}" for place, item in enumerate(value))
+            yield "]"
+        else:
+            yield script_json(value)
+        before = ","
+    yield "}"
+
+
 def _dumps(value: Any) -> str:
     # Everything outside ASCII is escaped, U+2028 and U+2029 with it.
     return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
@@ -93,10 +108,16 @@ def _read_run(run_dir: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     try:
         manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
         with pq.ParquetFile(run_dir / "frontier.parquet") as file:  # `read_table` imports pandas
-            frontier = file.read(use_threads=False).to_pydict()
+            table = file.read(use_threads=False)
     except (OSError, ValueError) as error:  # a JSON or Arrow fault is a ValueError
         raise CannotRun(f"{run_dir} is not the folder of a finished run: {error}") from error
-    return manifest, frontier
+    return manifest, {name: _shared(table[name].to_pylist()) for name in table.column_names}
+
+
+def _shared(values: list[Any]) -> list[Any]:
+    """The values with equal texts as one object: most columns of text hold a few words, thousands of times."""
+    known: dict[str, str] = {}
+    return [known.setdefault(value, value) if isinstance(value, str) else value for value in values]
 
 
 def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any], **words: Any) -> Iterator[bytes]:
@@ -106,7 +127,7 @@ def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any
     page = _environment().get_template(template)
     pieces = page.generate(
         plotly=Markup(_PLOTLY),
-        data=Markup(script_json(data)),
+        data=map(Markup, _json_pieces(data)),
         # Each point's detail is a script element of its own, so that the page parses only the chosen one's.
         details=((number, Markup(script_json(detail))) for number, detail in details.items()),
         **words,
@@ -117,7 +138,7 @@ def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any
         before, mark, after = piece.partition(_PLOTLY)
         yield before.encode("utf-8", errors="replace")
         if mark:
-            yield _plotly_script()
+            yield from _plotly_script()
             yield after.encode("utf-8", errors="replace")
 
 
@@ -134,13 +155,15 @@ def _environment() -> Environment:
     return environment
 
 
-def _plotly_script() -> bytes:
+def _plotly_script() -> Iterator[bytes]:
     """The browser script that ships inside the plotly package, without importing plotly (300 ms)."""
     package = find_spec("plotly")
     for folder in (package.submodule_search_locations or ()) if package else ():
         script = Path(folder) / "package_data" / "plotly.min.js"
         if script.is_file():
-            return script.read_bytes()
+            with script.open("rb") as file:
+                yield from iter(partial(file.read, 2**16), b"")
+            return
     raise CannotRun("the report needs plotly.min.js of the Python package plotly: pip install plotly")
 
 

@@ -1,8 +1,9 @@
-"""Where freed arrays go: back to the process, not to the kernel."""
+"""Where freed arrays go: back to the process while it scores, then to the kernel."""
 
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from functools import cache
 
 # glibc's malloc.h: free memory beyond which the heap shrinks; size from which a block is its own mapping, given back
@@ -13,7 +14,7 @@ _OPTIONS = {_TRIM_THRESHOLD: 2**28, _MMAP_THRESHOLD: 2**25}
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have glibc keep what is freed, for as long as the process lives; False where there is another allocator.
+    """Have glibc keep what is freed; False where there is another allocator.
 
     A slice makes and frees some hundred arrays of about a megabyte. glibc gives each back to the kernel, which
     clears the pages of the next: a third of the time of a sweep.
@@ -23,3 +24,9 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return all(mallopt(option, value) == 1 for option, value in _OPTIONS.items())
+
+
+def release_freed_memory() -> None:
+    """Give what was kept back to the kernel: what follows makes Python objects, which have a heap of their own."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

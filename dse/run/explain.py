@@ -187,12 +187,14 @@ class _Phase:
 
     def __init__(self, point: Point, phase: Phase, size: int) -> None:
         self.seconds = _column(point.ttft if phase == "prefill" else point.tpot, size)
-        self.bounds = [str(name) for name in np.broadcast_to(bound_names(point, phase), (size,))]
-        self.causes = {cause: _column(value, size) for cause, value in seconds_by_cause(point, phase).items()}
+        timed = list(timed_operators(point, phase))
+        causes = seconds_by_cause(point, phase, timed)
+        self.bounds = [str(name) for name in np.broadcast_to(bound_names(point, phase, timed), (size,))]
+        self.causes = {cause: _column(value, size) for cause, value in causes.items()}
         self.streams = {}
         if isinstance(point, Placed):
             self.streams = {name: _column(point.placement.streams[phase, name], size) for name in STREAMS}
-        self.operators = [_Operator(timed, size) for timed in timed_operators(point, phase)]
+        self.operators = [_Operator(operator, size) for operator in timed]
 
 
 class _Operator:

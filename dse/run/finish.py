@@ -23,6 +23,7 @@ from dse.run.resolve import Sweep
 from dse.run.rows import Columns, complete, row, select
 from dse.run.score import Engine, Tally
 from dse.run.store import Store, writing
+from dse.search.rows import distinct
 
 DETAILS = 200
 """Frontier points the report explains operator by operator."""
@@ -31,10 +32,22 @@ DETAILS = 200
 def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: float) -> dict[str, Any]:
     """Complete the kept points and write the files of the run.
 
-    The manifest comes after the tables: a run that has one is complete but for its report, which reads it.
+    The manifest comes after the tables: a run that has one is complete but for its report, which reads both, in the
+    memory that the complete rows have left.
     """
     from dse.report.html import write_report
 
+    manifest, details = _write_tables(engine, store, tally, executor, start)
+    with writing(store.folder / "report.html"):
+        write_report(store.folder, details)
+    store.clear_parts()
+    return manifest
+
+
+def _write_tables(
+    engine: Engine, store: Store, tally: Tally, executor: str, start: float
+) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """Write the tables and the manifest, which is returned with what the report explains."""
     fronts = tally.front.fronts()
     kept = _union(numbers for numbers, _ in fronts.values())
     best = _union(numbers for of_group in tally.top.tops().values() for numbers, _ in of_group)
@@ -62,10 +75,7 @@ def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: flo
             "resolved": engine.sweep.resolved,
         }
     )
-    with writing(store.folder / "report.html"):
-        write_report(store.folder, _details(engine, frontier))
-    store.clear_parts()
-    return manifest
+    return manifest, _details(engine, frontier)
 
 
 def rewrite_report(folder: str | Path) -> Path:
@@ -93,7 +103,7 @@ def _details(engine: Engine, frontier: Columns) -> dict[int, dict[str, Any]]:
 def _union(numbers: Iterable[ArrayLike]) -> list[int]:
     """Each number once, ascending."""
     none = np.zeros(0, dtype=np.int64)
-    found = np.unique(np.concatenate([none, *(np.asarray(one, dtype=np.int64) for one in numbers)]))
+    found = distinct(np.concatenate([none, *(np.asarray(one, dtype=np.int64) for one in numbers)]))
     union: list[int] = found.tolist()
     return union
 

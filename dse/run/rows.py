@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dse.cost.breakdown import bound_names
 from dse.cost.choices import AXES, Choices
-from dse.cost.evaluate import score
+from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.setting import Phase
@@ -21,6 +21,7 @@ from dse.run.groups import axis_columns, box_columns
 from dse.run.placed import placement_columns, tensors_of
 from dse.run.score import Engine
 from dse.run.store import table
+from dse.search.rows import distinct
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,10 +86,10 @@ def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
     """
     wanted = np.asarray(numbers, dtype=np.int64)
     boxes, local = engine.space.locate(wanted)
-    for box in np.unique(boxes).tolist():
+    for box in distinct(boxes).tolist():
         of_box = np.flatnonzero(boxes == box)
         model, *coordinates = engine.space.boxes[box].decode(local[of_box])
-        for index in np.unique(model).tolist():
+        for index in distinct(model).tolist():
             every = np.flatnonzero(model == index)
             for start in range(0, len(every), PIECE):
                 chosen = every[start : start + PIECE]
@@ -124,7 +125,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
             for name, metric in METRICS.items()
         }
         bounds = {f"{phase}_bound": bound_names(scored.point, phase).tolist() for phase in PHASES}
-        status = score(model, choices, mesh, sweep.question).status
+        status = judged(scored, sweep.question).status
     labels: Columns = {}
     for axis, columns in axis_columns(sweep, box, model_index).items():
         index = mesh.index[axis].tolist()

@@ -17,7 +17,7 @@ from dse.run.allocator import keep_freed_memory
 from dse.run.groups import Groups
 from dse.run.resolve import Sweep
 from dse.search.pareto import FrontArchive
-from dse.search.rows import GOLDEN
+from dse.search.rows import GOLDEN, distinct
 from dse.search.space import Axis, Block, Part, Space
 from dse.search.top import TopArchive
 
@@ -108,10 +108,10 @@ class Engine:
     def _scouted(self, numbers: NDArray[np.int64]) -> dict[int, NDArray[np.float64]]:
         found = FrontArchive()
         boxes, local = self.space.locate(numbers)
-        plain = [box for box in np.unique(boxes).tolist() if self.space.boxes[box].weight == 1]
+        plain = [box for box in distinct(boxes).tolist() if self.space.boxes[box].weight == 1]
         for box in plain:  # looking at heavier ones would cost more than it saves
             model, *coordinates = self.space.boxes[box].decode(local[boxes == box])
-            for index in np.unique(model).tolist():
+            for index in distinct(model).tolist():
                 mesh = Mesh.points(AXES, [coordinate[model == index] for coordinate in coordinates])
                 scores = score(self.sweep.models[index], self.sweep.choices_of(box, index), mesh, self.sweep.question)
                 costs = [np.broadcast_to(cost, mesh.shape) for cost in scores.costs]

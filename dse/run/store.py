@@ -95,15 +95,18 @@ def table(columns: Columns, text: Collection[str] = ()) -> pa.Table:
     return pa.Table.from_arrays(arrays, list(columns))
 
 
-# `pa.array` imports pandas, a third of the time of a small sweep: hence buffers.
+# `pa.array` imports pandas, a third of the time of a small sweep and 40 MB: hence buffers.
+
+
+def _arrow(numbers: NDArray[Any], validity: pa.Buffer | None = None) -> pa.Array:
+    """An array of NumPy's numbers, not copied."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [validity, pa.py_buffer(numbers)])
 
 
 def _number_array(values: Sequence[Any], dtype: str) -> pa.Array:
-    import pyarrow as pa
-
-    numbers = np.array([0 if value is None else value for value in values], dtype=dtype)
-    buffers = [_validity(values), pa.py_buffer(numbers)]
-    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(values), buffers)
+    return _arrow(np.array([0 if value is None else value for value in values], dtype=dtype), _validity(values))
 
 
 def _text_array(values: Sequence[Any]) -> pa.Array:
@@ -258,20 +261,15 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kept = list(_kept(tally))
         facts = {
             "statuses": list(tally.statuses.items()),
             "feasible": list(tally.feasible.items()),
             "nearest": list(tally.nearest.items()),
             "programs": list(tally.programs.items()),
         }
-        rows = pa.table(
-            {
-                "group": pa.array([group for group, numbers, _ in kept for _ in numbers], pa.int64()),
-                "number": pa.array([n for _, numbers, _ in kept for n in numbers.tolist()], pa.int64()),
-                "costs": pa.array([c for _, _, costs in kept for c in costs.tolist()], pa.list_(pa.float64())),
-            },
-        ).replace_schema_metadata({"tally": json.dumps(facts)})
+        columns = _kept(tally)
+        rows = pa.Table.from_arrays([_arrow(values) for values in columns.values()], list(columns))
+        rows = rows.replace_schema_metadata({"tally": json.dumps(facts)})
         write_whole(self._part(part), lambda path: pq.write_table(rows, path, compression="zstd"))
 
     def read_part(self, part: Part) -> Tally | None:
@@ -294,11 +292,10 @@ class Store:
         if tally.points != len(part.points):
             return None
         if rows.num_rows:
-            costs = np.array(rows["costs"].to_pylist())
-            group, number = rows["group"].to_numpy(), rows["number"].to_numpy()
+            group, number, *costs = (column.to_numpy() for column in rows.columns)
             everyone = np.ones(len(number), dtype=bool)
             for archive in (tally.front, tally.top):
-                archive.update(list(costs.T), group, everyone, number)
+                archive.update(costs, group, everyone, number)
         return tally
 
     def clear_parts(self) -> None:
@@ -357,15 +354,26 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _kept(tally: Tally) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
-    """Group, numbers and costs of the fronts and of the best points; these have NaN in other objectives."""
+def _kept(tally: Tally) -> dict[str, NDArray[Any]]:
+    """Group, number and costs of the fronts and of the best points, as columns; these have NaN in other objectives."""
+    groups, numbers, costs = [], [], []
     for group, (number, cost) in tally.front.fronts().items():
-        yield group, number, cost
+        groups.append(np.full(len(number), group))
+        numbers.append(number)
+        costs.append(cost)
     for group, of_objective in tally.top.tops().items():
         for objective, (number, cost) in enumerate(of_objective):
             alone = np.full((len(number), len(of_objective)), np.nan)
             alone[:, objective] = cost
-            yield group, number, alone
+            groups.append(np.full(len(number), group))
+            numbers.append(number)
+            costs.append(alone)
+    if not groups:
+        none = np.zeros(0, dtype=np.int64)
+        return {"group": none, "number": none}
+    table = np.concatenate(costs)
+    kept = {"group": np.concatenate(groups), "number": np.concatenate(numbers)}
+    return kept | {f"cost_{objective}": np.ascontiguousarray(column) for objective, column in enumerate(table.T)}
 
 
 def finite(value: Any) -> Any:

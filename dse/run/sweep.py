@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.errors import CannotRun
+from dse.run.allocator import release_freed_memory
 from dse.run.executors import Executor, choose
 from dse.run.finish import finish, rewrite_report
 from dse.run.folder import Run
@@ -105,6 +106,7 @@ def run_sweep(
             _check_disk(store, engine.space.size, say)
         work = _Work(engine, store, part_points)
         tally = _score(work, chosen, progress)
+        release_freed_memory()
         manifest = finish(engine, store, tally, chosen.name, start)
     return Run(store.folder, manifest)
 

@@ -89,7 +89,7 @@ class Slice:
         self.number = number
         if isinstance(number, range) and len(number) != self.size:
             raise ValueError(f"{len(number)} numbers for {self.size} points")
-        self.groups: Ints = np.unique(self.group)
+        self.groups = distinct(self.group)
         """The groups that occur, ascending."""
         if self.groups.size and self.groups[0] < 0:
             raise ValueError(f"groups must be >= 0, got {self.groups[0]}")
@@ -112,7 +112,7 @@ class Slice:
         flat = self._flat(chosen)
         if len(flat) > SAMPLE:
             places = (np.arange(SAMPLE) * GOLDEN % 1.0 * len(flat)).astype(np.int64)
-            flat = flat[np.unique(places)]
+            flat = flat[distinct(places)]
         return self._gather(flat)
 
     def where(self, chosen: Bools) -> Rows:
@@ -134,6 +134,14 @@ class Slice:
         else:
             number = np.broadcast_to(self.number, self.shape)[place].astype(np.int64)
         return Rows(group, number, costs)
+
+
+def distinct(values: NDArray[np.integer[Any]]) -> Ints:
+    """Each whole number once, ascending. `np.unique` without its import of `numpy.ma` (15 ms)."""
+    ordered: Ints = np.sort(values, axis=None).astype(np.int64, copy=False)
+    first: Bools = np.concatenate([np.ones(min(ordered.size, 1), dtype=bool), ordered[1:] != ordered[:-1]])
+    found: Ints = ordered[first]
+    return found
 
 
 def _thin(array: NDArray[Any], dimensions: int) -> NDArray[Any]:

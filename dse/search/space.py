@@ -35,6 +35,9 @@ __all__ = [
 LIMIT = 2**62
 """Largest space: numbers and their sums stay within int64."""
 
+CELLS = 200_000
+"""Points of a slice: an array of all of them is as large as a core's second cache (1 to 2 MB), a dozen live at once."""
+
 LEAST_CELLS = 8_000
 """Points of a slice however heavy they are: fewer would leave NumPy calls half empty."""
 
@@ -173,7 +176,7 @@ class Space:
         return index, numbers - self._offsets[index]
 
 
-def slices(box: Box, cells: int = 250_000) -> Iterator[Block]:
+def slices(box: Box, cells: int = CELLS) -> Iterator[Block]:
     """Cut a box into blocks of at most `cells` points, each one range of numbers, in their order.
 
     Leading axes go one index at a time, one axis in ranges of nearly equal length, trailing axes whole. The
@@ -209,7 +212,7 @@ class Part:
     """Index of the box in the space, and the block in that box."""
 
 
-def tasks(space: Space, points: int = 2_000_000, cells: int = 250_000) -> Iterator[Part]:
+def tasks(space: Space, points: int = 2_000_000, cells: int = CELLS) -> Iterator[Part]:
     """Group the slices of all boxes into parts of at most `points` points' work (at least one slice each).
 
     Depends on the space alone, so that a resumed run finds the parts of the run before.

@@ -62,7 +62,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(dse, tmp_path) -> None:
     assert said.code == 0
     assert said.out.splitlines() == [
         "tiny: 8 points, 1 part",
-        "  plain: 1 model x 2 hardware x 1 precision x 1 fidelity x 1 workload x 2 layout x 2 batch = 8",
+        "  plain: 1 model x 2 layout x 2 hardware x 1 precision x 1 fidelity x 1 workload x 2 batch = 8",
         "groups: 1 by model, workload",
         "estimate: less than a second on one core",
         "writes: fronts and a report",
@@ -97,7 +97,7 @@ def test_an_objective_that_does_not_exist_says_why(dse, tmp_path, changes, reaso
 
 
 def test_explain_of_a_run_is_explain_of_its_axes(dse, folder) -> None:
-    of_run = json.loads(dse("explain", folder, 3, "--json").out)
+    of_run = json.loads(dse("explain", folder, 5, "--json").out)
     of_axes = json.loads(
         dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--tp", 2, "--batch", 16, "--json").out
     )

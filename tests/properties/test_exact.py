@@ -80,13 +80,13 @@ def test_the_status_is_what_the_columns_say():
     got = np.array(question.reasons)[score(spec, chosen, mesh_of(chosen), question).status]
     found = columns(spec, chosen, mesh_of(chosen))
     structure = np.array(question.reasons[: question.reasons.index("exceeds_memory")][1:])
-    limit = 0.9e-9 * chosen.of_hardware("memory_bytes").reshape(-1, *[1] * 5)
+    limit = np.broadcast_to(0.9e-9 * mesh_of(chosen).take(chosen.of_hardware("memory_bytes"), "hardware"), got.shape)
     for index in np.ndindex(got.shape):
         reason = str(got[index])
         if reason in structure:
             continue
         expected = "ok"
-        if found["memory_gb_per_device"][index] > limit[index[:1]].item():
+        if found["memory_gb_per_device"][index] > limit[index]:
             expected = "exceeds_memory"
         else:
             names = (*question.objectives, *bounds)
