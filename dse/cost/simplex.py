@@ -28,6 +28,8 @@ LIMIT = 200
 """Pivots after which a program goes to HiGHS."""
 TOLERANCE = 1e-9
 """Relative violation of a row, and gap to the dual objective, that pass for round-off."""
+NEGATIVE = -1e-12
+"""A reduced cost below this, in terms of the largest multiplier, is no round-off of zero."""
 INFEASIBLE = 1e-7
 """A proof of infeasibility by less than HiGHS's own tolerance is left to HiGHS."""
 DUST = 1e-14
@@ -78,7 +80,7 @@ def solve(programs: Programs, chunk: int = 2000, limit: int = LIMIT) -> Solution
     """Solve every program; neither `chunk` nor the order of programs changes a bit of any x.
 
     Args:
-        programs: k of them, k may be 0.
+        programs: k of them, k may be 0, with at least one row.
         chunk: programs worked on at once. Their tables should fit the L2 cache: (rows + 2)(columns + 1) * 8 bytes each.
         limit: most pivots of a program and phase in lockstep.
 
@@ -151,7 +153,8 @@ class Scaling:
             raise ValueError("coefficients must be finite, and bounds finite or inf")
         if not (programs.cost >= 0).all():
             raise ValueError("costs must not be negative: the slack basis is then not dual feasible")
-        row = np.where(limited, _inverse(largest), 0.0)
+        own = np.where(largest > 0.0, largest, np.abs(programs.bound))  # a row of zeros has only its bound
+        row = np.where(limited, _inverse(own), 0.0)
         matrix = np.multiply(programs.matrix, row[:, None], out=tableau.entries[:-2, :-1])
         column = _inverse(_largest(matrix, axis=0))
         matrix *= column
@@ -193,7 +196,8 @@ class Scaling:
         used = _accumulate(np.zeros_like(bound), programs.matrix.swapaxes(0, 1), x) * (self.row * self.size)
         kept = (used - bound <= TOLERANCE * (1.0 + np.abs(bound))).all(axis=0)
         reduced = _accumulate(programs.cost * (self.cost * feasible), programs.matrix, multipliers * self.row)
-        dual_feasible = (reduced * self.column).min(axis=0, initial=0.0) >= -TOLERANCE
+        least = NEGATIVE * (1.0 + multipliers.max(axis=0))
+        dual_feasible = (reduced * self.column >= least).all(axis=0)
         objective = _dot(programs.cost, x) * (self.cost * self.size)
         reached = -_dot(bound, multipliers)
         rounding = DUST * _dot(np.abs(bound), multipliers)
