@@ -76,13 +76,15 @@ class Solutions:
     """Of all programs together."""
 
 
-def solve(programs: Programs, chunk: int = 2000, limit: int = LIMIT) -> Solutions:
+def solve(programs: Programs, chunk: int = 2000, limit: int = LIMIT, room: Tableau | None = None) -> Solutions:
     """Solve every program; neither `chunk` nor the order of programs changes a bit of any x.
 
     Args:
         programs: k of them, k may be 0, with at least one row.
-        chunk: programs worked on at once. Their tables should fit the L2 cache: (rows + 2)(columns + 1) * 8 bytes each.
+        chunk: programs worked on at once; at 1,000 to 4,000 the cost of NumPy's calls has faded.
         limit: most pivots of a program and phase in lockstep.
+        room: tables to work in, `Tableau(rows, columns, chunk)`, for a caller that solves chunk by chunk: fresh memory
+            is slow to touch.
 
     Raises:
         ValueError: a cost is negative, or a number is not finite.
@@ -93,14 +95,13 @@ def solve(programs: Programs, chunk: int = 2000, limit: int = LIMIT) -> Solution
     feasible, finished = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     pivots = 0
     rows = len(programs.bound)
-    tableau = Tableau(rows, columns, min(chunk, count))
     with np.errstate(all="ignore"):
         for first in range(0, count, chunk):
             lanes = slice(first, min(first + chunk, count))
             part = programs.part(lanes)
-            if lanes.stop - first != tableau.width:
-                tableau = Tableau(rows, columns, lanes.stop - first)
-            x[:, lanes], feasible[lanes], finished[lanes], more = _solve_chunk(part, tableau, limit)
+            size = (rows, columns, lanes.stop - first)
+            room = room if room is not None and room.size == size else Tableau(*size)
+            x[:, lanes], feasible[lanes], finished[lanes], more = _solve_chunk(part, room, limit)
             objective[lanes] = np.where(feasible[lanes], _dot(part.cost, x[:, lanes]), np.inf)
             pivots += more
     return Solutions(x, objective, feasible, finished, pivots)

@@ -259,6 +259,16 @@ def test_an_infinite_bound_is_no_limit():
     assert solve(program(rows, [-3, 1], [1, 2])).x[:, 0].tolist() == [1, 2]
 
 
+def test_room_can_be_used_again():
+    """Whatever was solved in it before, and of whatever size."""
+    room = tableau.Tableau(12, 6, 200)
+    for seed in range(3):
+        programs = random_programs(200, seed)
+        assert same(solve(programs, room=room), solve(programs))
+    smaller = random_programs(100, 7)
+    assert same(solve(smaller, room=room), solve(smaller))
+
+
 def test_nothing_to_do_is_done():
     none = solve(random_programs(0, 0))
     assert none.x.shape == (6, 0)
