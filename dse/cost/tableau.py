@@ -45,12 +45,12 @@ TIED = 1e-13
 """Ratios this close are equal."""
 CAREFUL = 50
 """Pivots after which Bland's rule takes over; placement problems need 5 to 15."""
-SPARSE = 0.6
+SPARSE = 0.75
 """Share of the front still at work below which it is narrowed, for about half a pivot's time."""
 FEW = 100
 """Programs at the front that cost no more than one: the time is that of the calls."""
-BLOCK = 1 << 15
-"""Entries updated at once: enough that NumPy's cost per call fades, few enough (256 KiB) to stay in the L2 cache."""
+BLOCK = 1 << 16
+"""Entries updated at once: enough that NumPy's cost per call fades, few enough (512 KiB) to stay in the cache."""
 
 
 class Tableau:
