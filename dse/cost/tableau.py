@@ -39,14 +39,18 @@ BELOW = -1e-11
 """A bound, cost or preference below this is negative. Tables are scaled to 1: 1e5 roundings of it, 1e4 below HiGHS."""
 PIVOT = 1e-9
 """Smaller entries are taken for round-off of zero: pivoting on one would multiply errors by 1e9."""
+LAST = 2**31
+"""More than any label or scaled entry."""
 TIED = 1e-13
 """Ratios this close are equal."""
 CAREFUL = 50
 """Pivots after which Bland's rule takes over; placement problems need 5 to 15."""
-SPARSE = 0.6
+SPARSE = 0.75
 """Share of the front still at work below which it is narrowed, for about half a pivot's time."""
-BLOCK = 1 << 15
-"""Entries updated at once: enough that NumPy's cost per call fades, few enough (256 KiB) to stay in the L2 cache."""
+FEW = 100
+"""Programs at the front that cost no more than one: the time is that of the calls."""
+BLOCK = 1 << 16
+"""Entries updated at once: enough that NumPy's cost per call fades, few enough (512 KiB) to stay in the cache."""
 
 
 class Tableau:
@@ -67,7 +71,7 @@ class Tableau:
         self.rows, self.columns = rows, columns
         self.entries = np.empty((rows + 2, columns + 1, programs))
         self._flat = self.entries.reshape(-1)
-        self._down, self._along = (columns + 1) * programs, programs  # steps from one row or column to the next
+        self._down = (columns + 1) * programs  # from one row to the next
         self.basic = np.empty((rows, programs), dtype=np.intp)
         self.nonbasic = np.empty((columns, programs), dtype=np.intp)
         self.order = np.empty(programs, dtype=np.intp)
@@ -85,8 +89,12 @@ class Tableau:
         """Set how many programs are at the front."""
         self.width = width
         self.front = np.arange(width)
-        self._row_places = np.arange(self.columns + 1)[:, None] * self._along + self.front
-        self._column_places = np.arange(self.rows + 2)[:, None] * self._down + self.front
+        self._row_places = np.arange(self.columns + 1)[:, None] * len(self.order) + self.front
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Rows, columns and programs there is room for."""
+        return self.rows, self.columns, len(self.order)
 
     @property
     def bound(self) -> Floats:
@@ -109,27 +117,28 @@ class Tableau:
 
     def column(self, which: Places) -> Floats:
         """(rows + 2, width): a column of each program."""
-        return self._flat.take(self._column_places + which * self._along, mode="clip")
+        found: Floats = self.entries[:, which, self.front]
+        return found
 
     def pivot(self, active: Mask, row: Places, column: Places) -> None:
         """Swap the basic of a row with the nonbasic of a column in every active program at the front.
 
-        The others are read and written back as they are: cheaper than telling them apart.
+        With p where they cross, entries become entry - column row / p, but the row becomes row / p, the column
+        -column / p and p itself 1 / p. Programs that are done get back what they had.
         """
-        row_places = self._row_places + row * self._down
-        column_places = self._column_places + column * self._along
-        old_row, old_column = self._flat.take(row_places, mode="clip"), self._flat.take(column_places, mode="clip")
-        crossing = old_column[row, self.front]
+        lanes = self.front
+        along, down = self.row(row), self.column(column)
+        crossing = down[row, lanes]
         pivot = np.where(active, crossing, 1.0)
-        old_row /= pivot
-        self._subtract_outer(old_column * active, old_row)
-        self._flat[row_places] = old_row
-        old_column /= np.where(active, -pivot, 1.0)
-        old_column[row, self.front] = np.where(active, 1.0 / pivot, crossing)
-        self._flat[column_places] = old_column
-        leaves, enters = self.basic[row, self.front], self.nonbasic[column, self.front]
-        self.basic[row, self.front] = np.where(active, enters, leaves)
-        self.nonbasic[column, self.front] = np.where(active, leaves, enters)
+        along /= pivot
+        self._subtract_outer(down * active, along)
+        self._flat[self._row_places + row * self._down] = along
+        down /= np.where(active, -pivot, 1.0)
+        down[row, lanes] = np.where(active, 1.0 / pivot, crossing)
+        self.entries[:, column, lanes] = down
+        leaves, enters = self.basic[row, lanes], self.nonbasic[column, lanes]
+        self.basic[row, lanes] = np.where(active, enters, leaves)
+        self.nonbasic[column, lanes] = np.where(active, leaves, enters)
 
     def narrow(self, active: Mask) -> None:
         """Move the active programs of the front before the others, and work on those."""
@@ -165,7 +174,7 @@ def run(tableau: Tableau, rule: Callable[[Tableau, bool], Choice], limit: int) -
         working = int(np.count_nonzero(active))
         if working == 0 or done == limit:
             break
-        if working < SPARSE * tableau.width:
+        if working < SPARSE * tableau.width and tableau.width > FEW:
             row, column = row[active], column[active]
             tableau.narrow(active)
             active = np.ones(working, dtype=bool)
@@ -209,7 +218,7 @@ def primal(tableau: Tableau, careful: bool) -> Choice:
 
 def _first(among: Mask, by: NDArray[Any]) -> Places:
     """Where the least of `by` stands among some."""
-    return cast(Places, np.where(among, by, np.iinfo(np.int32).max).argmin(axis=0))
+    return cast(Places, np.where(among, by, LAST).argmin(axis=0))
 
 
 def _least(value: Floats, label: Places) -> Places:
