@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-INFEASIBLE = 2
-"""Status of `scipy.optimize.linprog`."""
+OPTIMAL, INFEASIBLE = 0, 2
+"""Statuses of `scipy.optimize.linprog`."""
+WAYS = (("highs-ds", True), ("highs-ds", False), ("highs-ipm", True))
+"""Programs at the very edge of what is feasible end as `unknown` after presolve; without it they are decided."""
 PRICED = 1e-9
 """A multiplier above this is positive: in every optimum its row is tight, or its variable zero."""
 
@@ -33,10 +35,13 @@ def solve_one(matrix: Floats, bound: Floats, cost: Floats, prefer: Floats) -> tu
     """
     from scipy.optimize import linprog
 
-    first = linprog(cost, matrix, bound, method="highs")
+    for method, presolve in WAYS:
+        first = linprog(cost, matrix, bound, method=method, options={"presolve": presolve})
+        if first.status in (OPTIMAL, INFEASIBLE):
+            break
     if first.status == INFEASIBLE:
         return False, np.full(len(cost), np.nan)
-    if first.status != 0:
+    if first.status != OPTIMAL:
         raise ArithmeticError(f"HiGHS cannot solve a linear program: {first.message}")
     tight = -first.ineqlin.marginals > PRICED
     most = np.where(first.lower.marginals > PRICED, 0.0, np.inf)
