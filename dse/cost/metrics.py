@@ -15,24 +15,36 @@ import numpy as np
 from dse.cost import economics
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
+from dse.cost.serving import Static, served
 from dse.cost.work import Array
 
 
 @dataclass
 class Scored:
-    """A model on a mesh with its memory: what metrics are functions of."""
+    """A model on a mesh in its steady state, with its memory: what metrics are functions of."""
 
-    point: Point
+    asked: Point
+    """As the axes say it."""
 
     @cached_property
+    def served(self) -> Static:
+        """The steady state."""
+        return served(self.asked)
+
+    @property
+    def point(self) -> Point:
+        """The point with the sequences that really run at once."""
+        return self.served.running
+
+    @property
     def memory(self) -> Memory:
         """Memory of one device."""
-        return Memory(self.point)
+        return self.served.memory
 
     @cached_property
     def requests_per_s(self) -> Array:
-        """A static batch: all its requests start and end together."""
-        return self.point.batch / self.point.latency
+        """Finished requests per second of one replica."""
+        return self.served.requests_per_s
 
     @cached_property
     def tokens_per_s(self) -> Array:
@@ -71,9 +83,9 @@ def _metric(
     return register
 
 
-@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch")
+@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, with the wait")
 def _(s: Scored) -> Array:
-    return s.point.ttft * 1e3
+    return s.served.ttft * 1e3
 
 
 @_metric(
@@ -81,12 +93,12 @@ def _(s: Scored) -> Array:
     absent="a request of one output token has no decode step",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return np.where(s.point.steps > 0, s.point.tpot * 1e3, np.nan)
+    return np.where(s.point.steps > 0, s.served.tpot * 1e3, np.nan)
 
 
 @_metric("latency_s", "s", "min", "from the prompt to the last token")
 def _(s: Scored) -> Array:
-    return s.point.latency
+    return s.served.latency
 
 
 @_metric("output_tokens_per_s", "tokens/s", "max", "generated tokens per second of one replica")
@@ -142,7 +154,7 @@ def _(s: Scored) -> Array:
     absent="the hardware file gives no board power",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return economics.joules_per_request_batch(s.point) / (s.point.batch * s.point.output)
+    return economics.joules_per_batch(s.served) / (s.point.batch * s.point.output)
 
 
 @_metric(

@@ -91,6 +91,12 @@ class Point:
         """Decode steps of a request: the prompt pass emits the first token."""
         return self.output - 1
 
+    def with_batch(self, batch: Array) -> Point:
+        """The same point with another batch, which may vary along any axis: nothing is shared along one."""
+        other = Point(self.model, self.choices, self.mesh)
+        other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
+        return other
+
     # -- micro-batches ------------------------------------------------------------------------------
 
     @cached_property
@@ -101,10 +107,10 @@ class Point:
         `max_prefill_tokens` tokens together.
         """
         filled = np.minimum(self.degrees.pp, self.rank_batch)
-        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / self._per_pass))}
+        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / self.sequences_per_pass))}
 
     @cached_property
-    def _per_pass(self) -> Array:
+    def sequences_per_pass(self) -> Array:
         """Most sequences of one prompt pass."""
         tokens = self.choices.max_prefill_tokens / self.degrees.pp
         return cast(Array, np.maximum(np.floor(tokens / self.input), 1.0))
@@ -112,7 +118,7 @@ class Point:
     @cached_property
     def fullest_pass(self) -> Array:
         """Sequences of the largest prompt pass; times are those of passes of average size."""
-        return np.minimum(np.ceil(self.rank_batch / self.micro_batches["decode"]), self._per_pass)
+        return np.minimum(np.ceil(self.rank_batch / self.micro_batches["decode"]), self.sequences_per_pass)
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
@@ -263,19 +269,23 @@ class Point:
         the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops). Stages do not
         wait for each other within a request: the one with most work over all steps sets the pace.
         """
-        seconds_of = self.part_seconds(phase)
-        through = weighted(self.counts, seconds_of)
-        if all(layout.pp == 1 for layout in self.choices.layout):
-            slowest = through
-        else:
-            through = through + self.hops * times(self.hop(phase), self.rates, self.contexts).seconds
-            slowest = 0.0
-            for held in self.stages:
-                slowest = np.maximum(slowest, weighted(held, seconds_of))
+        through, slowest = self.stage_seconds(phase)
         passes = self.micro_batches[phase]
         if phase == "decode":
             return cast(Array, np.maximum(passes * slowest, through))
         return through + (passes - 1) * slowest
+
+    def stage_seconds(self, phase: Phase) -> tuple[Array, Array]:
+        """One micro-batch through all stages, hops included, and through the slowest stage."""
+        seconds_of = self.part_seconds(phase)
+        through = weighted(self.counts, seconds_of)
+        if all(layout.pp == 1 for layout in self.choices.layout):
+            return through, through
+        through = through + self.hops * times(self.hop(phase), self.rates, self.contexts).seconds
+        slowest: Array = 0.0
+        for held in self.stages:
+            slowest = np.maximum(slowest, weighted(held, seconds_of))
+        return through, slowest
 
     @property
     def hops(self) -> Array:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from dse.cost.techniques import active
+from dse.run.axes import word_of
 from dse.run.executors import RATE, Executor
 from dse.run.score import Engine
 from dse.run.sweep import PART_POINTS, POINT_BYTES
@@ -23,13 +25,21 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
     yield f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}"
     for number, box in enumerate(engine.space.boxes):
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
-        chosen = [f"{technique.name} {value}" for technique, value in active(engine.sweep.variants[number])]
+        chosen = list(_chosen(engine.sweep.variants[number]))
         yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"
     yield f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}"
     yield f"estimate: {_seconds(size / RATE)} on one core"
     kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
     yield f"writes: {kept}"
     yield f"executor: {executor.name} ({why})"
+
+
+def _chosen(variant: Mapping[str, Any]) -> Iterator[str]:
+    """What a box has beside the neutral values."""
+    for name, neutral in (("serving", "static"), ("offload", "none"), ("runtime", "ideal")):
+        if word_of(variant[name]) != neutral:
+            yield f"{name} {word_of(variant[name])}"
+    yield from (f"{technique.name} {value}" for technique, value in active(variant))
 
 
 def _seconds(seconds: float) -> str:

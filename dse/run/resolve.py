@@ -10,7 +10,7 @@ from typing import Any
 
 from dse.cost.choices import Choices
 from dse.cost.evaluate import Question
-from dse.cost.techniques import active
+from dse.cost.techniques import TECHNIQUES, active
 from dse.run.axes import Axes, read_axes
 from dse.run.checks import check_names
 from dse.run.current import current_axes
@@ -79,7 +79,7 @@ class Sweep:
 
     @cached_property
     def variants(self) -> list[dict[str, Any]]:
-        """Per box, the value of each technique."""
+        """Per box, the value of each axis that makes boxes."""
         return self.axes.variants
 
     def drops(self, box: int, model: int) -> tuple[AccuracyDrop, ...]:
@@ -99,7 +99,7 @@ class Sweep:
         return self.boxes[box][model]
 
     def _choices(self, box: int, model: int) -> Choices:
-        axes, settings = self.axes, self.settings
+        axes, settings, variant = self.axes, self.settings, self.variants[box]
         return Choices(
             hardware=axes.hardware,
             workload=axes.workload,
@@ -107,7 +107,9 @@ class Sweep:
             fidelity=axes.fidelity,
             layout=axes.layout,
             batch=axes.batch,
-            techniques=self.variants[box],
+            techniques={name: value for name, value in variant.items() if name in TECHNIQUES},
+            serving=variant["serving"],
+            runtime=variant["runtime"],
             max_prefill_tokens=settings.max_prefill_tokens,
             kv_block_size=settings.kv_block_size,
             memory_utilization=settings.memory_utilization,

@@ -1,0 +1,274 @@
+"""How requests meet the batch: the steady states a deployment is judged in, and what the engine adds to the kernels.
+
+With B sequences running, input I, output O, a prompt pass of n requests and a decode step of B sequences:
+
+    static        all B start and end together: ttft = prompt(B), latency = ttft + (O - 1) step(B)
+    offline       a queue that never empties, B what the memory holds; each iteration admits B/O requests on average,
+                  so tpot = step(B) + B/n prompt(n) / O, and B / tpot tokens per second
+    closed-loop   C requests in flight, the next sent when one is answered: B = min(C, what the memory holds), tpot as
+                  offline; C = rate x latency (Little 1961)
+
+A static batch of 1 is the single stream. What fits is counted at the average age of a running sequence:
+input + occupancy x output tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+
+from dse.cost.memory import Memory
+from dse.cost.phases import Point
+from dse.cost.setting import Phase
+from dse.cost.work import Array
+from dse.spec.runtime import RuntimeSpec
+
+
+@dataclass
+class Static:
+    """One batch, all its requests together; as memory sees it, at the end of generation."""
+
+    point: Point
+    """What was asked; its batch is the axis `batch`."""
+
+    @property
+    def runtime(self) -> RuntimeSpec:
+        """The serving engine."""
+        return self.point.choices.runtime
+
+    @property
+    def running(self) -> Point:
+        """The sequences of a decode step."""
+        return self.point
+
+    @property
+    def entering(self) -> Point:
+        """The requests of a prompt pass."""
+        return self.point
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory of one device."""
+        return Memory(self.running)
+
+    @cached_property
+    def step(self) -> Array:
+        """Seconds of one decode step."""
+        return step_seconds(self.running, self.runtime)
+
+    @cached_property
+    def prompt(self) -> Array:
+        """Seconds of the prompt passes of the requests that enter together."""
+        return prompt_seconds(self.entering, self.runtime)
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds to the first token, mean over requests."""
+        return self.prompt
+
+    @cached_property
+    def tpot(self) -> Array:
+        """Mean seconds per token after the first."""
+        return self.step
+
+    @cached_property
+    def latency(self) -> Array:
+        """Seconds from the prompt to the last token."""
+        return self.ttft + self.point.steps * self.tpot
+
+    @cached_property
+    def requests_per_s(self) -> Array:
+        """Finished requests per second of one replica."""
+        return self.point.batch / self.latency
+
+    @property
+    def spent(self) -> tuple[Array, Array, Array]:
+        """Seconds of prompt passes, decode steps and neither, in the time that finishes one running batch."""
+        return self.ttft, self.point.steps * self.tpot, 0.0
+
+
+class SteadyMemory(Memory):
+    """Memory of a batch whose sequences are of all ages, and whose prompts come a few at a time."""
+
+    def __init__(self, point: Point, entering: Point, occupancy: float) -> None:
+        super().__init__(point)
+        self._entering = entering
+        self._occupancy = occupancy
+
+    @cached_property
+    def cache(self) -> Array:
+        """KV cache and state at the average age."""
+        return self.cache_at(self.point.input + self._occupancy * self.point.output)
+
+    @cached_property
+    def activations(self) -> Array:
+        """The larger of a prompt pass and a decode step."""
+        return np.maximum(Memory(self._entering)._prompt_peak(), self._peak("decode"))
+
+
+class Steady(Static):
+    """Requests come and go; prompt passes interleave with decode steps."""
+
+    @cached_property
+    def fits(self) -> Array:
+        """Sequences per replica that memory and the engine allow at once; at least one per attention-dp rank."""
+        one = self.point.with_batch(self.point.degrees.dp)
+        memory = SteadyMemory(one, one, self.runtime.occupancy)
+        each = memory.cache
+        free = memory.limit - memory.weights - memory.workspace
+        # The activations of a decode step grow with the batch: those of the batch that would fit without are enough.
+        most = np.maximum(np.floor((free - memory.activations) / each), 1.0)
+        wide = SteadyMemory(self.point.with_batch(most * self.point.degrees.dp), one, self.runtime.occupancy)
+        most = np.maximum(np.floor((free - wide.activations) / each), 1.0)
+        if self.runtime.max_batch is not None:
+            most = np.minimum(most, self.runtime.max_batch)
+        return most * self.point.degrees.dp
+
+    @cached_property
+    def batch(self) -> Array:
+        """Sequences that run at once."""
+        return self.fits
+
+    @cached_property
+    def running(self) -> Point:
+        """The sequences of a decode step."""
+        return self.point.with_batch(self.batch)
+
+    @cached_property
+    def arriving(self) -> Array:
+        """Requests of one prompt pass: as many as an iteration frees slots, at most what a pass takes."""
+        most = self.point.sequences_per_pass * self.point.degrees.dp
+        return np.floor(np.clip(self.batch / self.point.output, 1.0, most))
+
+    @cached_property
+    def entering(self) -> Point:
+        """The requests of a prompt pass."""
+        return self.point.with_batch(self.arriving)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory of one device."""
+        return SteadyMemory(self.running, self.point.with_batch(self.point.degrees.dp), self.runtime.occupancy)
+
+    @cached_property
+    def interruption(self) -> Array:
+        """Seconds by which a prompt pass delays the running batch: the slowest stage's, less what it hides."""
+        slot = self.prompt
+        if any(layout.pp > 1 for layout in self.point.choices.layout):
+            _, slowest = self.entering.stage_seconds("prefill")
+            passes = self.entering.micro_batches["prefill"]
+            slot = passes * (slowest * self.runtime.prefill_slowdown + host_seconds(self.entering, self.runtime))
+        return np.maximum(slot - self.runtime.hidden * self.step, 0.0)
+
+    @cached_property
+    def interrupted(self) -> Array:
+        """Seconds of prompt passes while one request decodes: one for every request that takes a slot meanwhile."""
+        return self.batch / self.arriving * self.interruption
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds of the prompt pass: a queue that never empties has no arrival to count from."""
+        return self.prompt
+
+    @cached_property
+    def tpot(self) -> Array:
+        """Mean seconds per token after the first, interruptions by the prompts of others included."""
+        return self.step + self.interrupted / self.point.output
+
+    @cached_property
+    def requests_per_s(self) -> Array:
+        """Finished requests per second of one replica."""
+        return self.runtime.busy * self.batch / (self.point.output * self.tpot)
+
+    @cached_property
+    def latency(self) -> Array:
+        """Seconds in a slot of the batch (Little's law)."""
+        return self.batch / self.requests_per_s
+
+    @property
+    def spent(self) -> tuple[Array, Array, Array]:
+        """Seconds of prompt passes, decode steps and neither, in the time that finishes one running batch."""
+        prompts, steps = self.interrupted, self.point.output * self.step
+        return prompts, steps, np.maximum(self.batch / self.requests_per_s - prompts - steps, 0.0)
+
+
+class ClosedLoop(Steady):
+    """`batch` requests in flight, the next sent when one is answered."""
+
+    @cached_property
+    def batch(self) -> Array:
+        """Sequences that run at once; the others wait."""
+        return np.minimum(self.point.batch, self.fits)
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds from sending a request to its first token.
+
+        The server's own time; the prompt pass, behind those of the whole batch where requests start in lock-step, or
+        else behind half an iteration; and the wait for a slot where more are in flight than fit.
+        """
+        runtime = self.runtime
+        host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * self.point.input
+        together = (prompt_seconds(self.running, runtime) + self.prompt) / 2
+        apart = self.prompt + np.where(self.batch > 1, self.step / 2, 0.0)
+        queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
+        return host + runtime.lockstep * together + (1 - runtime.lockstep) * apart + queued
+
+    @cached_property
+    def latency(self) -> Array:
+        """Seconds from sending a request to its last token."""
+        return self.ttft + self.point.steps * self.tpot
+
+    @cached_property
+    def requests_per_s(self) -> Array:
+        """Finished requests per second of one replica (Little's law)."""
+        return self.point.batch / self.latency
+
+
+SERVING: Mapping[str, type[Static]] = {"static": Static, "offline": Steady, "closed-loop": ClosedLoop}
+"""The values of the axis `serving`."""
+
+
+def served(point: Point) -> Static:
+    """The steady state a point asks for."""
+    return SERVING[point.choices.serving](point)
+
+
+# -- what the engine adds ---------------------------------------------------------------------------------
+
+
+def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """What a forward pass costs beside its kernels, whatever it computes."""
+    total: Array = (runtime.step_us + runtime.layer_us * len(point.model.layers)) * 1e-6
+    if runtime.collective_us:
+        parts = sum(point.counts[:-2])
+        total = total + np.where(point.degrees.tp > 1, runtime.collective_us * 1e-6 * parts, 0.0)
+    return total
+
+
+def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """A decode step of the point's batch."""
+    total = point.tpot + _slowed(point.tpot, runtime.decode_slowdown) + host_seconds(point, runtime)
+    return cast(Array, total + runtime.sequence_us * 1e-6 * point.rank_batch)
+
+
+def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """The prompt passes of the point's batch."""
+    passes = _passes(point, "prefill")
+    return cast(
+        Array, point.ttft + _slowed(point.ttft, runtime.prefill_slowdown) + passes * host_seconds(point, runtime)
+    )
+
+
+def _slowed(kernels: Array, factor: float) -> Array:
+    """What is to be added to the kernels' time; exactly nothing at a factor of one."""
+    return kernels * (factor - 1.0) if factor != 1.0 else 0.0
+
+
+def _passes(point: Point, phase: Phase) -> Array:
+    """Passes the host launches one after the other."""
+    return point.micro_batches[phase]
