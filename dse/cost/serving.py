@@ -110,23 +110,28 @@ class SteadyMemory(Memory):
         return np.maximum(Memory(self._entering)._prompt_peak(), self._peak("decode"))
 
 
+def fits(point: Point, occupancy: float) -> Array:
+    """Sequences per replica that memory holds when each has so much of its output; at least one per rank."""
+    dp = point.degrees.dp
+    one = point.with_batch(dp)
+    memory = SteadyMemory(one, one, occupancy)
+    free = memory.limit - memory.weights - memory.workspace
+    # The activations of a decode step grow with the batch: those of the batch that would fit without are enough.
+    most = np.maximum(np.floor((free - memory.activations) / memory.cache), 1.0)
+    wide = SteadyMemory(point.with_batch(most * dp), one, occupancy)
+    return cast(Array, np.maximum(np.floor((free - wide.activations) / memory.cache), 1.0) * dp)
+
+
 class Steady(Static):
     """Requests come and go; prompt passes interleave with decode steps."""
 
     @cached_property
     def fits(self) -> Array:
-        """Sequences per replica that memory and the engine allow at once; at least one per attention-dp rank."""
-        one = self.point.with_batch(self.point.degrees.dp)
-        memory = SteadyMemory(one, one, self.runtime.occupancy)
-        each = memory.cache
-        free = memory.limit - memory.weights - memory.workspace
-        # The activations of a decode step grow with the batch: those of the batch that would fit without are enough.
-        most = np.maximum(np.floor((free - memory.activations) / each), 1.0)
-        wide = SteadyMemory(self.point.with_batch(most * self.point.degrees.dp), one, self.runtime.occupancy)
-        most = np.maximum(np.floor((free - wide.activations) / each), 1.0)
+        """Sequences per replica that memory and the engine allow at once."""
+        most = fits(self.point, self.runtime.occupancy)
         if self.runtime.max_batch is not None:
-            most = np.minimum(most, self.runtime.max_batch)
-        return most * self.point.degrees.dp
+            most = np.minimum(most, self.runtime.max_batch * self.point.degrees.dp)
+        return most
 
     @cached_property
     def batch(self) -> Array:
