@@ -17,7 +17,7 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.layout import Layout
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Precision, parse_format
-from dse.spec.runtime import RuntimeSpec, load_runtime
+from dse.spec.runtime import RuntimeSpec, generation, load_runtime
 from dse.spec.workload import Workload
 
 Spec = TypeVar("Spec")
@@ -74,7 +74,7 @@ def case_of(row: Measured, runtime: RuntimeSpec | None = None) -> Case:
     """
     notes: list[str] = []
     serving, (metric, factor) = _scenario(row), _metric(row)
-    engine = runtime or _named(_runtime, row, "framework")
+    engine = runtime or generation(_named(_runtime, row, "framework"), row.text("version"), row.text("source"))
     model, chip = _named(_model, row, "model"), _named(_hardware, row, "hardware")
     workload = _workload(row, metric, notes)
     return Case(

@@ -82,17 +82,30 @@ class Group:
         case = self.cases[0]
         scored = Scored(Point(case.model, self.choices(case.runtime), self.mesh))
         if case.serving == "static":
-            scored.__dict__["served"] = Queued(scored.asked)
+            scored.__dict__["served"] = Queued(scored.asked, case.runtime)
         return scored
 
-    def values(self) -> NDArray[np.float64]:
-        """The metric of each case, in the row's unit."""
+    def values(self, runtime: RuntimeSpec | None = None) -> NDArray[np.float64]:
+        """The metric of each case, in the row's unit; under another engine that fills the batch alike."""
+        scored = self.scored
+        if runtime is not None:
+            scored = Scored(scored.asked)
+            scored.__dict__["served"] = self.scored.served.under(runtime)
         found = np.empty(len(self.cases))
-        for name in dict.fromkeys(case.metric for case in self.cases):
-            metric = np.broadcast_to(np.asarray(METRICS[name].of(self.scored), dtype=float), found.shape)
-            wanted = np.array([case.metric == name for case in self.cases])
+        for name, wanted in self._metrics.items():
+            metric = np.broadcast_to(np.asarray(METRICS[name].of(scored), dtype=float), found.shape)
             found[wanted] = metric[wanted]
-        return found * np.array([case.factor for case in self.cases])
+        return found * self._factors
+
+    @cached_property
+    def _metrics(self) -> dict[str, NDArray[np.intp]]:
+        """Which cases ask for each metric."""
+        names = np.array([case.metric for case in self.cases])
+        return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+
+    @cached_property
+    def _factors(self) -> NDArray[np.float64]:
+        return np.array([case.factor for case in self.cases])
 
     def predictions(self) -> list[Prediction]:
         """One per case."""

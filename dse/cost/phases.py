@@ -14,11 +14,11 @@ from dse.cost.choices import Choices
 from dse.cost.collectives import Links
 from dse.cost.mesh import Mesh
 from dse.cost.parts import Part, embedding_works, head_works, parts_of, stage_counts
-from dse.cost.roofline import Contexts, Rates, times
+from dse.cost.roofline import Contexts, Rates, mean_amount, times
 from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
 from dse.cost.techniques import rewrite_setting, rewrite_works
 from dse.cost.work import Array, Message, Work
-from dse.spec.model import ModelSpec, MoE
+from dse.spec.model import Attention, ModelSpec, MoE
 
 
 def _same(values: Array) -> Array:
@@ -286,6 +286,21 @@ class Point:
         for held in self.stages:
             slowest = np.maximum(slowest, weighted(held, seconds_of))
         return through, slowest
+
+    @cached_property
+    def decode_attention(self) -> tuple[Array, Array]:
+        """Seconds of a decode step's attention over the cache, and what its FLOPs would take on the vector units."""
+        seconds: Array = 0.0
+        flops: Array = 0.0
+        for index, part in enumerate(self.parts):
+            if isinstance(part.component, Attention):
+                works = [work for work in self.part_works("decode", index) if work.span is not None]
+                seconds = seconds + self.counts[index] * self.works_seconds(works)
+                for work in works:
+                    flops = flops + self.counts[index] * mean_amount(work, self.contexts).flops
+        peak = self.mesh.take(self.choices.of_hardware("vector"), "hardware")
+        share = self.micro_batches["decode"] / self.degrees.pp
+        return seconds * share, flops / peak * share
 
     @property
     def hops(self) -> Array:

@@ -23,7 +23,6 @@ import numpy as np
 
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
-from dse.cost.setting import Phase
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
 
@@ -34,11 +33,14 @@ class Static:
 
     point: Point
     """What was asked; its batch is the axis `batch`."""
+    runtime: RuntimeSpec
+    """The serving engine."""
 
-    @property
-    def runtime(self) -> RuntimeSpec:
-        """The serving engine."""
-        return self.point.choices.runtime
+    def under(self, runtime: RuntimeSpec) -> Static:
+        """The same passes under an engine of other costs; it must fill the batch as this one does."""
+        other = type(self)(self.point, runtime)
+        other.__dict__ |= {name: self.__dict__[name] for name in _PASSES if name in self.__dict__}
+        return other
 
     @property
     def running(self) -> Point:
@@ -160,13 +162,17 @@ class Steady(Static):
         return SteadyMemory(self.running, self.point.with_batch(self.point.degrees.dp), self.runtime.occupancy)
 
     @cached_property
+    def slowest_stage(self) -> Array:
+        """Share of a prompt pass that its slowest stage is busy."""
+        if all(layout.pp == 1 for layout in self.point.choices.layout):
+            return 1.0
+        _, slowest = self.entering.stage_seconds("prefill")
+        return self.entering.micro_batches["prefill"] * slowest / self.entering.ttft
+
+    @cached_property
     def interruption(self) -> Array:
         """Seconds by which a prompt pass delays the running batch: the slowest stage's, less what it hides."""
-        slot = self.prompt
-        if any(layout.pp > 1 for layout in self.point.choices.layout):
-            _, slowest = self.entering.stage_seconds("prefill")
-            passes = self.entering.micro_batches["prefill"]
-            slot = passes * (slowest * self.runtime.prefill_slowdown + host_seconds(self.entering, self.runtime))
+        slot = self.prompt * self.slowest_stage
         return np.maximum(slot - self.runtime.hidden * self.step, 0.0)
 
     @cached_property
@@ -214,12 +220,12 @@ class ClosedLoop(Steady):
         """Seconds from sending a request to its first token.
 
         The server's own time; the prompt pass, behind those of the whole batch where requests start in lock-step, or
-        else behind half an iteration; and the wait for a slot where more are in flight than fit.
+        else behind the iteration it meets; and the wait for a slot where more are in flight than fit.
         """
         runtime = self.runtime
         host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * self.point.input
         together = (prompt_seconds(self.running, runtime) + self.prompt) / 2
-        apart = self.prompt + np.where(self.batch > 1, self.step / 2, 0.0)
+        apart = self.prompt + np.where(self.batch > 1, runtime.admission_steps * self.step, 0.0)
         queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
         return host + runtime.lockstep * together + (1 - runtime.lockstep) * apart + queued
 
@@ -237,10 +243,13 @@ class ClosedLoop(Steady):
 SERVING: Mapping[str, type[Static]] = {"static": Static, "offline": Steady, "closed-loop": ClosedLoop}
 """The values of the axis `serving`."""
 
+_PASSES = ("fits", "batch", "arriving", "running", "entering", "memory", "slowest_stage")
+"""What does not depend on the engine's costs, but for how it fills the batch."""
+
 
 def served(point: Point) -> Static:
     """The steady state a point asks for."""
-    return SERVING[point.choices.serving](point)
+    return SERVING[point.choices.serving](point, point.choices.runtime)
 
 
 # -- what the engine adds ---------------------------------------------------------------------------------
@@ -257,23 +266,33 @@ def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """A decode step of the point's batch."""
-    total = point.tpot + _slowed(point.tpot, runtime.decode_slowdown) + host_seconds(point, runtime)
-    return cast(Array, total + runtime.sequence_us * 1e-6 * point.rank_batch)
+    kernels = point.tpot * _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
+    if runtime.core_gb_per_s is not None:
+        kernels = kernels * _starved(point, runtime.core_gb_per_s)
+    if runtime.attention_vector_share is not None:
+        seconds, on_vector = point.decode_attention
+        kernels = kernels + np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
+    host = host_seconds(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_batch
+    return cast(Array, kernels + host)
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
-    passes = _passes(point, "prefill")
-    return cast(
-        Array, point.ttft + _slowed(point.ttft, runtime.prefill_slowdown) + passes * host_seconds(point, runtime)
-    )
+    kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
+    return cast(Array, kernels + point.micro_batches["prefill"] * host_seconds(point, runtime))
 
 
-def _slowed(kernels: Array, factor: float) -> Array:
-    """What is to be added to the kernels' time; exactly nothing at a factor of one."""
-    return kernels * (factor - 1.0) if factor != 1.0 else 0.0
+def _factor(point: Point, slowdown: float, unpack: float) -> Array:
+    """On the time of kernels, shape over the axis precision."""
+    if unpack == 1.0:
+        return slowdown
+    schemes = point.choices.precision
+    packed = [scheme.weights.element_bits < scheme.activations.element_bits for scheme in schemes]
+    return point.mesh.take(np.where(packed, slowdown * unpack, slowdown), "precision")
 
 
-def _passes(point: Point, phase: Phase) -> Array:
-    """Passes the host launches one after the other."""
-    return point.micro_batches[phase]
+def _starved(point: Point, core_gb_per_s: float) -> Array:
+    """How much longer the memory takes when its cores draw no more than this; chips without a count draw enough."""
+    most = point.choices.of_hardware("cores") * core_gb_per_s * 1e9
+    reached = 0.8 * point.choices.of_hardware("bandwidth")
+    return point.mesh.take(np.maximum(np.nan_to_num(reached / most, nan=1.0), 1.0), "hardware")

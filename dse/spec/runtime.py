@@ -56,8 +56,21 @@ class RuntimeSpec(Strict):
     """Per sequence and decode step: sampling, detokenising, bookkeeping."""
     collective_us: Cost = 0.0
     """Per collective among tp ranks, beside the time of its message."""
+    unpack_prefill: Factor = 1.0
+    """Further factor on prompt passes whose weights are stored narrower than they are multiplied."""
+    unpack_decode: Factor = 1.0
+    """The same on decode steps."""
+    attention_vector_share: Share | None = None
+    """Share of the vector peak its decode attention reaches where it runs outside the matrix units (the masked
+    attention of TensorRT-LLM 0.x, the paged attention of vLLM 0.x); None: on the matrix units."""
+    core_gb_per_s: Factor | None = None
+    """Bandwidth one core (multiprocessor) draws in its matrix-vector products, GB/s: what keeps small kernels from
+    the bandwidth of chips with few cores for their memory; None for no limit."""
     request_ms: Cost = 0.0
     """Per request before its first token: the server's protocol, tokenising, admission."""
+    admission_steps: Cost = 0.5
+    """Decode steps between a request's arrival and the end of its prompt pass: half of one for a queue looked at in
+    every iteration; more where the prompt's pass decodes too, or the host runs ahead."""
     prompt_token_us: Cost = 0.0
     """Per prompt token of the same."""
     occupancy: Share = 0.5
@@ -73,6 +86,12 @@ class RuntimeSpec(Strict):
     """Share of a decode step that a prompt pass in the same iteration hides (mixed batches read weights once)."""
     kv_of_quantised: str | None = None
     """Format of the KV cache where weights are quantised and nothing is said; None: that of the activations."""
+    generation_of: Text | None = None
+    """The engine of which this is an older generation."""
+    versions: tuple[Text, ...] = ()
+    """Beginnings of the version numbers of this generation."""
+    sources: tuple[Text, ...] = ()
+    """Collections of measurements that ran this generation."""
     supports: Supports = Supports()
     source: str = ""
     """Where the figures come from."""
@@ -121,6 +140,15 @@ def library_runtimes() -> Mapping[str, RuntimeSpec]:
         name: build(RuntimeSpec, document, {"name": name, **(entry or {})}, (name,))
         for name, entry in document.value.items()
     }
+
+
+def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
+    """The generation of an engine that a measurement ran, by its version or else by who measured."""
+    number = version.removeprefix(engine.name).strip()
+    for spec in library_runtimes().values():
+        if spec.generation_of == engine.name and (source in spec.sources or number.startswith(spec.versions)):
+            return spec
+    return engine
 
 
 def _named(name: str) -> RuntimeSpec:
