@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,9 +220,3 @@ def by_model(case: Case) -> Hashable:
 def by_accelerator(case: Case) -> Hashable:
     """The chip."""
     return case.hardware.name
-
-
-def figures(runtime: RuntimeSpec) -> dict[str, Any]:
-    """What was fitted, rounded to three digits, as the file holds it."""
-    values = {name: getattr(runtime, name) for name in PRIORS}
-    return {name: float(f"{value:.3g}") for name, value in values.items() if value is not None}

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from dse.calibrate.cases import Case, case_of
+from dse.calibrate.engines import Fit, by_accelerator, by_model, collect, left_out
 from dse.calibrate.measured import ADDED, Measured, UnknownError, read_measured
 from dse.calibrate.predict import Prediction, groups
 from dse.calibrate.scores import Scored, by, scores, worst
-from dse.spec.runtime import RuntimeSpec
+from dse.spec.runtime import RuntimeSpec, load_runtime
+
+Cases = Sequence[tuple[int, Case]]
+"""Rows that are points, with their places."""
+
+KEYS = {"model": by_model, "accelerator": by_accelerator}
+"""What may be left out."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,10 @@ class Validation:
 
     columns: Sequence[str]
     rows: Sequence[Measured]
+    cases: Cases
     predictions: Sequence[Prediction]
+    note: str
+    """How they were predicted."""
 
     @cached_property
     def scored(self) -> list[Scored]:
@@ -31,9 +41,16 @@ class Validation:
         pairs = enumerate(zip(self.rows, self.predictions, strict=True))
         return [Scored(place, row.fields, row.value, found.predicted) for place, (row, found) in pairs]
 
+    @property
+    def about(self) -> str:
+        """What was validated, in one line."""
+        predicted = sum(one.predicted is not None for one in self.predictions)
+        return f"{predicted:,} of {len(self.rows):,} rows predicted; {self.note}"
+
     def summary(self) -> dict[str, Any]:
         """Scores of all rows, per source and metric, per accelerator and metric; the worst rows; reasons."""
         return {
+            "about": self.about,
             "all": scores(self.scored),
             "sources": [
                 {"source": source, "metric": metric, **scores(rows), "worst": self._worst(rows)}
@@ -77,24 +94,63 @@ class Validation:
         return text.getvalue()
 
 
-def validate(path: str | Path, fidelity: str = "calibrated", runtime: RuntimeSpec | None = None) -> Validation:
+    def page(self, name: str) -> dict[str, Any]:
+        """What the page of a validation shows."""
+        found = []
+        for (source,), rows in by(self.scored, "source").items():
+            metrics = []
+            for (metric,), held in by(rows, "metric").items():
+                known = [row for row in held if row.ratio is not None]
+                if known:
+                    metrics.append(_columns(metric, known))
+            if metrics:
+                found.append({"source": source, "metrics": metrics})
+        return {"name": name, "about": self.about, "summary": self.summary(), "points": found}
+
+
+def _columns(metric: str, rows: Sequence[Scored]) -> dict[str, Any]:
+    """Rows of one plot, column by column."""
+    shown = ("model", "framework", "weight_dtype", "input_len", "output_len", "batch_or_concurrency", "tp", "pp")
+    return {
+        "metric": metric,
+        "measured": [row.measured for row in rows],
+        "predicted": [float(f"{row.predicted or 0:.4g}") for row in rows],
+        "hardware": [row.fields.get("hardware", "") for row in rows],
+        "text": [", ".join(f"{name} {row.fields[name]}" for name in shown if row.fields.get(name)) for row in rows],
+    }
+
+
+def validate(
+    path: str | Path, fidelity: str = "calibrated", runtime: str | RuntimeSpec | None = None, leave_out: str | None = None
+) -> Validation:
     """Predict every row of a measured file.
 
     Args:
         path: a CSV file in the measurement collection's schema.
         fidelity: as on the axis of that name.
         runtime: one engine for all rows; None: the one each row's framework names.
+        leave_out: `model` or `accelerator`: predict the rows of each by engines fitted to the others.
 
     Raises:
-        InputError: the file cannot be read, or is not of the schema.
+        InputError: the file cannot be read, or is not of the schema; unknown runtime.
     """
+    engine = None if runtime is None else load_runtime(runtime)
     columns, rows = read_measured(path)
-    return Validation(columns, rows, predict(rows, fidelity, runtime))
+    cases, predictions = predict(rows, fidelity, engine)
+    if leave_out is not None:
+        held = left_out(fits(rows, cases, fidelity), KEYS[leave_out])
+        for place, value in held.items():
+            if predictions[place].predicted is not None:
+                predictions[place].predicted = value
+    note = f"fidelity {fidelity}" + (f", each {leave_out} left out of the fit in turn" if leave_out else "")
+    return Validation(columns, rows, cases, predictions, note)
 
 
-def predict(rows: Sequence[Measured], fidelity: str, runtime: RuntimeSpec | None = None) -> list[Prediction]:
-    """One prediction per row, or why there is none."""
-    found: list[Prediction | None] = [None] * len(rows)
+def predict(
+    rows: Sequence[Measured], fidelity: str, runtime: RuntimeSpec | None = None
+) -> tuple[Cases, list[Prediction]]:
+    """The rows that are points, and one prediction per row or why there is none."""
+    found = [Prediction("not_modelled", "")] * len(rows)
     cases: list[tuple[int, Case]] = []
     for place, row in enumerate(rows):
         try:
@@ -104,7 +160,14 @@ def predict(rows: Sequence[Measured], fidelity: str, runtime: RuntimeSpec | None
     for group in groups(cases, fidelity):
         for place, prediction in zip(group.where, group.predictions(), strict=True):
             found[place] = prediction
-    return [one for one in found if one is not None]
+    return cases, found
+
+
+def fits(rows: Sequence[Measured], cases: Cases, fidelity: str) -> list[Fit]:
+    """The fit of every engine the rows name."""
+    measured = {place: row.value for place, row in enumerate(rows) if row.value is not None}
+    sources = {place: row.text("source") for place, row in enumerate(rows)}
+    return [Fit(held) for held in collect(cases, measured, sources, fidelity)]
 
 
 def as_json(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
