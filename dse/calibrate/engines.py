@@ -169,10 +169,10 @@ class Fit:
 
 
 def with_figures(runtime: RuntimeSpec, names: Sequence[str], z: Floats) -> RuntimeSpec:
-    """The engine at priors times exp(z), z of the figures named."""
+    """The engine at its priors times exp(z), z of the figures named."""
     steps = dict(zip(names, z.tolist(), strict=True))
     found = {
-        name: middle * float(np.exp(steps.get(name, 0.0)))
+        name: runtime.priors.get(name, middle) * float(np.exp(steps.get(name, 0.0)))
         for name, (middle, _) in PRIORS.items()
         if name not in NEUTRAL or getattr(runtime, name) is not None
     }

@@ -7,8 +7,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from dse.calibrate.engines import PRIORS, Fit
-from dse.spec.runtime import RuntimeSpec, library_runtimes
+import numpy as np
+
+from dse.calibrate.engines import PRIORS, Fit, with_figures
+from dse.spec.runtime import IDEAL, RuntimeSpec, library_runtimes
 
 HEADER = """\
 # Serving engines: what each adds to the kernels' time, how it fills its batch, what it runs (dse/spec/runtime.py).
@@ -24,7 +26,7 @@ def figures(runtime: RuntimeSpec) -> dict[str, Any]:
 
 
 def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path) -> None:
-    """Write the library's engines, those that were fitted with their new figures.
+    """Write the library's engines: those that were fitted with their new figures, the others at their priors.
 
     Args:
         fits: of the engines the measurements name.
@@ -40,11 +42,12 @@ def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path
         entry = spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
         if name in by_name:
             fit = by_name[name]
-            entry |= figures(fit.engine)
-            entry["source"] = (
-                f"fitted by dse validate to {fit.rows.count:,} rows of {measured} over {fidelity} kernels, "
-                f"{date.today().isoformat()}"
-            )
+            told = f"fitted by dse validate to {fit.rows.count:,} rows of {measured} over {fidelity} kernels"
+            entry |= figures(fit.engine) | {"source": f"{told}, {date.today().isoformat()}"}
+        elif name != IDEAL.name:
+            at_priors = with_figures(spec, (), np.zeros(0))
+            entry |= figures(at_priors) | {"source": f"priors: no row of {measured} ran it"}
         entries.append({name: entry})
-    dumped = (yaml.safe_dump(entry, sort_keys=False, width=120, allow_unicode=True) for entry in entries)
+    flow = {"sort_keys": False, "width": 120, "allow_unicode": True, "default_flow_style": None}
+    dumped = (yaml.safe_dump(entry, **flow) for entry in entries)
     path.write_text(HEADER + "\n" + "".join(dumped), encoding="utf-8")

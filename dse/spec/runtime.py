@@ -86,6 +86,8 @@ class RuntimeSpec(Strict):
     """Share of a decode step that a prompt pass in the same iteration hides (mixed batches read weights once)."""
     kv_of_quantised: str | None = None
     """Format of the KV cache where weights are quantised and nothing is said; None: that of the activations."""
+    priors: dict[str, Factor] = Field(default_factory=dict)
+    """Figure -> what it is before measurement, where the general prior (`dse.calibrate.engines`) is known to be wrong."""
     generation_of: Text | None = None
     """The engine of which this is an older generation."""
     versions: tuple[Text, ...] = ()
