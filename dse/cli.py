@@ -332,6 +332,67 @@ def probe(out: str, **options: Any) -> None:
     click.echo(f"wrote {found.path}")
 
 
+# -- measurements ---------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("measured")
+@click.option("--out", metavar="CSV", help="Write every row with its prediction, evidence, status and reason.")
+@click.option("--json", "as_json", is_flag=True, help="Print the errors per source and metric as JSON.")
+@click.option("--html", metavar="FILE", help="Write a page: predicted against measured, tables of errors.")
+@click.option(
+    "--fidelity",
+    type=click.Choice(["ideal", "datasheet", "calibrated"]),
+    default="calibrated",
+    show_default=True,
+)
+@click.option("--runtime", metavar="R", help="One engine for all rows  [default: the one each row's framework names]")
+@click.option(
+    "--leave-out",
+    type=click.Choice(["model", "accelerator"]),
+    help="Fit the engines anew without the rows of each model or accelerator before predicting these.",
+)
+@click.option("--fit", metavar="YAML", help="Fit the engines to all rows and write them as a runtimes file.")
+def validate(
+    measured: str,
+    out: str | None,
+    as_json: bool,
+    html: str | None,
+    fidelity: str,
+    runtime: str | None,
+    leave_out: str | None,
+    fit: str | None,
+) -> None:
+    """Predict every row of MEASURED.csv and say how far off the predictions are, per source and metric."""
+    from dse.calibrate.validate import as_json as errors
+    from dse.calibrate.validate import validate as validated
+    from dse.run.store import writing
+
+    found = validated(measured, fidelity, runtime, leave_out)
+    if out is not None:
+        with writing(Path(out)):
+            Path(out).write_text(found.csv(), encoding="utf-8")
+    if html is not None:
+        from dse.report.validation import write_validation
+
+        with writing(Path(html)):
+            write_validation(found.page(Path(measured).name), Path(html))
+    if fit is not None:
+        from dse.calibrate.runtimes_file import write_runtimes
+        from dse.calibrate.validate import fits
+
+        with writing(Path(fit)):
+            write_runtimes(fits(found.rows, found.cases, fidelity), fidelity, Path(measured).name, Path(fit))
+    if as_json:
+        _print_json(errors(found.summary()))
+    else:
+        from dse.report.listing import print_validation
+
+        print_validation(found.summary())
+    for file in filter(None, (out, html, fit)):
+        click.echo(f"wrote {file}", err=as_json)
+
+
 # -- the library ----------------------------------------------------------------------------------------
 
 

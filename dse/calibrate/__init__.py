@@ -1,1 +1,1 @@
-"""What a machine really reaches: `dse probe` measures it into a hardware file."""
+"""Measurements: what a machine reaches (`dse probe`), how far predictions are off (`dse validate`), fits."""

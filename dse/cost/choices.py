@@ -16,6 +16,7 @@ from dse.spec.compute import operand_type, supported_type
 from dse.spec.hardware import HardwareSpec
 from dse.spec.layout import Layout
 from dse.spec.precision import Format, Precision
+from dse.spec.runtime import IDEAL, RuntimeSpec
 from dse.spec.workload import Workload
 
 Table = NDArray[np.float64]
@@ -58,6 +59,10 @@ class Choices:
     """Dollars per device and hour by accelerator name, instead of the library's."""
     accuracy: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Model name -> loss of quality of each precision, percent; NaN where nobody measured it."""
+    serving: str = "static"
+    """How requests meet the batch (`dse.cost.serving`)."""
+    runtime: RuntimeSpec = IDEAL
+    """The serving engine."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 
 from dse.cost.phases import Point
+from dse.cost.serving import Static
 from dse.cost.setting import Phase
 from dse.cost.work import Array
 
@@ -20,18 +21,19 @@ IDLE_SHARE = 0.3
 """Share of the TDP drawn while kernels wait."""
 
 
-def duty(point: Point, phase: Phase) -> Array:
-    """Share of the phase a device's kernels run at one of the roofs, 0 to 1."""
-    elapsed = point.ttft if phase == "prefill" else point.tpot
+def duty(point: Point, phase: Phase, elapsed: Array) -> Array:
+    """Share of the seconds `elapsed` of a phase that a device's kernels run at one of the roofs, 0 to 1."""
     return cast(Array, np.minimum(point.busy_seconds(phase) / elapsed, 1.0))
 
 
-def joules_per_request_batch(point: Point) -> Array:
-    """Energy of all devices of a replica over one batch of requests, joules."""
+def joules_per_batch(served: Static) -> Array:
+    """Energy of all devices of a replica in the time that finishes one running batch of requests, joules."""
+    point, entering = served.running, served.entering
     watts = point.mesh.take(point.choices.of_hardware("tdp_w"), "hardware") * point.degrees.devices
-    prompt = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(point, "prefill")) * point.ttft
-    decode = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(point, "decode")) * (point.steps * point.tpot)
-    return cast(Array, watts * (prompt + decode))
+    of_prompt, of_decode, rest = served.spent
+    prompt = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(entering, "prefill", served.prompt)) * of_prompt
+    decode = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(point, "decode", served.step)) * of_decode
+    return cast(Array, watts * (prompt + decode + IDLE_SHARE * rest))
 
 
 def usd_per_hour(point: Point) -> Array:

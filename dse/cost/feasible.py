@@ -76,6 +76,35 @@ def _links(point: Point) -> Mask:
     return alone & (point.degrees.devices > point.mesh.take(point.choices.of_hardware("domain"), "hardware"))
 
 
+def _runtime(point: Point) -> Mask:
+    supports = point.choices.runtime.supports
+    kinds = {type(part.component).__name__ for part in point.parts}
+    if supports.layers and not kinds <= set(supports.layers):
+        return np.ones(1, dtype=bool)
+    chips = [
+        bool(supports.vendors and chip.vendor not in supports.vendors)
+        or bool(supports.kinds and chip.kind not in supports.kinds)
+        for chip in point.choices.hardware
+    ]
+    schemes = [
+        bool(supports.weights and precision.weights.dtype not in supports.weights)
+        for precision in point.choices.precision
+    ]
+    tables = (("hardware", chips), ("precision", schemes))
+    return _any(point.mesh.take(np.array(table, dtype=float), axis) > 0 for axis, table in tables if any(table))
+
+
+def _placed(point: Point) -> Mask:
+    choices = point.choices
+    return np.full(1, choices.offload == "lp" and choices.serving != "static")
+
+
+def _batches(point: Point) -> Mask:
+    if point.choices.serving != "offline":
+        return np.zeros(1, dtype=bool)
+    return point.mesh.index["batch"] > 0
+
+
 STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "ep_not_divisor": (
         lambda p: ~_divides(p.degrees.ep, p.degrees.tp * p.degrees.dp),
@@ -90,6 +119,9 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "batch_below_dp": (lambda p: np.less(p.batch, p.degrees.dp), "some attention-dp ranks would have no sequence"),
     "context_exceeds_model": (_context, "input + output is longer than the model's longest context"),
     "no_link_between_boxes": (_links, "the replica spans boxes and the accelerator has no scale-out link"),
+    "runtime_unsupported": (_runtime, "the runtime has no support for this accelerator, number format or kind of layer"),
+    "offload_is_static": (_placed, "a placement runs static blocks: offload lp goes with serving static"),
+    "batch_set_by_engine": (_batches, "offline serving sets the batch itself: only the sweep's first value counts"),
 }
 """Reason -> (where it holds, in words). In order of precedence."""
 

@@ -163,7 +163,7 @@ class Memory:
         """Largest batch per replica that fits at this workload; 0 if none does."""
 
         def fits(batch: Array) -> Any:
-            return Memory(_with_batch(self.point, batch)).total <= self.limit
+            return Memory(self.point.with_batch(batch)).total <= self.limit
 
         return _largest(fits, float(2**16), self.point.mesh.shape)
 
@@ -177,15 +177,6 @@ def _resident(works: list[Work]) -> Array:
     for work in works:
         total = total + work.resident
     return total
-
-
-def _with_batch(point: Point, batch: Array) -> Point:
-    """The same point with another batch."""
-    other = Point(point.model, point.choices, point.mesh)
-    other.__dict__["batch"] = batch
-    # `batch` may vary along any axis here, so the workloads cannot share prompt passes.
-    other.__dict__["_prompts"] = (None, lambda values: values)
-    return other
 
 
 def _largest(fits: Callable[[Array], Any], cap: float, shape: tuple[int, ...]) -> Array:

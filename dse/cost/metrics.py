@@ -18,16 +18,18 @@ from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
-from dse.cost.placement.placed import Placed, PlacedMemory
+from dse.cost.placement.placed import Placed
+from dse.cost.serving import Static, served
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
 
 
 @dataclass
 class Scored:
-    """A model on a mesh with its memory: what metrics are functions of."""
+    """A model on a mesh in its steady state, with its memory: what metrics are functions of."""
 
-    point: Point
+    asked: Point
+    """As the axes say it."""
 
     @classmethod
     def of(cls, model: ModelSpec, choices: Choices, mesh: Mesh) -> Scored:
@@ -35,9 +37,19 @@ class Scored:
         return cls((Placed if choices.offload == "lp" else Point)(model, choices, mesh))
 
     @cached_property
+    def served(self) -> Static:
+        """The steady state."""
+        return served(self.asked)
+
+    @property
+    def point(self) -> Point:
+        """The point with the sequences that really run at once."""
+        return self.served.running
+
+    @property
     def memory(self) -> Memory:
         """Memory of one device."""
-        return PlacedMemory(self.point) if isinstance(self.point, Placed) else Memory(self.point)
+        return self.served.memory
 
     def bytes_below(self, tier: Tier) -> Array:
         """Host memory or disk of a replica."""
@@ -53,8 +65,8 @@ class Scored:
 
     @cached_property
     def requests_per_s(self) -> Array:
-        """A static batch: all its requests start and end together."""
-        return self.point.batch / self.point.latency
+        """Finished requests per second of one replica."""
+        return self.served.requests_per_s
 
     @cached_property
     def tokens_per_s(self) -> Array:
@@ -93,9 +105,9 @@ def _metric(
     return register
 
 
-@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch")
+@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, with the wait")
 def _(s: Scored) -> Array:
-    return s.point.ttft * 1e3
+    return s.served.ttft * 1e3
 
 
 @_metric(
@@ -103,12 +115,12 @@ def _(s: Scored) -> Array:
     absent="a request of one output token has no decode step",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return np.where(s.point.steps > 0, s.point.tpot * 1e3, np.nan)
+    return np.where(s.point.steps > 0, s.served.tpot * 1e3, np.nan)
 
 
 @_metric("latency_s", "s", "min", "from the prompt to the last token")
 def _(s: Scored) -> Array:
-    return s.point.latency
+    return s.served.latency
 
 
 @_metric("output_tokens_per_s", "tokens/s", "max", "generated tokens per second of one replica")
@@ -164,7 +176,7 @@ def _(s: Scored) -> Array:
     absent="the hardware file gives no board power",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return economics.joules_per_request_batch(s.point) / (s.point.batch * s.point.output)
+    return economics.joules_per_batch(s.served) / (s.point.batch * s.point.output)
 
 
 @_metric(

@@ -14,11 +14,11 @@ from dse.cost.choices import Choices
 from dse.cost.collectives import Links
 from dse.cost.mesh import Mesh
 from dse.cost.parts import Part, embedding_works, head_works, parts_of, stage_counts
-from dse.cost.roofline import Contexts, Rates, times
+from dse.cost.roofline import Contexts, Rates, mean_amount, times
 from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
 from dse.cost.techniques import rewrite_setting, rewrite_works
 from dse.cost.work import Array, Message, Work
-from dse.spec.model import ModelSpec, MoE
+from dse.spec.model import Attention, ModelSpec, MoE
 
 
 def _same(values: Array) -> Array:
@@ -91,6 +91,12 @@ class Point:
         """Decode steps of a request: the prompt pass emits the first token."""
         return self.output - 1
 
+    def with_batch(self, batch: Array) -> Point:
+        """The same point with another batch, which may vary along any axis: nothing is shared along one."""
+        other = Point(self.model, self.choices, self.mesh)
+        other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
+        return other
+
     # -- micro-batches ------------------------------------------------------------------------------
 
     @cached_property
@@ -101,10 +107,10 @@ class Point:
         `max_prefill_tokens` tokens together.
         """
         filled = np.minimum(self.degrees.pp, self.rank_batch)
-        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / self._per_pass))}
+        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / self.sequences_per_pass))}
 
     @cached_property
-    def _per_pass(self) -> Array:
+    def sequences_per_pass(self) -> Array:
         """Most sequences of one prompt pass."""
         tokens = self.choices.max_prefill_tokens / self.degrees.pp
         return cast(Array, np.maximum(np.floor(tokens / self.input), 1.0))
@@ -112,7 +118,7 @@ class Point:
     @cached_property
     def fullest_pass(self) -> Array:
         """Sequences of the largest prompt pass; times are those of passes of average size."""
-        return np.minimum(np.ceil(self.rank_batch / self.micro_batches["decode"]), self._per_pass)
+        return np.minimum(np.ceil(self.rank_batch / self.micro_batches["decode"]), self.sequences_per_pass)
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
@@ -263,15 +269,7 @@ class Point:
         the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops). Stages do not
         wait for each other within a request: the one with most work over all steps sets the pace.
         """
-        seconds_of = self.part_seconds(phase)
-        through = weighted(self.counts, seconds_of)
-        if all(layout.pp == 1 for layout in self.choices.layout):
-            slowest = through
-        else:
-            through = through + self.hops * times(self.hop(phase), self.rates, self.contexts).seconds
-            slowest = 0.0
-            for held in self.stages:
-                slowest = np.maximum(slowest, weighted(held, seconds_of))
+        through, slowest = self.stage_seconds(phase)
         passes = self.micro_batches[phase]
         if phase == "decode":
             return cast(Array, np.maximum(passes * slowest, through))
@@ -283,6 +281,33 @@ class Point:
         for count, works in zip(self.counts, self.works(phase), strict=True):
             busy = busy + count * self.works_seconds([work for work in works if work.message is None])
         return busy * self.micro_batches[phase] / self.degrees.pp
+
+    def stage_seconds(self, phase: Phase) -> tuple[Array, Array]:
+        """One micro-batch through all stages, hops included, and through the slowest stage."""
+        seconds_of = self.part_seconds(phase)
+        through = weighted(self.counts, seconds_of)
+        if all(layout.pp == 1 for layout in self.choices.layout):
+            return through, through
+        through = through + self.hops * times(self.hop(phase), self.rates, self.contexts).seconds
+        slowest: Array = 0.0
+        for held in self.stages:
+            slowest = np.maximum(slowest, weighted(held, seconds_of))
+        return through, slowest
+
+    @cached_property
+    def decode_attention(self) -> tuple[Array, Array]:
+        """Seconds of a decode step's attention over the cache, and what its FLOPs would take on the vector units."""
+        seconds: Array = 0.0
+        flops: Array = 0.0
+        for index, part in enumerate(self.parts):
+            if isinstance(part.component, Attention):
+                works = [work for work in self.part_works("decode", index) if work.span is not None]
+                seconds = seconds + self.counts[index] * self.works_seconds(works)
+                for work in works:
+                    flops = flops + self.counts[index] * mean_amount(work, self.contexts).flops
+        peak = self.mesh.take(self.choices.of_hardware("vector"), "hardware")
+        share = self.micro_batches["decode"] / self.degrees.pp
+        return seconds * share, flops / peak * share
 
     @property
     def hops(self) -> Array:

@@ -38,8 +38,8 @@ def write_report(run_dir: Path, details: Mapping[int, dict[str, Any]] | None = N
     data = report_data(manifest, frontier, details or {})
     detail = data.pop("details")
     name = manifest.get("name") or "sweep"
-    page = _render("report.html", name=name, title=f"{name}: Pareto frontiers", data=data, details=detail)
-    return _write(Path(run_dir) / "report.html", page)
+    page = render_page("report.html", name=name, title=f"{name}: Pareto frontiers", data=data, details=detail)
+    return write_page(Path(run_dir) / "report.html", page)
 
 
 def write_explain(explain: Mapping[str, Any], path: Path) -> Path:
@@ -55,8 +55,8 @@ def write_explain(explain: Mapping[str, Any], path: Path) -> Path:
     point = explain.get("point") or {}
     name = f"{point.get('model', 'model')} on {point.get('hardware', 'hardware')}"
     number = str(point.get("number", 0))
-    page = _render("explain.html", name=name, title=name, data={"point": number}, details={number: explain})
-    return _write(Path(path), page)
+    page = render_page("explain.html", name=name, title=name, data={"point": number}, details={number: explain})
+    return write_page(Path(path), page)
 
 
 def script_json(value: Any) -> str:
@@ -120,7 +120,7 @@ def _shared(values: list[Any]) -> list[Any]:
     return [known.setdefault(value, value) if isinstance(value, str) else value for value in values]
 
 
-def _render(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any], **words: Any) -> Iterator[bytes]:
+def render_page(template: str, *, data: Mapping[str, Any], details: Mapping[str, Any], **words: Any) -> Iterator[bytes]:
     """The page in pieces, made as they are written: whole it would be a good part of a run's memory."""
     from markupsafe import Markup
 
@@ -167,8 +167,8 @@ def _plotly_script() -> Iterator[bytes]:
     raise CannotRun("the report needs plotly.min.js of the Python package plotly: pip install plotly")
 
 
-def _write(path: Path, page: Iterable[bytes]) -> Path:
-    """Write beside the target, then rename: a reader never sees half a report."""
+def write_page(path: Path, page: Iterable[bytes]) -> Path:
+    """Write a page beside the target, then rename: a reader never sees half a report."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

@@ -91,6 +91,33 @@ def print_diff(changes: Mapping[str, Any]) -> None:
         print("nothing changed")
 
 
+def print_validation(summary: Mapping[str, Any]) -> None:
+    """What `dse.calibrate.validate.Validation.summary` found."""
+    print(summary["about"])
+    for title, first in (("sources", ("source", "metric")), ("accelerators", ("hardware", "metric"))):
+        print()
+        print_rows(title, [{**{name: row[name] for name in first}, **_errors(row)} for row in summary[title]])
+    worst = [
+        {"source": source["source"], "metric": source["metric"], **row}
+        for source in summary["sources"] for row in source["worst"][:2]
+    ]  # fmt: skip
+    print()
+    print_rows("worst rows", _same_keys(worst))
+    if summary["not_predicted"]:
+        print("\nnot predicted:")
+        for reason, count in list(summary["not_predicted"].items())[:SHOWN]:
+            print(f"  {count:,}  {reason}")
+
+
+def _errors(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        "rows": "rows", "predicted_rows": "predicted", "median_ape_pct": "median_ape_%", "mean_ape_pct": "mean_ape_%",
+        "bias_pct": "bias_%", "spearman": "rank",
+    }  # fmt: skip
+    rounded = {name: round(value, 3) if isinstance(value := row[name], float) else value for name in names}
+    return {names[name]: value for name, value in rounded.items()}
+
+
 def _print_some(title: str, rows: Rows) -> None:
     if rows:
         print(f"\n{title}: {len(rows):,}")

@@ -17,6 +17,7 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Precision
 from dse.spec.reading import Document, show, suggest
+from dse.spec.runtime import RuntimeSpec, load_runtime
 from dse.spec.sweep import AXIS_VALUES, NATIVE, SweepFile
 from dse.spec.workload import Workload, load_workload
 
@@ -25,8 +26,11 @@ MAX_DEGREE = 100_000
 """Devices of one replica, and each parallel degree: more is surely a slip."""
 
 MAX_LAYOUTS = 100_000
-NAMED = (*AXIS_VALUES, *TECHNIQUES)
-"""Axes of words and of techniques."""
+NAMED = ("serving", "offload", "runtime", "fidelity", *TECHNIQUES)
+"""Axes of words, of engines and of techniques."""
+
+BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
+"""Axes of which each combination of values is a box of its own."""
 
 BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
 """Axes of which each combination of values is a box of its own."""
@@ -49,7 +53,7 @@ class Axes:
     batch: tuple[int, ...]
     serving: tuple[str, ...]
     offload: tuple[str, ...]
-    runtime: tuple[str, ...]
+    runtime: tuple[RuntimeSpec, ...]
     fidelity: tuple[str, ...]
     attention: tuple[str, ...]
     kv_budget: tuple[int | str, ...]
@@ -92,7 +96,7 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
         return _axis(document, (key,), getattr(file, key), load, name, faults)
 
     chips = axis("hardware", expand_hardware, lambda chip: chip[0].name)
-    words = {key: tuple(axis(key, named(key))) for key in NAMED}
+    words = {key: tuple(axis(key, named(key), word_of)) for key in NAMED}
     models = axis("models", model_entry, lambda model: model.name)
     precision = axis("precision", precision_entry, lambda scheme: scheme.name if scheme else NATIVE)
     workload = axis("workload", load_workload, lambda shape: shape.name)
@@ -140,8 +144,15 @@ def precision_entry(entry: Any, document: Document, at: Path) -> list[Precision 
 
 
 def named(axis: str) -> Load:
-    """The loader of an axis of words, or of a technique."""
+    """The loader of an axis of words, of engines, or of a technique."""
+    if axis == "runtime":
+        return lambda entry, document, at: [load_runtime(entry, document, at)]
     return technique(axis) if axis in TECHNIQUES else word(axis)
+
+
+def word_of(value: Any) -> str:
+    """A value of such an axis as its column says it."""
+    return value.name if isinstance(value, RuntimeSpec) else str(value)
 
 
 def technique(axis: str) -> Load:

@@ -18,6 +18,7 @@ from dse.cost.choices import AXES
 from dse.cost.mesh import Mesh
 from dse.cost.setting import Degrees
 from dse.errors import Fault, InputError
+from dse.run.axes import word_of
 from dse.run.resolve import Sweep
 
 MAX_GROUPS = 200_000
@@ -56,7 +57,7 @@ def axis_columns(sweep: Sweep, box: int, model: int) -> dict[str, dict[str, Sequ
 
 def box_columns(sweep: Sweep, box: int) -> dict[str, Any]:
     """Columns that are the same for all points of a box."""
-    return {name: str(value) for name, value in sweep.variants[box].items()}
+    return {name: word_of(value) for name, value in sweep.variants[box].items()}
 
 
 def _value(sweep: Sweep, index: int, key: str) -> Any:

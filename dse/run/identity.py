@@ -25,6 +25,7 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
 from dse.spec.reading import Document, build
+from dse.spec.runtime import RuntimeSpec
 from dse.spec.sweep import NATIVE
 from dse.spec.workload import Workload
 
@@ -76,14 +77,15 @@ def digest(resolved: Plain) -> str:
 def _nameless(value: Any, *, named: bool = False) -> Any:
     """The content without the names of what it holds, which change no result."""
     if isinstance(value, Mapping):
-        kept = {key: item for key, item in value.items() if not (named and key in ("name", "notes", "aliases"))}
+        kept = {key: item for key, item in value.items() if not (named and key in _UNREAD)}
         return {key: _nameless(item, named=named or key in _NAMED) for key, item in kept.items()}
     if isinstance(value, list):
         return [_nameless(item, named=named) for item in value]
     return value
 
 
-_NAMED = ("models", "hardware", "precision", "accuracy")
+_UNREAD = ("name", "notes", "aliases")
+_NAMED = ("models", "hardware", "precision", "accuracy", "runtime")
 """What is told by names and identified without them."""
 
 
@@ -96,7 +98,8 @@ def _axes(axes: Axes) -> Plain:
         "workload": [[shape.input, shape.output] for shape in axes.workload],
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
-        **{axis: list(getattr(axes, axis)) for axis in NAMED},
+        **{axis: list(getattr(axes, axis)) for axis in NAMED if axis != "runtime"},
+        "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
     }
 
 
@@ -172,7 +175,8 @@ def _restore_axes(resolved: Plain) -> Axes:
         workload=tuple(Workload(*lengths) for lengths in resolved["workload"]),
         layout=tuple(Layout(*degrees) for degrees in resolved["layout"]),
         batch=tuple(resolved["batch"]),
-        **{axis: tuple(resolved[axis]) for axis in NAMED},
+        runtime=tuple(build(RuntimeSpec, Document("", runtime)) for runtime in resolved["runtime"]),
+        **{axis: tuple(resolved[axis]) for axis in NAMED if axis != "runtime"},
     )
 
 

@@ -20,6 +20,7 @@ from dse.spec.catalog import (
     precision_names,
 )
 from dse.spec.reading import library_file, read
+from dse.spec.runtime import library_runtimes, runtime_names
 from dse.spec.sweep import AXIS_VALUES, SweepFile
 
 Rows = list[dict[str, Any]]
@@ -83,6 +84,14 @@ def _precisions() -> Rows:
     return rows
 
 
+def _runtimes() -> Rows:
+    shown = ("step_us", "layer_us", "sequence_us", "request_ms", "occupancy", "max_batch")
+    return [
+        {"name": spec.name, **{field: getattr(spec, field) for field in shown}, "aliases": spec.aliases}
+        for spec in library_runtimes().values()
+    ]
+
+
 def _objectives() -> Rows:
     return [
         {"name": metric.name, "unit": metric.unit, "better": metric.sense, "meaning": metric.meaning}
@@ -96,7 +105,8 @@ def _axes() -> Rows:
     for name, field in SweepFile.model_fields.items():
         if name not in skipped:
             default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-            values = TECHNIQUES[name].values if name in TECHNIQUES else ", ".join(AXIS_VALUES.get(name, ()))
+            words = runtime_names() if name == "runtime" else AXIS_VALUES.get(name, ())
+            values = TECHNIQUES[name].values if name in TECHNIQUES else ", ".join(words)
             rows.append({"name": name, "default": _words(default), "values": values})
     return rows
 
@@ -119,7 +129,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "models": _models,
     "hardware": _hardware,
     "precisions": _precisions,
-    "runtimes": lambda: [{"name": name} for name in AXIS_VALUES["runtime"]],
+    "runtimes": _runtimes,
     "objectives": _objectives,
     "axes": _axes,
     "sweeps": _sweeps,

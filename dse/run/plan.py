@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from dse.cost.techniques import active
+from dse.run.axes import word_of
 from dse.run.executors import RATE, Executor
 from dse.run.placed import placement_caps
 from dse.run.score import Engine
@@ -24,9 +26,7 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
     yield f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}"
     for number, box in enumerate(engine.space.boxes):
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes)
-        variant = engine.sweep.variants[number]
-        chosen = [f"{technique.name} {value}" for technique, value in active(variant)]
-        chosen += ["offload lp"] if variant["offload"] == "lp" else []
+        chosen = list(_chosen(engine.sweep.variants[number]))
         yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"
     yield f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}"
     yield f"estimate: {_seconds(engine.space.effort / RATE)} on one core"
@@ -34,6 +34,14 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
     kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
     yield f"writes: {kept}"
     yield f"executor: {executor.name} ({why})"
+
+
+def _chosen(variant: Mapping[str, Any]) -> Iterator[str]:
+    """What a box has beside the neutral values."""
+    for name, neutral in (("serving", "static"), ("offload", "none"), ("runtime", "ideal")):
+        if word_of(variant[name]) != neutral:
+            yield f"{name} {word_of(variant[name])}"
+    yield from (f"{technique.name} {value}" for technique, value in active(variant))
 
 
 def _seconds(seconds: float) -> str:

@@ -101,7 +101,7 @@ class Sweep:
         return self.boxes[box][model]
 
     def _choices(self, box: int, model: int) -> Choices:
-        axes, settings = self.axes, self.settings
+        axes, settings, variant = self.axes, self.settings, self.variants[box]
         return Choices(
             hardware=axes.hardware,
             workload=axes.workload,
@@ -109,8 +109,10 @@ class Sweep:
             fidelity=axes.fidelity,
             layout=axes.layout,
             batch=axes.batch,
-            techniques={name: self.variants[box][name] for name in TECHNIQUES},
-            offload=self.variants[box]["offload"],
+            techniques={name: value for name, value in variant.items() if name in TECHNIQUES},
+            serving=variant["serving"],
+            runtime=variant["runtime"],
+            offload=variant["offload"],
             overlap=settings.overlap,
             host_utilization=settings.host_utilization,
             max_prefill_tokens=settings.max_prefill_tokens,

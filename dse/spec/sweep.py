@@ -65,9 +65,12 @@ class SweepFile(Strict):
     batch: Any = 1
     """Sequences in flight per replica."""
     serving: Any = "static"
+    """`static`, `offline` (the engine sets the batch: only the first value of `batch` counts) or `closed-loop`
+    (`batch` is the requests in flight)."""
     offload: Any = "none"
     """`lp`: weights, cache and activations are placed over accelerator, host and disk by a linear program."""
     runtime: Any = "ideal"
+    """Names of serving engines (`configs/runtimes.yaml`), or `{base: NAME, field: value}`."""
     fidelity: Any = "calibrated"
     attention: Any = "fused"
     """A technique (`dse.cost.techniques`), as the next three: `fused` (flash attention) or `unfused`."""
@@ -105,9 +108,8 @@ class SweepFile(Strict):
 
 
 AXIS_VALUES: dict[str, tuple[str, ...]] = {
-    "serving": ("static",),
+    "serving": ("static", "offline", "closed-loop"),
     "offload": ("none", "lp"),
-    "runtime": ("ideal",),
     "fidelity": ("ideal", "datasheet", "calibrated"),
 }
 """Axes whose values are words, and the words this version knows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import cast
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
-from dse.cost.placement.affine import BELOW, Shares, Tier
+from dse.cost.placement.affine import Tier
 from dse.cost.placement.ledger import TENSOR_OF, GpuBatch, kind_of
 from dse.cost.placement.plan import STREAMS, Stream
 from dse.cost.placement.schedules import Placement, place
@@ -58,6 +59,11 @@ class Placed(Point):
         batch = GpuBatch(self.model, self.choices, self.mesh)
         batch.__dict__ |= {"batch": self.gpu_batch, "_prompts": (None, _same), "_shared": (None, _same)}
         return batch
+
+    @property
+    def micro_batches(self) -> Mapping[Phase, Array]:  # type: ignore[override]
+        """Passes of the accelerator's kernels over the block."""
+        return {"prefill": self.kernel_runs("prefill"), "decode": self.kernel_runs("decode")}
 
     def kernel_runs(self, phase: Phase) -> Array:
         """Passes of a GPU batch in one pass over the block."""
@@ -109,7 +115,6 @@ class PlacedMemory(Memory):
         return np.full(self.point.mesh.shape, np.nan)
 
 
-def share_columns(shares: Shares) -> dict[str, Array]:
-    """Shares as columns of a table: `weights_on_host` ..."""
-    tiers: tuple[Tier, ...] = ("accelerator", *BELOW)
-    return {f"{tensor}_on_{tier}": on[tier] for tensor, on in shares.items() for tier in tiers}
+def memory_of(point: Point) -> Memory:
+    """Memory of one device, wherever its tensors lie."""
+    return PlacedMemory(point) if isinstance(point, Placed) else Memory(point)

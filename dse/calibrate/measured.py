@@ -1,0 +1,127 @@
+"""Measured files: CSV in the schema of the measurement collection, read into rows that keep their own text."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dse.errors import Fault, InputError
+from dse.spec.reading import suggest
+
+REQUIRED = ("source", "model", "hardware", "framework", "scenario", "metric", "value")
+"""Columns without which no row means anything."""
+
+OPTIONAL = (
+    "row_id", "provenance", "date", "version", "n_gpus", "tp", "pp", "dp", "ep", "weight_dtype", "act_dtype",
+    "kv_dtype", "input_len", "output_len", "batch_or_concurrency", "notes", "file", "quality", "split",
+)  # fmt: skip
+
+ADDED = ("predicted", "evidence", "status", "reason")
+"""Columns that predictions add."""
+
+MAX_FIELD = 1_000_000
+"""Characters of one field; a longer one is no measurement."""
+
+
+class UnknownError(Exception):
+    """A row that cannot be predicted; the text says why."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row, as text."""
+
+    fields: Mapping[str, str]
+    line: int
+
+    def text(self, name: str) -> str:
+        """A field without surrounding space; empty where it is blank or absent."""
+        value = (self.fields.get(name) or "").strip()
+        return "" if value.lower() in ("nan", "none", "null") else value
+
+    def number(self, name: str) -> float | None:
+        """A number of zero or more; None where it is blank.
+
+        Raises:
+            UnknownError: it is no such number.
+        """
+        text = self.text(name)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0):
+            raise UnknownError(f"{name} is not a number of zero or more: {text[:40]!r}")
+        return value
+
+    def count(self, name: str) -> int | None:
+        """A whole number; None where it is blank.
+
+        Raises:
+            UnknownError: it is no whole number.
+        """
+        value = self.number(name)
+        if value is not None and value != int(value):
+            raise UnknownError(f"{name} is not a whole number: {self.text(name)[:40]!r}")
+        return None if value is None else int(value)
+
+    @cached_property
+    def value(self) -> float | None:
+        """What was measured; None where that is no number above zero."""
+        try:
+            value = self.number("value")
+        except UnknownError:
+            return None
+        return value or None
+
+
+def read_measured(path: str | Path) -> tuple[list[str], list[Measured]]:
+    """Columns and rows of a measured file.
+
+    Raises:
+        InputError: no such file, not CSV, a required column is absent, or there are no rows.
+    """
+    name = str(path)
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            csv.field_size_limit(MAX_FIELD)
+            reader = csv.DictReader(file, restkey="", restval="")
+            columns = list(reader.fieldnames or [])
+            _check(columns, name)
+            rows = [
+                Measured({key: value for key, value in row.items() if key in columns}, reader.line_num)
+                for row in reader
+            ]
+    except UnicodeDecodeError as error:
+        raise InputError(Fault(f"not UTF-8 text (byte {error.start})", file=name)) from None
+    except csv.Error as error:
+        raise InputError(Fault(f"not a CSV file: {error}", file=name)) from None
+    except FileNotFoundError:
+        raise InputError(Fault("no such file", file=name)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(Fault(f"cannot be read: {reason}", file=name)) from None
+    if not rows:
+        raise InputError(Fault("has no rows", file=name))
+    return columns, rows
+
+
+def _check(columns: list[str], name: str) -> None:
+    faults = []
+    for column in REQUIRED:
+        if column not in columns:
+            faults.append(Fault(f"missing column{suggest(column, columns)}", column, name, 1, 1))
+    for column in dict.fromkeys(columns):
+        if columns.count(column) > 1:
+            faults.append(Fault("stands twice in the header", column, name, 1, 1))
+    for column in ADDED:
+        if column in columns:
+            faults.append(Fault("predictions add this column; rename or drop it", column, name, 1, 1))
+    if faults:
+        raise InputError(faults)

@@ -1,0 +1,299 @@
+"""How requests meet the batch: the steady states a deployment is judged in, and what the engine adds to the kernels.
+
+With B sequences running, input I, output O, a prompt pass of n requests and a decode step of B sequences:
+
+    static        all B start and end together: ttft = prompt(B), latency = ttft + (O - 1) step(B)
+    offline       a queue that never empties, B what the memory holds; each iteration admits B/O requests on average,
+                  so tpot = step(B) + B/n prompt(n) / O, and B / tpot tokens per second
+    closed-loop   C requests in flight, the next sent when one is answered: B = min(C, what the memory holds), tpot as
+                  offline; C = rate x latency (Little 1961)
+
+A static batch of 1 is the single stream. What fits is counted at the average age of a running sequence:
+input + occupancy x output tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+
+from dse.cost.memory import Memory
+from dse.cost.phases import Point
+from dse.cost.placement.placed import memory_of
+from dse.cost.work import Array
+from dse.spec.runtime import RuntimeSpec
+
+
+@dataclass
+class Static:
+    """One batch, all its requests together; as memory sees it, at the end of generation."""
+
+    point: Point
+    """What was asked; its batch is the axis `batch`."""
+    runtime: RuntimeSpec
+    """The serving engine."""
+
+    def under(self, runtime: RuntimeSpec) -> Static:
+        """The same passes under an engine of other costs; it must fill the batch as this one does."""
+        other = type(self)(self.point, runtime)
+        other.__dict__ |= {name: self.__dict__[name] for name in _PASSES if name in self.__dict__}
+        return other
+
+    @property
+    def running(self) -> Point:
+        """The sequences of a decode step."""
+        return self.point
+
+    @property
+    def entering(self) -> Point:
+        """The requests of a prompt pass."""
+        return self.point
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory of one device."""
+        return memory_of(self.running)
+
+    @cached_property
+    def step(self) -> Array:
+        """Seconds of one decode step."""
+        return step_seconds(self.running, self.runtime)
+
+    @cached_property
+    def prompt(self) -> Array:
+        """Seconds of the prompt passes of the requests that enter together."""
+        return prompt_seconds(self.entering, self.runtime)
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds to the first token, mean over requests."""
+        return self.prompt
+
+    @cached_property
+    def tpot(self) -> Array:
+        """Mean seconds per token after the first."""
+        return self.step
+
+    @cached_property
+    def latency(self) -> Array:
+        """Seconds from the prompt to the last token."""
+        return self.ttft + self.point.steps * self.tpot
+
+    @cached_property
+    def requests_per_s(self) -> Array:
+        """Finished requests per second of one replica."""
+        return self.point.batch / self.latency
+
+    @property
+    def spent(self) -> tuple[Array, Array, Array]:
+        """Seconds of prompt passes, decode steps and neither, in the time that finishes one running batch."""
+        return self.ttft, self.point.steps * self.tpot, 0.0
+
+
+class SteadyMemory(Memory):
+    """Memory of a batch whose sequences are of all ages, and whose prompts come a few at a time."""
+
+    def __init__(self, point: Point, entering: Point, occupancy: float) -> None:
+        super().__init__(point)
+        self._entering = entering
+        self._occupancy = occupancy
+
+    @cached_property
+    def cache(self) -> Array:
+        """KV cache and state at the average age."""
+        return self.cache_at(self.point.input + self._occupancy * self.point.output)
+
+    @cached_property
+    def activations(self) -> Array:
+        """The larger of a prompt pass and a decode step."""
+        return np.maximum(Memory(self._entering)._prompt_peak(), self._peak("decode"))
+
+
+def fits(point: Point, occupancy: float) -> Array:
+    """Sequences per replica that memory holds when each has so much of its output; at least one per rank."""
+    dp = point.degrees.dp
+    one = point.with_batch(dp)
+    memory = SteadyMemory(one, one, occupancy)
+    free = memory.limit - memory.weights - memory.workspace
+    # The activations of a decode step grow with the batch: those of the batch that would fit without are enough.
+    most = np.maximum(np.floor((free - memory.activations) / memory.cache), 1.0)
+    wide = SteadyMemory(point.with_batch(most * dp), one, occupancy)
+    return cast(Array, np.maximum(np.floor((free - wide.activations) / memory.cache), 1.0) * dp)
+
+
+class Steady(Static):
+    """Requests come and go; prompt passes interleave with decode steps."""
+
+    @cached_property
+    def fits(self) -> Array:
+        """Sequences per replica that memory and the engine allow at once."""
+        most = fits(self.point, self.runtime.occupancy)
+        if self.runtime.max_batch is not None:
+            most = np.minimum(most, self.runtime.max_batch * self.point.degrees.dp)
+        return most
+
+    @cached_property
+    def batch(self) -> Array:
+        """Sequences that run at once."""
+        return self.fits
+
+    @cached_property
+    def running(self) -> Point:
+        """The sequences of a decode step."""
+        return self.point.with_batch(self.batch)
+
+    @cached_property
+    def arriving(self) -> Array:
+        """Requests of one prompt pass: as many as an iteration frees slots, at most what a pass takes."""
+        most = self.point.sequences_per_pass * self.point.degrees.dp
+        return np.floor(np.clip(self.batch / self.point.output, 1.0, most))
+
+    @cached_property
+    def entering(self) -> Point:
+        """The requests of a prompt pass."""
+        return self.point.with_batch(self.arriving)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Memory of one device."""
+        return SteadyMemory(self.running, self.point.with_batch(self.point.degrees.dp), self.runtime.occupancy)
+
+    @cached_property
+    def slowest_stage(self) -> Array:
+        """Share of a prompt pass that its slowest stage is busy."""
+        if all(layout.pp == 1 for layout in self.point.choices.layout):
+            return 1.0
+        _, slowest = self.entering.stage_seconds("prefill")
+        return self.entering.micro_batches["prefill"] * slowest / self.entering.ttft
+
+    @cached_property
+    def interruption(self) -> Array:
+        """Seconds by which a prompt pass delays the running batch: the slowest stage's, less what it hides."""
+        slot = self.prompt * self.slowest_stage
+        return np.maximum(slot - self.runtime.hidden * self.step, 0.0)
+
+    @cached_property
+    def interrupted(self) -> Array:
+        """Seconds of prompt passes while one request decodes: one for every request that takes a slot meanwhile."""
+        return self.batch / self.arriving * self.interruption
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds of the prompt pass: a queue that never empties has no arrival to count from."""
+        return self.prompt
+
+    @cached_property
+    def tpot(self) -> Array:
+        """Mean seconds per token after the first, interruptions by the prompts of others included."""
+        return self.step + self.interrupted / self.point.output
+
+    @cached_property
+    def requests_per_s(self) -> Array:
+        """Finished requests per second of one replica."""
+        return self.runtime.busy * self.batch / (self.point.output * self.tpot)
+
+    @cached_property
+    def latency(self) -> Array:
+        """Seconds in a slot of the batch (Little's law)."""
+        return self.batch / self.requests_per_s
+
+    @property
+    def spent(self) -> tuple[Array, Array, Array]:
+        """Seconds of prompt passes, decode steps and neither, in the time that finishes one running batch."""
+        prompts, steps = self.interrupted, self.point.output * self.step
+        return prompts, steps, np.maximum(self.batch / self.requests_per_s - prompts - steps, 0.0)
+
+
+class ClosedLoop(Steady):
+    """`batch` requests in flight, the next sent when one is answered."""
+
+    @cached_property
+    def batch(self) -> Array:
+        """Sequences that run at once; the others wait."""
+        return np.minimum(self.point.batch, self.fits)
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds from sending a request to its first token.
+
+        The server's own time; the prompt pass, behind those of the whole batch where requests start in lock-step, or
+        else behind the iteration it meets; and the wait for a slot where more are in flight than fit.
+        """
+        runtime = self.runtime
+        host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * self.point.input
+        together = (prompt_seconds(self.running, runtime) + self.prompt) / 2
+        apart = self.prompt + np.where(self.batch > 1, runtime.admission_steps * self.step, 0.0)
+        queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
+        return host + runtime.lockstep * together + (1 - runtime.lockstep) * apart + queued
+
+    @cached_property
+    def latency(self) -> Array:
+        """Seconds from sending a request to its last token."""
+        return self.ttft + self.point.steps * self.tpot
+
+    @cached_property
+    def requests_per_s(self) -> Array:
+        """Finished requests per second of one replica (Little's law)."""
+        return self.point.batch / self.latency
+
+
+SERVING: Mapping[str, type[Static]] = {"static": Static, "offline": Steady, "closed-loop": ClosedLoop}
+"""The values of the axis `serving`."""
+
+_PASSES = ("fits", "batch", "arriving", "running", "entering", "memory", "slowest_stage")
+"""What does not depend on the engine's costs, but for how it fills the batch."""
+
+
+def served(point: Point) -> Static:
+    """The steady state a point asks for."""
+    return SERVING[point.choices.serving](point, point.choices.runtime)
+
+
+# -- what the engine adds ---------------------------------------------------------------------------------
+
+
+def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """What a forward pass costs beside its kernels, whatever it computes."""
+    total: Array = (runtime.step_us + runtime.layer_us * len(point.model.layers)) * 1e-6
+    if runtime.collective_us:
+        parts = sum(point.counts[:-2])
+        total = total + np.where(point.degrees.tp > 1, runtime.collective_us * 1e-6 * parts, 0.0)
+    return total
+
+
+def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """A decode step of the point's batch."""
+    kernels = point.tpot * _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
+    if runtime.core_gb_per_s is not None:
+        kernels = kernels * _starved(point, runtime.core_gb_per_s)
+    if runtime.attention_vector_share is not None:
+        seconds, on_vector = point.decode_attention
+        kernels = kernels + np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
+    host = host_seconds(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_batch
+    return cast(Array, kernels + host)
+
+
+def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """The prompt passes of the point's batch."""
+    kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
+    return cast(Array, kernels + point.micro_batches["prefill"] * host_seconds(point, runtime))
+
+
+def _factor(point: Point, slowdown: float, unpack: float) -> Array:
+    """On the time of kernels, shape over the axis precision."""
+    if unpack == 1.0:
+        return slowdown
+    schemes = point.choices.precision
+    packed = [scheme.weights.element_bits < scheme.activations.element_bits for scheme in schemes]
+    return point.mesh.take(np.where(packed, slowdown * unpack, slowdown), "precision")
+
+
+def _starved(point: Point, core_gb_per_s: float) -> Array:
+    """How much longer the memory takes when its cores draw no more than this; chips without a count draw enough."""
+    most = point.choices.of_hardware("cores") * core_gb_per_s * 1e9
+    reached = 0.8 * point.choices.of_hardware("bandwidth")
+    return point.mesh.take(np.maximum(np.nan_to_num(reached / most, nan=1.0), 1.0), "hardware")

@@ -1,0 +1,162 @@
+"""A serving engine: what it adds to the kernels, how it fills its batch, what it can run.
+
+`configs/runtimes.yaml` holds one entry per engine; every figure is shared by all models and accelerators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from dse.errors import InputError
+from dse.spec.composer import Steps
+from dse.spec.reading import Document, build, from_value, library_file, read, show, suggest
+from dse.spec.shape import Strict
+from dse.spec.shelf import plain_name
+
+Cost = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+FILE = "configs/runtimes.yaml"
+
+
+class Supports(Strict):
+    """What the engine runs; an empty list allows everything."""
+
+    vendors: tuple[Text, ...] = ()
+    """Who makes the accelerators it has kernels for."""
+    kinds: tuple[Text, ...] = ()
+    """gpu, asic, soc, cpu."""
+    weights: tuple[Text, ...] = ()
+    """Element types of the weights it reads: bf16, fp8, int4 ..."""
+    layers: tuple[Text, ...] = ()
+    """Kinds of layer it has kernels for, by class: Attention, LatentAttention, DeltaNet, Mamba2, MLP, MoE."""
+
+
+class RuntimeSpec(Strict):
+    """One serving engine. All costs zero and all factors one: `ideal`, the kernels alone."""
+
+    name: Text = "ideal"
+    aliases: tuple[Text, ...] = ()
+    """Other spellings; case, space, `_` and `-` do not matter."""
+    prefill_slowdown: Factor = 1.0
+    """Time of its kernels in prompt passes over that of the fidelity's kernels."""
+    decode_slowdown: Factor = 1.0
+    """The same in decode steps."""
+    step_us: Cost = 0.0
+    """Host work per forward pass that the device waits for: scheduling, graph launch, sampling."""
+    layer_us: Cost = 0.0
+    """Per layer and pass: launches and synchronisation that the kernels' own fixed costs leave out."""
+    sequence_us: Cost = 0.0
+    """Per sequence and decode step: sampling, detokenising, bookkeeping."""
+    collective_us: Cost = 0.0
+    """Per collective among tp ranks, beside the time of its message."""
+    unpack_prefill: Factor = 1.0
+    """Further factor on prompt passes whose weights are stored narrower than they are multiplied."""
+    unpack_decode: Factor = 1.0
+    """The same on decode steps."""
+    attention_vector_share: Share | None = None
+    """Share of the vector peak its decode attention reaches where it runs outside the matrix units (the masked
+    attention of TensorRT-LLM 0.x, the paged attention of vLLM 0.x); None: on the matrix units."""
+    core_gb_per_s: Factor | None = None
+    """Bandwidth one core (multiprocessor) draws in its matrix-vector products, GB/s: what keeps small kernels from
+    the bandwidth of chips with few cores for their memory; None for no limit."""
+    request_ms: Cost = 0.0
+    """Per request before its first token: the server's protocol, tokenising, admission."""
+    admission_steps: Cost = 0.5
+    """Decode steps between a request's arrival and the end of its prompt pass: half of one for a queue looked at in
+    every iteration; more where the prompt's pass decodes too, or the host runs ahead."""
+    prompt_token_us: Cost = 0.0
+    """Per prompt token of the same."""
+    occupancy: Share = 0.5
+    """Share of its output that a running sequence holds or reserves on average when memory limits the batch: 0.5
+    where sequences of all ages run together, 1 where the whole output is reserved."""
+    max_batch: Annotated[int, Field(ge=1)] | None = None
+    """Most sequences it runs at once per rank, whatever the memory; None for no limit."""
+    busy: Share = 1.0
+    """Share of the time its slots are filled at maximum throughput: ramp, tail and gaps between requests."""
+    lockstep: Share = 0.0
+    """Share of the requests of a closed loop that wait behind all others: they start, and so end, together."""
+    hidden: Share = 0.0
+    """Share of a decode step that a prompt pass in the same iteration hides (mixed batches read weights once)."""
+    kv_of_quantised: str | None = None
+    """Format of the KV cache where weights are quantised and nothing is said; None: that of the activations."""
+    priors: dict[str, Factor] = Field(default_factory=dict)
+    """Figure -> what it is before measurement, where the general prior (`dse.calibrate.engines`) is known to be wrong."""
+    generation_of: Text | None = None
+    """The engine of which this is an older generation."""
+    versions: tuple[Text, ...] = ()
+    """Beginnings of the version numbers of this generation."""
+    sources: tuple[Text, ...] = ()
+    """Collections of measurements that ran this generation."""
+    supports: Supports = Supports()
+    source: str = ""
+    """Where the figures come from."""
+    notes: str = ""
+
+
+IDEAL = RuntimeSpec()
+"""No engine: the kernels of the fidelity alone."""
+
+
+def load_runtime(entry: Any, document: Document | None = None, at: Steps = ()) -> RuntimeSpec:
+    """The runtime a user means by a name, an alias, or a mapping with `base` and what differs.
+
+    Raises:
+        InputError: unknown name, or all faults of the mapping.
+    """
+    if isinstance(entry, RuntimeSpec):
+        return entry
+    if document is None:
+        document = from_value(entry)
+        entry, at = document.value, ()
+    if isinstance(entry, str):
+        with document.at(at):
+            return _named(entry)
+    if not isinstance(entry, Mapping):
+        raise InputError(document.fault(at, f"expected a runtime's name or a mapping with base, got {show(entry)}"))
+    own = dict(entry)
+    base: dict[str, Any] = {}
+    if isinstance(own.get("base"), str):
+        with document.at((*at, "base")):
+            base = _named(own.pop("base")).model_dump(exclude={"aliases", "source"})
+        base["name"] += "+"
+    return build(RuntimeSpec, document, base | own, at)
+
+
+def runtime_names() -> list[str]:
+    """Every runtime that has a name, in the order of the file."""
+    return list(library_runtimes())
+
+
+@cache
+def library_runtimes() -> Mapping[str, RuntimeSpec]:
+    """The runtimes of `configs/runtimes.yaml` by name."""
+    document = read(library_file(FILE))
+    return {
+        name: build(RuntimeSpec, document, {"name": name, **(entry or {})}, (name,))
+        for name, entry in document.value.items()
+    }
+
+
+def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
+    """The generation of an engine that a measurement ran, by its version or else by who measured."""
+    number = version.removeprefix(engine.name).strip()
+    for spec in library_runtimes().values():
+        if spec.generation_of == engine.name and (source in spec.sources or number.startswith(spec.versions)):
+            return spec
+    return engine
+
+
+def _named(name: str) -> RuntimeSpec:
+    library = library_runtimes()
+    spelled = {plain_name(word): spec for spec in library.values() for word in (spec.name, *spec.aliases)}
+    if plain_name(name) not in spelled:
+        hint = suggest(name, spelled) or f"; expected one of {', '.join(library)}"
+        raise InputError(f"unknown runtime {show(name)}{hint}")
+    return spelled[plain_name(name)]
