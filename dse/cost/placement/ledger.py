@@ -38,12 +38,12 @@ class GpuBatch(Point):
     @cached_property
     def micro_batches(self) -> Mapping[Phase, Array]:
         """Passes of one GPU batch: one in decode, as many as its prompts need in prefill."""
-        return {"decode": 1.0, "prefill": np.maximum(1.0, np.ceil(self.rank_batch / self._per_pass))}
+        return {"decode": 1.0, "prefill": np.maximum(1.0, np.ceil(self.rank_batch / self.sequences_per_pass))}
 
     @cached_property
     def fullest_pass(self) -> Array:
         """Sequences of the largest prompt pass."""
-        return np.minimum(self.rank_batch, self._per_pass)
+        return np.minimum(self.rank_batch, self.sequences_per_pass)
 
 
 def gpu_batch(model: ModelSpec, choices: Choices, mesh: Mesh, num_batches: int) -> GpuBatch:

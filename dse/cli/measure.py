@@ -1,0 +1,98 @@
+"""Measurements: probe a machine, validate predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dse.cli.root import cli, print_json
+
+
+@cli.command()
+@click.option("--out", required=True, metavar="FILE.yaml", help="The hardware file to write; its stem is the name.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="What serves the model: the processors themselves, or the first GPU (needs PyTorch).",
+)
+@click.option("--disk", "disk_folder", metavar="DIR", help="Folder whose disk is measured  [default: that of FILE]")
+@click.option("--disk-gb", type=float, default=4.0, show_default=True, help="Written there at most; 0: no disk.")
+@click.option("--seconds", type=float, default=30.0, show_default=True, help="About how long to measure.")
+@click.option("--base", metavar="NAME", help="Chip whose power, prices and unmeasured links are taken over.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def probe(out: str, **options: Any) -> None:
+    """Measure this machine's ceilings into a hardware file.
+
+    Memory bandwidth, matrix multiplication by dtype, disk; with --device cuda also the GPU's memory, its link to
+    the host and, of several, their all-reduce. Use the file by its path: --hardware ./FILE.yaml --fidelity ideal.
+    """
+    from dse.calibrate.probe import probe as measure
+    from dse.report.listing import print_rows
+
+    found = measure(out, **options, say=lambda text: click.echo(text, err=True))
+    print_rows("measured", found.rows())
+    for note in found.hardware.notes.splitlines():
+        click.echo(f"- {note}")
+    click.echo(f"wrote {found.path}")
+
+
+@cli.command()
+@click.argument("measured")
+@click.option("--out", metavar="CSV", help="Write every row with its prediction, evidence, status and reason.")
+@click.option("--json", "as_json", is_flag=True, help="Print the errors per source and metric as JSON.")
+@click.option("--html", metavar="FILE", help="Write a page: predicted against measured, tables of errors.")
+@click.option(
+    "--fidelity",
+    type=click.Choice(["ideal", "datasheet", "calibrated"]),
+    default="calibrated",
+    show_default=True,
+)
+@click.option("--runtime", metavar="R", help="One engine for all rows  [default: the one each row's framework names]")
+@click.option(
+    "--leave-out",
+    type=click.Choice(["model", "accelerator"]),
+    help="Fit the engines anew without the rows of each model or accelerator before predicting these.",
+)
+@click.option("--fit", metavar="YAML", help="Fit the engines to all rows and write them as a runtimes file.")
+def validate(
+    measured: str,
+    out: str | None,
+    as_json: bool,
+    html: str | None,
+    fidelity: str,
+    runtime: str | None,
+    leave_out: str | None,
+    fit: str | None,
+) -> None:
+    """Predict every row of MEASURED.csv and say how far off the predictions are, per source and metric."""
+    from dse.calibrate.validate import as_json as errors
+    from dse.calibrate.validate import validate as validated
+    from dse.run.store import writing
+
+    found = validated(measured, fidelity, runtime, leave_out)
+    if out is not None:
+        with writing(Path(out)):
+            Path(out).write_text(found.csv(), encoding="utf-8")
+    if html is not None:
+        from dse.report.validation import write_validation
+
+        with writing(Path(html)):
+            write_validation(found.page(Path(measured).name), Path(html))
+    if fit is not None:
+        from dse.calibrate.runtimes_file import write_runtimes
+        from dse.calibrate.validate import fits
+
+        with writing(Path(fit)):
+            write_runtimes(fits(found.rows, found.cases, fidelity), fidelity, Path(measured).name, Path(fit))
+    if as_json:
+        print_json(errors(found.summary()))
+    else:
+        from dse.report.listing import print_validation
+
+        print_validation(found.summary())
+    for file in filter(None, (out, html, fit)):
+        click.echo(f"wrote {file}", err=as_json)

@@ -1,0 +1,137 @@
+"""Single points: explain and place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dse.cli.root import cli, print_json
+from dse.errors import InputError
+
+
+@cli.command()
+@click.argument("run_dir", required=False)
+@click.argument("number", required=False, type=int)
+@click.option("--model", metavar="M", help="Name or path of a config.json.")
+@click.option("--hardware", metavar="H", help="Name or path.")
+@click.option("--precision", metavar="P", help="Name of a scheme  [default: the model's own, else bf16]")
+@click.option("--tp", type=int, default=1, show_default=True)
+@click.option("--pp", type=int, default=1, show_default=True)
+@click.option("--dp", type=int, default=1, show_default=True)
+@click.option("--ep", default="auto", show_default=True, help="A number, or auto.")
+@click.option("--batch", type=int, default=1, show_default=True)
+@click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
+@click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
+@click.option("--serving", default="static", show_default=True)
+@click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
+@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="full", show_default=True)
+@click.option("--runtime", default="ideal", show_default=True)
+@click.option("--attention", default="fused", show_default=True, help="fused or unfused.")
+@click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
+@click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
+@click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
+@click.option(
+    "--fidelity",
+    type=click.Choice(["ideal", "datasheet", "calibrated"]),
+    default="calibrated",
+    show_default=True,
+)
+@click.option("--html", metavar="FILE", help="Write a page: layer graph, roofline, table.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def explain(run_dir: str | None, number: int | None, html: str | None, as_json: bool, **point: Any) -> None:
+    """One point, operator by operator: --model M --hardware H ..., or RUN_DIR NUMBER of a finished run."""
+    from dse.report.explain import print_explain
+    from dse.run.evaluate import explain as explain_point
+    from dse.run.evaluate import explain_run
+
+    if run_dir is not None:
+        if number is None:
+            raise InputError("expected RUN_DIR NUMBER; the number of a point stands in frontier.csv")
+        found = explain_run(run_dir, number)
+    else:
+        missing = [f"--{name}" for name in ("model", "hardware") if not point[name]]
+        if missing:
+            raise InputError(f"missing {' and '.join(missing)} (or give RUN_DIR NUMBER)")
+        found = explain_point(point.pop("model"), point.pop("hardware"), **_axes(point))
+    if html is not None:
+        from dse.report.html import write_explain
+        from dse.run.store import writing
+
+        with writing(Path(html)):
+            write_explain(found, Path(html))
+    if as_json:
+        print_json(found)
+    elif html is not None:
+        click.echo(f"wrote {html}")
+    else:
+        print_explain(found)
+
+
+@cli.command()
+@click.option("--model", metavar="M", required=True, help="Name or path of a config.json.")
+@click.option("--hardware", metavar="H", required=True, help="Name or path; its box has the host and the disk.")
+@click.option("--precision", metavar="P", help="Name of a scheme  [default: the model's own, else bf16]")
+@click.option("--tp", type=int, default=1, show_default=True)
+@click.option("--pp", type=int, default=1, show_default=True)
+@click.option("--dp", type=int, default=1, show_default=True)
+@click.option("--ep", default="auto", show_default=True, help="A number, or auto.")
+@click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
+@click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
+@click.option("--gpu-batch", type=int, help="Sequences of a GPU batch  [default: the best]")
+@click.option("--num-batches", type=int, help="GPU batches of a block  [default: the best]")
+@click.option(
+    "--policy",
+    metavar="WG,WC,CG,CC,HG,HC",
+    help="Percent of weights, cache and hidden activations on accelerator and host; the rest lies on disk.",
+)
+@click.option("--host", metavar="WHAT", help="What the host computes: none, or any of attention,ffn,experts.")
+@click.option("--latency", "latency_s", type=float, metavar="S", help="Most seconds from prompt to last token.")
+@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="full", show_default=True)
+@click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
+@click.option(
+    "--fidelity",
+    type=click.Choice(["ideal", "datasheet", "calibrated"]),
+    default="calibrated",
+    show_default=True,
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def place(policy: str | None, host: str | None, as_json: bool, **point: Any) -> None:
+    """Place weights, KV cache and activations over accelerator, host and disk for the highest throughput.
+
+    Exits with 1 where nothing fits.
+    """
+    from dse.report.place import print_place
+    from dse.run.place import place as place_point
+
+    shares = None if policy is None else _numbers(policy, "--policy")
+    work = None if host is None else [word.strip() for word in host.split(",") if word.strip() not in ("", "none")]
+    found = place_point(point.pop("model"), point.pop("hardware"), policy=shares, host=work, **_axes(point))
+    if as_json:
+        print_json(found)
+    else:
+        print_place(found)
+    if found["status"] != "ok":
+        raise click.exceptions.Exit(1)
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option}: expected numbers with commas between, got {text!r}") from None
+
+
+def _axes(point: dict[str, Any]) -> dict[str, Any]:
+    from dse.run.settings import value_of
+
+    axes = {name: value for name, value in point.items() if value is not None}
+    axes["input"] = axes.pop("input_")
+    for name in {"kv_budget", "weight_sparsity", "dequantization"} & axes.keys():
+        axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
+    if axes["ep"] != "auto":
+        if not str(axes["ep"]).isdigit():
+            raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")
+        axes["ep"] = int(axes["ep"])
+    return axes
