@@ -83,7 +83,7 @@ def _metric(
     return register
 
 
-@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, the wait")
+@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, waits")
 def _(s: Scored) -> Array:
     return s.served.ttft * 1e3
 

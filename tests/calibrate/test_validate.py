@@ -91,7 +91,8 @@ def test_nearly_every_row_is_predicted_and_none_by_no_number(dev):
 def test_predictions_rank_configurations_as_measurements_do(dev):
     ranks = {(row["source"], row["metric"]): row["spearman"] for row in as_json(dev.summary())}
     for (source, metric), rank in ranks.items():
-        if rank is not None and metric != "ttft_ms" and source != "NVIDIA-NIM":  # NIM: one curve of two points apart
+        # Five of NIM's nine rows are beyond what its memory holds, where throughput no longer depends on concurrency.
+        if rank is not None and metric != "ttft_ms" and source != "NVIDIA-NIM":
             assert rank >= 0.97, (source, metric)
 
 
