@@ -146,7 +146,8 @@ class Fit:
         slopes, here = slopes[keep], here[keep]
         curvature = slopes.T @ slopes + np.diag(self.spread**-2.0)
         moved = np.linalg.solve(curvature, -(slopes.T @ here + z / self.spread**2))
-        return z + np.clip(moved, -0.7, 0.7)
+        found: Floats = z + np.clip(moved, -0.7, 0.7)
+        return found
 
     @cached_property
     def whole(self) -> tuple[Floats, Floats, Floats]:
@@ -189,7 +190,8 @@ def _sigma(group: Group) -> Floats:
 
 def _robust(ratio: Floats) -> Floats:
     """Residuals whose squares are 2 (sqrt(1 + r^2) - 1)."""
-    return np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + ratio * ratio) - 1))
+    found: Floats = np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + ratio * ratio) - 1))
+    return found
 
 
 def left_out(every: Sequence[Fit], key: Callable[[Case], Hashable]) -> dict[int, float]:

@@ -113,15 +113,10 @@ def read_measured(path: str | Path) -> tuple[list[str], list[Measured]]:
 
 
 def _check(columns: list[str], name: str) -> None:
-    faults = []
-    for column in REQUIRED:
-        if column not in columns:
-            faults.append(Fault(f"missing column{suggest(column, columns)}", column, name, 1, 1))
-    for column in dict.fromkeys(columns):
-        if columns.count(column) > 1:
-            faults.append(Fault("stands twice in the header", column, name, 1, 1))
-    for column in ADDED:
-        if column in columns:
-            faults.append(Fault("predictions add this column; rename or drop it", column, name, 1, 1))
-    if faults:
-        raise InputError(faults)
+    wrong = {
+        **{c: f"missing column{suggest(c, columns)}" for c in REQUIRED if c not in columns},
+        **{c: "stands twice in the header" for c in columns if columns.count(c) > 1},
+        **{c: "predictions add this column; rename or drop it" for c in ADDED if c in columns},
+    }
+    if wrong:
+        raise InputError([Fault(message, column, name, 1, 1) for column, message in wrong.items()])

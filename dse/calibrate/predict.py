@@ -60,7 +60,11 @@ class Group:
         """The values of the axes."""
         serving = self.cases[0].serving
         return Choices(
-            **self._tables,
+            hardware=self._tables["hardware"],
+            precision=self._tables["precision"],
+            workload=self._tables["workload"],
+            layout=self._tables["layout"],
+            batch=self._tables["batch"],
             fidelity=[self.fidelity],
             serving=serving,
             runtime=runtime,
@@ -134,7 +138,7 @@ class Group:
         for index in range(size):
             rules = [rule for rule, mask in broken.items() if mask[index]]
             fatal = [rule for rule in rules if rule not in TOLD_ONLY]
-            told = [STRUCTURE[rule][1] for rule in fatal or rules]
+            told = [STRUCTURE[rule][1] for rule in fatal[:1] or rules]
             if fatal:
                 found.append((fatal[0], told))
             elif over[index] > 1:
@@ -178,7 +182,8 @@ def groups(cases: Iterable[tuple[int, Case]], fidelity: str) -> list[Group]:
 
 def _key(value: Any) -> Hashable:
     """Chips are told apart by name: hashing their content takes longer than pricing them."""
-    return getattr(value, "name", value)
+    key: Hashable = getattr(value, "name", value)
+    return key
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -48,6 +48,8 @@ def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path
             at_priors = with_figures(spec, (), np.zeros(0))
             entry |= figures(at_priors) | {"source": f"priors: no row of {measured} ran it"}
         entries.append({name: entry})
-    flow = {"sort_keys": False, "width": 120, "allow_unicode": True, "default_flow_style": None}
-    dumped = (yaml.safe_dump(entry, **flow) for entry in entries)
+    dumped = (
+        yaml.safe_dump(entry, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None)
+        for entry in entries
+    )
     path.write_text(HEADER + "\n" + "".join(dumped), encoding="utf-8")

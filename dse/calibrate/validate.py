@@ -121,7 +121,10 @@ def _columns(metric: str, rows: Sequence[Scored]) -> dict[str, Any]:
 
 
 def validate(
-    path: str | Path, fidelity: str = "calibrated", runtime: str | RuntimeSpec | None = None, leave_out: str | None = None
+    path: str | Path,
+    fidelity: str = "calibrated",
+    runtime: str | RuntimeSpec | None = None,
+    leave_out: str | None = None,
 ) -> Validation:
     """Predict every row of a measured file.
 

@@ -119,7 +119,7 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "batch_below_dp": (lambda p: np.less(p.batch, p.degrees.dp), "some attention-dp ranks would have no sequence"),
     "context_exceeds_model": (_context, "input + output is longer than the model's longest context"),
     "no_link_between_boxes": (_links, "the replica spans boxes and the accelerator has no scale-out link"),
-    "runtime_unsupported": (_runtime, "the runtime has no support for this accelerator, number format or kind of layer"),
+    "runtime_unsupported": (_runtime, "the runtime does not run this accelerator, number format or kind of layer"),
     "offload_is_static": (_placed, "a placement runs static blocks: offload lp goes with serving static"),
     "batch_set_by_engine": (_batches, "offline serving sets the batch itself: only the sweep's first value counts"),
 }

@@ -105,7 +105,7 @@ def _metric(
     return register
 
 
-@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, with the wait")
+@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, waits")
 def _(s: Scored) -> Array:
     return s.served.ttft * 1e3
 

@@ -274,13 +274,13 @@ def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
         seconds, on_vector = point.decode_attention
         kernels = kernels + np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
     host = host_seconds(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_batch
-    return cast(Array, kernels + host)
+    return kernels + host
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
     kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
-    return cast(Array, kernels + point.micro_batches["prefill"] * host_seconds(point, runtime))
+    return kernels + point.micro_batches["prefill"] * host_seconds(point, runtime)
 
 
 def _factor(point: Point, slowdown: float, unpack: float) -> Array:

@@ -87,7 +87,7 @@ class RuntimeSpec(Strict):
     kv_of_quantised: str | None = None
     """Format of the KV cache where weights are quantised and nothing is said; None: that of the activations."""
     priors: dict[str, Factor] = Field(default_factory=dict)
-    """Figure -> what it is before measurement, where the general prior (`dse.calibrate.engines`) is known to be wrong."""
+    """Figure -> what it is before measurement, where the general prior (`dse.calibrate.engines`) is wrong."""
     generation_of: Text | None = None
     """The engine of which this is an older generation."""
     versions: tuple[Text, ...] = ()

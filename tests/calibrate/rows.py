@@ -10,8 +10,9 @@ from dse.calibrate.measured import OPTIONAL, REQUIRED, Measured
 COLUMNS = ("row_id", *REQUIRED, *(name for name in OPTIONAL if name != "row_id"))
 
 ROW = {
-    "source": "mine", "model": "Llama-3.1-8B", "hardware": "H100-80GB-SXM", "framework": "vllm", "tp": "1", "n_gpus": "1",
-    "weight_dtype": "bf16", "act_dtype": "bf16", "kv_dtype": "bf16", "input_len": "1024", "output_len": "256",
+    "source": "mine", "model": "Llama-3.1-8B", "hardware": "H100-80GB-SXM", "framework": "vllm", "tp": "1",
+    "n_gpus": "1", "weight_dtype": "bf16", "act_dtype": "bf16", "kv_dtype": "bf16",
+    "input_len": "1024", "output_len": "256",
     "batch_or_concurrency": "16", "scenario": "static_batch", "metric": "e2e_s", "value": "4.0",
 }  # fmt: skip
 

@@ -102,7 +102,8 @@ def test_fitted_engines_are_written_as_a_runtimes_file(tmp_path):
     found = yaml.safe_load((tmp_path / "runtimes.yaml").read_text())
     assert list(found) == list(library_runtimes())
     assert found["sglang"]["step_us"] == figures(fit[0].engine)["step_us"] > PRIORS["step_us"][0]
-    assert found["sglang"]["source"].startswith("fitted by dse validate to 135 rows of mine.csv over datasheet kernels, ")
+    told = "fitted by dse validate to 135 rows of mine.csv over datasheet kernels, "
+    assert found["sglang"]["source"].startswith(told)
     assert found["lmdeploy"]["source"] == "priors: no row of mine.csv ran it"
     assert found["lmdeploy"]["step_us"] == PRIORS["step_us"][0]
     assert list(found["ideal"]) == ["source", "notes"]

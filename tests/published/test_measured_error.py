@@ -1,12 +1,11 @@
 """How far predictions are from measurements nobody fitted them to: the bands that every row carries.
 
-Static batches and single streams of grade A in `measured/dev.csv`. No coefficient of `dse.cost.efficiency` was fitted
-to these rows; `pytest -s` prints the table that README.md shows.
+Static batches and single streams of grade A in `measured/dev.csv`, by kernels alone (`runtime: ideal`). No coefficient
+of `dse.cost.efficiency` was fitted to these rows; `pytest -s` prints the table that README.md shows.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -14,56 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dse.cost.choices import AXES, Choices
-from dse.cost.mesh import Mesh
-from dse.cost.phases import Point
+from dse.calibrate.validate import validate
 from dse.run.evidence import BANDS
-from dse.spec.catalog import load_hardware, load_model, load_precision
-from dse.spec.layout import Layout
-from dse.spec.workload import Workload
+from dse.spec.runtime import IDEAL
 
-METRICS = {
-    "ttft_ms": ("TTFT", lambda point, batch, output: point.ttft * 1e3),
-    "tpot_ms": ("TPOT", lambda point, batch, output: point.tpot * 1e3),
-    "e2e_s": ("throughput", lambda point, batch, output: point.latency),
-    "output_tok_s": ("throughput", lambda point, batch, output: batch * output / point.latency),
-}
+METRICS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_s": "throughput", "output_tok_s": "throughput"}
 ORDER = ("TTFT", "TPOT", "throughput")
-
-
-def precision_of(row: dict[str, str]):
-    """The scheme of a row: its formats without scales, or a GGUF name."""
-    weights, activations = row["weight_dtype"] or "fp16", row["act_dtype"] or "fp16"
-    if weights == "q4_k_m":
-        return load_precision(weights)
-    return load_precision(
-        {"weights": weights, "activations": activations, "kv_cache": row["kv_dtype"] or activations}
-    )
-
-
-def ratio(row: dict[str, str], fidelity: str) -> float:
-    """Predicted over measured; of the throughput where the row gives a time for the whole request."""
-    number = {key: int(float(row[key] or 1)) for key in ("tp", "pp", "input_len", "output_len", "batch_or_concurrency")}
-    batch, output = number["batch_or_concurrency"], max(number["output_len"], 1)
-    # llama.cpp's tg1024 starts from an empty prompt: a step at a context of about 512.
-    workload = Workload(number["input_len"] or 512, output)
-    layout = Layout(number["tp"], number["pp"], 1, 0)
-    choices = Choices(
-        [load_hardware(row["hardware"])], [workload], [precision_of(row)], [fidelity], [layout], [batch]
-    )
-    point = Point(load_model(row["model"]), choices, Mesh.points(AXES, [np.zeros(1, dtype=int)] * len(AXES)))
-    found = float(np.ravel(METRICS[row["metric"]][1](point, batch, output))[0]) / float(row["value"])
-    return 1 / found if row["metric"] == "e2e_s" else found
 
 
 @cache
 def ratios(folder: Path, fidelity: str) -> dict[tuple[str, str], np.ndarray]:
-    """Ratios by metric and source."""
+    """Predicted over measured by metric and source; of throughputs where a row gives a time for the whole request."""
     found = defaultdict(list)
-    with (folder / "measured" / "dev.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["scenario"] in ("static_batch", "latency") and row["quality"] == "A":
-                found[METRICS[row["metric"]][0], row["source"]].append(ratio(row, fidelity))
+    validation = validate(folder / "measured" / "dev.csv", fidelity, IDEAL)
+    for row, scored in zip(validation.rows, validation.scored, strict=True):
+        graded = row.text("quality") == "A" and row.text("scenario") in ("static_batch", "latency")
+        if graded and scored.ratio is not None:
+            metric = row.text("metric")
+            found[METRICS[metric], row.text("source")].append(1 / scored.ratio if metric == "e2e_s" else scored.ratio)
     return {key: np.array(values) for key, values in found.items()}
 
 
@@ -77,7 +44,7 @@ def test_the_bands_are_those_measured(shared_data, fidelity):
         figures = f"{np.median(ape):6.1f} {bias:+6.1f} {np.percentile(ape, 90):6.0f}"
         print(f"{metric:10} {source:28} {len(values):5} {figures}")
     rows = {metric: sum(len(v) for (m, _), v in found.items() if m == metric) for metric in ORDER}
-    assert rows == {"TTFT": 161, "TPOT": 63, "throughput": 1548}
+    assert rows == {"TTFT": 160, "TPOT": 62, "throughput": 1548}
     for metric, band in zip(ORDER, BANDS[fidelity], strict=True):
         p90 = [np.percentile(100 * np.abs(v - 1), 90) for (m, _), v in found.items() if m == metric]
         assert np.mean(p90) == pytest.approx(band, abs=1.0)
