@@ -61,7 +61,7 @@ class Placed(Point):
         return batch
 
     @property
-    def micro_batches(self) -> Mapping[Phase, Array]:  # type: ignore[override]
+    def micro_batches(self) -> Mapping[Phase, Array]:
         """Passes of the accelerator's kernels over the block."""
         return {"prefill": self.kernel_runs("prefill"), "decode": self.kernel_runs("decode")}
 
