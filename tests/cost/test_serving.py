@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dse
@@ -64,6 +64,7 @@ def test_offline_throughput_is_the_amortised_cost_of_a_request():
     assert one(found.latency) * one(found.requests_per_s) == pytest.approx(batch)  # Little's law
 
 
+@settings(deadline=None)  # a busy machine
 @given(
     tp=st.sampled_from([2, 4, 8]), prompt=st.integers(16, 8000), output=st.integers(2, 4000),
     occupancy=st.sampled_from([0.5, 0.75, 1.0]),
@@ -110,6 +111,7 @@ def test_what_does_not_fit_waits_for_a_slot():
     assert one(beyond.ttft) - one(within.ttft) == pytest.approx(waiting)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 2000), min_size=2, max_size=2, unique=True).map(sorted))
 def test_more_in_flight_is_never_less_throughput(batches):
     few, many = (one(served(point("closed-loop", batch=batch, runtime=COSTS)).requests_per_s) for batch in batches)
