@@ -165,10 +165,11 @@ class _Best:
     def take(self, index: int, plan: Plan, whole: NDArray[np.bool_], latency_limit: Array | None) -> None:
         """Solve one schedule's programs, and keep what is better."""
         shape = self.shape
-        self.over = np.where(whole, np.minimum(self.over, scarcity(plan)), self.over)
-        # What cannot be faster than the best so far, whatever the placement, need not be placed.
+        scarce = scarcity(plan)
+        self.over = np.where(whole, np.minimum(self.over, scarce), self.over)
+        # What lacks memory however it is placed, or could at its fastest not beat the best so far, is not placed.
         least = sum_of(plan.repeats[phase] * plan.least(phase) for phase in PHASES)
-        hopeful = whole & (least < self.total)
+        hopeful = whole & (scarce <= 1.0) & (least < self.total)
         x, feasible = self._solved(build(plan, shape, latency_limit), hopeful.ravel())
         shares = shares_of(plan, x, shape)
         total = np.where(feasible.reshape(shape), plan.seconds_of(shares), np.inf)
