@@ -183,6 +183,18 @@ def test_help_imports_nothing_heavy() -> None:
     assert not heavy & set(done.stdout.split())
 
 
+def test_a_sweep_in_parts_imports_nothing_it_can_do_without(tmp_path) -> None:
+    """Pandas is 40 MB and half a second, which `pa.array` imports; `np.unique` imports numpy.ma."""
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    program = (
+        "import sys; from dse.run.sweep import run_sweep; "
+        "run_sweep(sys.argv[1], sys.argv[2], executor='local', part_points=2); print(*sorted(sys.modules))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "tiny.yaml"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not {"pandas", "numpy.ma", "moocore", "ray"} & set(done.stdout.split())
+
+
 PROGRAM = f"{sys.executable} -c 'from dse.cli import main; main()'"
 
 
