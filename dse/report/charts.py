@@ -65,7 +65,11 @@ def _column(name: str, values: list[Any], manifest: Mapping[str, Any]) -> dict[s
     """One column; a constant one is sent once, because a sweep leaves most axes at a single value."""
     shown = describe(name, manifest.get("objectives") or ())
     axes = {*CONFIGURATION, *(manifest.get("axes") or ())}
-    clean = [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+    if values and isinstance(values[0], str) and values.count(values[0]) == len(values):
+        clean: list[Any] = values[:1]  # the same text everywhere
+    else:
+        clean = [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+    kinds = {type(value) for value in clean} - {type(None)}
     column: dict[str, Any] = {
         "name": name,
         "label": shown.label,
@@ -73,9 +77,8 @@ def _column(name: str, values: list[Any], manifest: Mapping[str, Any]) -> dict[s
         "sense": shown.sense,
         "meaning": shown.meaning,
         "axis": name in axes,
-        "numeric": all(isinstance(v, int | float) and not isinstance(v, bool) for v in clean if v is not None)
-        and any(v is not None for v in clean),
+        "numeric": bool(kinds) and kinds <= {int, float},
     }
-    if clean and all(value == clean[0] for value in clean):
+    if clean and clean.count(clean[0]) == len(clean):
         return column | {"constant": clean[0]}
     return column | {"values": clean}

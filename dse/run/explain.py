@@ -142,9 +142,15 @@ class _Explained:
         if operands is None or operands == "vector":
             return operands
         choices, mesh = self.point.choices, self.point.mesh
-        chip = choices.hardware[int(mesh.index["hardware"][index])]
-        precision = choices.precision[int(mesh.index["precision"][index])]
-        return choices.compute_type(chip, precision, operands)[1]
+        key = (int(mesh.index["hardware"][index]), int(mesh.index["precision"][index]), operands)
+        if key not in self._types:
+            chip, precision = choices.hardware[key[0]], choices.precision[key[1]]
+            self._types[key] = choices.compute_type(chip, precision, operands)[1]
+        return self._types[key]
+
+    @cached_property
+    def _types(self) -> dict[tuple[int, int, Operands], str]:
+        return {}
 
     def _hardware(self, index: int) -> dict[str, Any]:
         chip = self.point.choices.hardware[int(self.point.mesh.index["hardware"][index])]

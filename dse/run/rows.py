@@ -153,10 +153,11 @@ def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Col
     choices = engine.sweep.choices_of(box, model_index)
     drops = engine.sweep.drops(box, model_index)
     chosen = mesh.index["precision"].tolist()
-    pairs = zip(mesh.index["hardware"].tolist(), chosen, strict=True)
+    pairs = list(zip(mesh.index["hardware"].tolist(), chosen, strict=True))
+    texts = {pair: compute_text(choices, *pair) for pair in set(pairs)}
     return {
         "accuracy_evidence": [drops[i].evidence for i in chosen],
-        "compute_dtype": [compute_text(choices, h, p) for h, p in pairs],
+        "compute_dtype": [texts[pair] for pair in pairs],
     }
 
 
