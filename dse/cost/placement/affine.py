@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -46,6 +46,10 @@ class Affine:
         self.add(other.constant * factor)
         for (tensor, tier), value in other.slopes.items():
             self.grow(tensor, value * factor, tier)
+
+    def take(self, at: Callable[[Array], Array]) -> Affine:
+        """The same with every array replaced by what `at` makes of it."""
+        return Affine(at(self.constant), {key: at(slope) for key, slope in self.slopes.items()})
 
     def least(self) -> Array:
         """The least value over all shares: each tensor where it costs least."""

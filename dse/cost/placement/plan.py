@@ -13,11 +13,12 @@ Host memory is its own stream: all that crosses the host link or comes from disk
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dse.cost.placement.affine import BELOW, TENSORS, TIERS, Affine, Shares, Tensor, Tier
 from dse.cost.placement.ledger import TENSOR_OF, Entry, Kind, Ledger
@@ -112,6 +113,21 @@ class Plan:
     def repeats(self) -> dict[Phase, Array]:
         """How often the slowest stream of a phase runs in the life of a block."""
         return {"prefill": self.rhythm["prefill"], "decode": self.steps * self.rhythm["decode"]}
+
+    def take(self, where: tuple[NDArray[np.intp], ...], shape: tuple[int, ...]) -> Plan:
+        """The plan of some points of a mesh of this shape, as a list."""
+
+        def at(value: Array) -> Array:
+            return value if np.ndim(value) == 0 else np.broadcast_to(value, shape)[where]
+
+        return replace(
+            self,
+            seconds={phase: {s: affine.take(at) for s, affine in of.items()} for phase, of in self.seconds.items()},
+            bytes={key: affine.take(at) for key, affine in self.bytes.items()},
+            capacity={tier: at(value) for tier, value in self.capacity.items()},
+            rhythm={phase: at(value) for phase, value in self.rhythm.items()},
+            steps=at(self.steps),
+        )
 
     def together(self, phase: Phase, group: Sequence[Stream]) -> Affine:
         """Seconds of streams one after the other."""

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
 from dse.cost.mesh import Mesh
-from dse.cost.placement.affine import TENSORS, TIERS, Shares, Tensor, Tier
+from dse.cost.placement.affine import TIERS, Shares, Tensor, Tier
 from dse.cost.placement.ledger import Ledger
 from dse.cost.placement.plan import PHASES, STREAMS, Devices, Overlap, Plan, Stream, device_choices, make_plan, sum_of
 from dse.cost.placement.program import build, shares_of
 from dse.cost.placement.tiers import Tiers
 from dse.cost.setting import Phase
-from dse.cost.simplex import Programs, solve
+from dse.cost.simplex import solve
 from dse.cost.work import Array
 from dse.spec.model import MLP, ModelSpec, MoE
 
@@ -159,56 +159,54 @@ class _Best:
         self.total = np.full(shape, np.inf)
         self.schedule = np.zeros(shape, dtype=np.intp)
         self.over: Array = np.full(shape, np.inf)
-        self.kept: dict[Any, Flat] = {}
+        self.tensors: tuple[Tensor, ...] = ()
+        self._kept: dict[Any, Flat] = {}
         self.unfinished = self.programs = 0
+
+    def kept(self, *key: Any) -> Flat:
+        """A figure of the best placements, NaN where there is none."""
+        return self._kept.setdefault(key, np.full(self.shape, np.nan))
 
     def take(self, index: int, plan: Plan, whole: NDArray[np.bool_], latency_limit: Array | None) -> None:
         """Solve one schedule's programs, and keep what is better."""
-        shape = self.shape
+        self.tensors = plan.tensors
         scarce = scarcity(plan)
         self.over = np.where(whole, np.minimum(self.over, scarce), self.over)
         # What lacks memory however it is placed, or could at its fastest not beat the best so far, is not placed.
         least = sum_of(plan.repeats[phase] * plan.least(phase) for phase in PHASES)
-        hopeful = whole & (scarce <= 1.0) & (least < self.total)
-        x, feasible = self._solved(build(plan, shape, latency_limit), hopeful.ravel())
-        shares = shares_of(plan, x, shape)
-        total = np.where(feasible.reshape(shape), plan.seconds_of(shares), np.inf)
-        better = total < self.total
-        self.total = np.where(better, total, self.total)
-        self.schedule = np.where(better, index, self.schedule)
-        for key, values in _figures(plan, shares):
-            old = self.kept.get(key, np.full(shape, np.nan))
-            self.kept[key] = np.where(better, values, old)
-
-    def _solved(self, programs: Programs, wanted: NDArray[np.bool_]) -> tuple[Flat, NDArray[np.bool_]]:
-        """Solutions of the instances wanted; NaN elsewhere."""
-        columns = programs.cost.shape[0]
-        x, feasible = np.full((columns, wanted.size), np.nan), np.zeros(wanted.size, dtype=bool)
-        if not np.all(wanted):
-            matrix, bound, cost = (values[..., wanted] for values in (programs.matrix, programs.bound, programs.cost))
-            programs = Programs(matrix, bound, cost, programs.prefer)
-        found = solve(programs)
-        x[:, wanted], feasible[wanted] = found.x, found.feasible
-        self.programs += int(np.count_nonzero(wanted))
+        where = np.nonzero(whole & (scarce <= 1.0) & (least < self.total))
+        size = len(where[0])
+        if size == 0:
+            return
+        limit = None if latency_limit is None else np.broadcast_to(latency_limit, self.shape)[where]
+        plan = plan.take(where, self.shape)
+        found = solve(build(plan, (size,), limit))
+        self.programs += size
         self.unfinished += int(np.count_nonzero(~found.finished))
-        return x, feasible
+        shares = shares_of(plan, found.x, (size,))
+        total = np.where(found.feasible, plan.seconds_of(shares), np.inf)
+        better = total < self.total[where]
+        place = tuple(axis[better] for axis in where)
+        self.total[place] = total[better]
+        self.schedule[place] = index
+        for key, values in _figures(plan, shares):
+            self.kept(*key)[place] = np.broadcast_to(values, (size,))[better]
 
     def placement(self, schedules: Sequence[Schedule]) -> Placement:
         """What was found."""
         feasible = np.isfinite(self.total)
-        tensors = [tensor for tensor in TENSORS if ("share", tensor, "disk") in self.kept]
         return Placement(
             schedules=schedules,
             schedule=self.schedule,
             feasible=feasible,
             # Each tier may have room where the sum of their needs has none: then what is missing is not known.
             over=np.where(feasible, np.minimum(self.over, 1.0), np.maximum(self.over, np.nextafter(1.0, 2.0))),
-            shares={tensor: {tier: self.kept["share", tensor, tier] for tier in TIERS} for tensor in tensors},
-            streams={(phase, stream): self.kept["stream", phase, stream] for phase in PHASES for stream in STREAMS},
-            bounds={phase: self.kept["bound", phase] for phase in PHASES},
-            seconds={phase: self.kept["seconds", phase] for phase in PHASES},
-            peaks={tier: self.kept["peak", tier] for tier in TIERS},
-            held={(tier, tensor): self.kept["held", tier, tensor] for tier in TIERS for tensor in tensors},
+            shares={tensor: {tier: self.kept("share", tensor, tier) for tier in TIERS} for tensor in self.tensors},
+            streams={(phase, stream): self.kept("stream", phase, stream) for phase in PHASES for stream in STREAMS},
+            bounds={phase: self.kept("bound", phase) for phase in PHASES},
+            seconds={phase: self.kept("seconds", phase) for phase in PHASES},
+            peaks={tier: self.kept("peak", tier) for tier in TIERS},
+            held={(tier, tensor): self.kept("held", tier, tensor) for tier in TIERS for tensor in self.tensors},
             unfinished=self.unfinished,
             programs=self.programs,
         )
