@@ -29,10 +29,13 @@ def test_every_path_it_names_exists(path):
 def test_its_sweep_is_one(tmp_path, monkeypatch):
     from dse.run.sweep import load_sweep
 
-    (block,) = re.findall(r"```yaml\n(.*?)\n```", README, re.DOTALL)
+    block, offloading = re.findall(r"```yaml\n(.*?)\n```", README, re.DOTALL)
     fields = yaml.safe_load(block)
     fields["models"] = fields["models"][:1]  # the second is the reader's own
     assert load_sweep(fields).name == "llama70b-capacity"
+    offloaded = load_sweep({**fields, "models": ["llama-3.1-70b"], "current": None, "price": {"kind": "on-demand"},
+                            **yaml.safe_load(offloading)})  # fmt: skip
+    assert offloaded.axes.offload == ("none", "lp")
 
 
 def test_every_dependency_is_accounted_for():

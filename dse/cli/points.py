@@ -26,7 +26,7 @@ from dse.errors import InputError
 @click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
 @click.option("--serving", default="static", show_default=True)
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
-@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="full", show_default=True)
+@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
 @click.option("--runtime", default="ideal", show_default=True)
 @click.option("--attention", default="fused", show_default=True, help="fused or unfused.")
 @click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
@@ -88,7 +88,7 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
 )
 @click.option("--host", metavar="WHAT", help="What the host computes: none, or any of attention,ffn,experts.")
 @click.option("--latency", "latency_s", type=float, metavar="S", help="Most seconds from prompt to last token.")
-@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="full", show_default=True)
+@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
 @click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
 @click.option(
     "--fidelity",

@@ -50,7 +50,7 @@ class Choices:
     """Share of the device memory the engine may use; the rest is for the context, graphs and fragmentation."""
     offload: str = "none"
     """`lp`: tensors are placed over accelerator, host and disk (`dse.cost.placement`)."""
-    overlap: str = "full"
+    overlap: str = "pairwise"
     """Which streams run beside each other under offloading (`dse.cost.placement.plan`)."""
     host_utilization: float = 0.9
     """Share of host memory and disk that offloading may use."""

@@ -19,6 +19,7 @@ def print_place(found: Mapping[str, Any]) -> None:
     print(f"{found['model']} on {machine}, {found['precision']}, {found['workload']}, overlap {found['overlap']}")
     if found["status"] != "ok":
         print(found["status"] + _lacking(found))
+    if "shares" not in found:
         return
     print(
         f"{number_text(found['output_tokens_per_s'])} tokens/s, {number_text(found['latency_s'])} s per block of "
@@ -31,7 +32,7 @@ def print_place(found: Mapping[str, Any]) -> None:
     _times(found["times"])
     _memory(found["memory"])
     _limits(found)
-    _frontier(found["frontier"])
+    _frontier(found.get("frontier", ()))
 
 
 def _lacking(found: Mapping[str, Any]) -> str:
@@ -84,6 +85,8 @@ def _limits(found: Mapping[str, Any]) -> None:
             print(f"  1 GB more of {what} is worth {number_text(value)} tokens/s")
     if found["disk_written_tb_per_day"] > 0:
         print(f"  disks take {number_text(found['disk_written_tb_per_day'])} TB of writes a day")
+    if "note" not in found:
+        return
     plain = found["without_offloading"]
     line = found["note"]
     if plain is not None:

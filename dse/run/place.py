@@ -56,7 +56,7 @@ def place(
         **axes: as in `dse.evaluate`, one value each: `precision, tp, pp, dp, ep, input, output, overlap, fidelity`.
 
     Returns:
-        `status` (`ok`, or why nothing fits), `shares` by tensor and tier, `gpu_batch`, `num_batches`,
+        `status` (`ok`, or why nothing fits; a policy that does not is told all the same), `shares` by tensor and tier, `gpu_batch`, `num_batches`,
         `output_tokens_per_s`, `latency_s`, `ttft_ms`, `tpot_ms`, `times` by phase and stream (seconds of a pass over
         the block), `memory` by tier (GB per device), `binding` constraints, `shadow_prices` (tokens/s per GB more of a
         tier), `rounded` (whole layers), `frontier`, `without_offloading`, and more.
@@ -79,6 +79,10 @@ def place(
 
     found = tried(latency_s)
     counted = {"programs": found.programs, "programs_by_highs": found.by_highs}
+    if not found.candidates and found.beyond:
+        lacking = replace(found, candidates=list(found.beyond))
+        told = explain_placement(chosen, choices, lacking, optimal=False)
+        return {"status": "exceeds_memory", "needed_over_available": found.nearest, **asked, **told, **counted}
     if not found.candidates:
         return {**_missed(found, None if latency_s is None else tried(None)), **counted, **asked}
     return {

@@ -59,6 +59,8 @@ class Search:
     by_highs: int
     nearest: float
     """Memory needed over memory there is, where nothing fits; the least over all that was tried."""
+    beyond: Sequence[Candidate] = ()
+    """Of a policy given where nothing fits: what it would do with the memory it lacks."""
 
     @property
     def best(self) -> Candidate:
@@ -181,18 +183,20 @@ def forced(
         num_batches: GPU batches of a block; None tries many.
         latency_limit: seconds from prompt to last token that a block may take.
     """
-    found, nearest = [], math.inf
+    found, beyond, nearest = [], [], math.inf
     for number in (num_batches,) if num_batches else COARSE:
         for size in (gpu_batch,) if gpu_batch else COARSE:
             fitting = []
             for home in devices:
                 one, over = _at(model, choices, policy, size, Schedule(number, home))
                 nearest = min(nearest, over)
-                if over <= 1 and (latency_limit is None or one.seconds <= latency_limit):
+                if over > 1:
+                    beyond.append(one)
+                elif latency_limit is None or one.seconds <= latency_limit:
                     fitting.append(one)
             if fitting:
                 found.append(min(fitting, key=lambda one: one.seconds))
-    return Search(found, 0, 0, nearest)
+    return Search(found, 0, 0, nearest, [] if found else beyond)
 
 
 def _at(

@@ -90,6 +90,17 @@ def test_nothing_fits_exits_1_and_says_how_much_is_missing(dse):
     assert "exceeds_memory: needs" in said.out
 
 
+def test_a_policy_that_does_not_fit_is_told_all_the_same(dse):
+    said = dse("place", *FLEXGEN, "--policy", "100,0,100,0,100,0", "--gpu-batch", "2", "--num-batches", "1", "--json")
+    found = json.loads(said.out)
+    assert said.code == 1
+    assert found["status"] == "exceeds_memory"
+    assert found["needed_over_available"] > 4
+    assert found["output_tokens_per_s"] > 0
+    text = dse("place", *FLEXGEN, "--policy", "100,0,100,0,100,0", "--gpu-batch", "2", "--num-batches", "1")
+    assert "exceeds_memory: needs" in text.out
+
+
 def test_too_short_a_time_exits_1(dse):
     said = dse("place", *FLEXGEN, "--latency", "0.001")
     assert said.code == 1
