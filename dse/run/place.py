@@ -56,7 +56,8 @@ def place(
         **axes: as in `dse.evaluate`, one value each: `precision, tp, pp, dp, ep, input, output, overlap, fidelity`.
 
     Returns:
-        `status` (`ok`, or why nothing fits; a policy that does not is told all the same), `shares` by tensor and tier, `gpu_batch`, `num_batches`,
+        `status` (`ok`, or why nothing fits: a policy given is told all the same), `shares` by tensor and tier,
+        `gpu_batch`, `num_batches`,
         `output_tokens_per_s`, `latency_s`, `ttft_ms`, `tpot_ms`, `times` by phase and stream (seconds of a pass over
         the block), `memory` by tier (GB per device), `binding` constraints, `shadow_prices` (tokens/s per GB more of a
         tier), `rounded` (whole layers), `frontier`, `without_offloading`, and more.
