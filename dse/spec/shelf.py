@@ -135,6 +135,23 @@ def _index(shelf: Shelf, folder: Path) -> dict[str, Path]:
     return index
 
 
+def files_with(shelf: Shelf, field: str) -> list[Path]:
+    """Files in which a field stands at the first column; the user's own hide the library's of the same name."""
+    found: dict[str, Path] = {}
+    for folder in _folders(shelf):
+        for path in _files(shelf, folder):
+            found.setdefault(path.stem, path)
+    return [found[stem] for stem in sorted(found) if _has(field, str(found[stem]), *version(found[stem]))]
+
+
+@lru_cache(maxsize=1024)
+def _has(field: str, path: str, real: str, changed: int) -> bool:
+    try:
+        return f"\n{field}:" in Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False  # a broken file says so when it is itself asked for
+
+
 def real_path(path: Path) -> str:
     """The path without links and dots: one file, one text."""
     return os.path.realpath(path)
