@@ -320,6 +320,40 @@ def probe(out: str, **options: Any) -> None:
     click.echo(f"wrote {found.path}")
 
 
+@cli.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option("--hardware", metavar="H", required=True, help="Name or path of the chip that was timed.")
+@click.option("--out", metavar="FILE.yaml", help="Write the chip's file with what was fitted  [default: print only]")
+@click.option(
+    "--framework", "prefer", multiple=True, metavar="[CLASS=]NAME",
+    help="Whose kernels to fit, best first; repeatable  [default: the one with most timings]",
+)  # fmt: skip
+@click.option("--source", default="", help="Where the timings come from, for the file.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def calibrate(data: tuple[str, ...], hardware: str, as_json: bool, **options: Any) -> None:
+    """Fit a chip's efficiencies to timings of its kernels (DATA: Parquet, CSV or folders of them).
+
+    Prints errors on shapes that were held out, before (default efficiencies) and after. The columns of DATA stand in
+    hardware/README.md.
+    """
+    from dse.calibrate.calibrate import calibrate as fit
+    from dse.report.listing import print_rows
+
+    found = fit(data, hardware, **options)
+    if as_json:
+        _print_json(found.plain())
+        return
+    print_rows("fitted", found.rows())
+    for reason, rows in found.timings.left_out.items():
+        click.echo(f"- left out {rows:,}: {reason}")
+    if found.timings.others:
+        click.echo(f"- {found.timings.others:,} rows are of other accelerators")
+    click.echo(f"{found.calibration.stored} parameters of at most {found.plain()['most_parameters']}")
+    if found.path is not None:
+        click.echo(f"wrote {found.path}")
+
+
 # -- the library ----------------------------------------------------------------------------------------
 
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dse.cost.choices import Choices
-from dse.cost.fitted_links import FittedLinks, Routes
+from dse.cost.fitted_links import FittedLinks
 from dse.cost.mesh import Mesh
-from dse.cost.work import Array
+from dse.cost.work import Array, Routes
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Links:
             (inside - 1) * self.beta + (domains - 1) * self.beta_out,
             0.0,
         )
-        return self.fitted.all_reduce((ring, tree, one_shot), ranks, domains)
+        return self.fitted.all_reduce(Routes((ring, tree, one_shot)), ranks, domains)
 
     def all_gather(self, ranks: Array, stride: Array = 1.0) -> Routes:
         """Direct; the size is what each device ends up with. Reduce-scatter costs the same.
@@ -92,26 +92,21 @@ class Links:
         """
         inside, domains = self._levels(ranks, stride)
         per_byte = (inside - 1) / inside * self.beta + (domains - 1) / domains / inside * self.beta_out
-        direct = (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte, 0.0),)
-        return self.fitted.direct("all_gather", direct, ranks, domains)
+        direct = ((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte, 0.0)
+        return self.fitted.direct("all_gather", Routes((direct,)), ranks, domains)
 
     def all_to_all(self, ranks: Array, stride: Array = 1.0) -> Routes:
         """Direct exchange; the size is what one device sends altogether, its own part included."""
         inside, domains = self._levels(ranks, stride)
         per_byte = (inside - 1) / ranks * self.beta + (ranks - inside) / ranks * self.beta_out
-        direct = (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte, 0.0),)
-        return self.fitted.direct("all_to_all", direct, ranks, domains)
+        direct = ((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte, 0.0)
+        return self.fitted.direct("all_to_all", Routes((direct,)), ranks, domains)
 
     def point_to_point(self, reach: Array) -> Routes:
         """One message to the neighbour stage; `reach` is how many devices the replica spans."""
         inside = reach <= self.domain
-        return (
-            (
-                np.where(inside, self.alpha, self.alpha_out),
-                np.where(inside, self.beta, self.beta_out),
-                0.0,
-            ),
-        )
+        way = (np.where(inside, self.alpha, self.alpha_out), np.where(inside, self.beta, self.beta_out), 0.0)
+        return Routes((way,))
 
 
 def _log2(ranks: Array) -> Array:
@@ -123,8 +118,8 @@ def _log2(ranks: Array) -> Array:
 
 def seconds(routes: Routes, size: Array) -> Array:
     """Time to send `size` bytes by the fastest route."""
-    times = [start + per_byte * size for start, per_byte, _ in routes]
-    ramps = [ramp for _, _, ramp in routes]
+    times = [start + per_byte * size for start, per_byte, _ in routes.ways]
+    ramps = [ramp for _, _, ramp in routes.ways]
     if any(isinstance(ramp, np.ndarray) for ramp in ramps):
         root = np.sqrt(size)
         times = [time + ramp * root for time, ramp in zip(times, ramps, strict=True)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from dse.cost.choices import Choices, Table
 from dse.cost.forms import US
 from dse.cost.mesh import Mesh
-from dse.cost.work import Array
+from dse.cost.rates import STANDINGS
+from dse.cost.work import Array, Routes
 from dse.spec.calibration import Collective
 
-Routes = tuple[tuple[Any, Any, Any], ...]
-"""Ways to send: (seconds to start, seconds per byte, seconds per root of a byte), arrays."""
-
+Way = tuple[Array, Array, Array]
+"""Seconds to start, per byte, and per root of a byte."""
 Direct = Literal["all_gather", "all_to_all"]
 
 _AXES = ("hardware", "fidelity")
@@ -43,59 +43,62 @@ class FittedLinks:
 
     def all_reduce(self, routes: Routes, ranks: Array, domains: Array) -> Routes:
         """The library's all-reduce and the engine's own (one or two shots), in place of the default routes."""
-        ring = self._route("all_reduce", ranks, 2.0)
-        if ring is None:
+        library = self._way("all_reduce", ranks, 2.0)
+        if library is None:
             return routes
-        own = self._route("all_reduce_custom", ranks, 2.0)
-        inside = np.asarray((ranks > 1) & (domains == 1))
-        replaced = [self._replaced(route, ring, inside & self._known("all_reduce")) for route in routes]
+        standing = self._standing("all_reduce", ranks, domains)
+        ways = [_chosen(standing > 0, library, way) for way in routes.ways]
+        own = self._way("all_reduce_custom", ranks, 2.0)
         if own is not None:
-            replaced[0] = self._replaced(replaced[0], own, inside & self._known("all_reduce_custom"))
-        return tuple(replaced)
+            ways[0] = _chosen(self._standing("all_reduce_custom", ranks, domains) > 0, own, ways[0])
+        return Routes(tuple(ways), standing)
 
     def direct(self, name: Direct, routes: Routes, ranks: Array, domains: Array) -> Routes:
         """All-gather, reduce-scatter or all-to-all."""
-        found = self._route(name, ranks, 1.0)
+        found = self._way(name, ranks, 1.0)
         if found is None:
             return routes
-        inside = np.asarray((ranks > 1) & (domains == 1) & self._known(name))
-        return tuple(self._replaced(route, found, inside) for route in routes)
+        standing = self._standing(name, ranks, domains)
+        return Routes(tuple(_chosen(standing > 0, found, way) for way in routes.ways), standing)
 
-    @staticmethod
-    def _replaced(route: tuple[Any, Any, Any], by: tuple[Array, Array, Array], where: NDArray[np.bool_]) -> tuple[Any, Any, Any]:
-        start, per_byte, ramp = (np.where(where, new, old) for new, old in zip(by, route, strict=True))
-        return start, per_byte, ramp
-
-    def _route(self, name: str, ranks: Array, passes: float) -> tuple[Array, Array, Array] | None:
+    def _way(self, name: str, ranks: Array, passes: float) -> Way | None:
         """Start, per byte and per root of a byte; None where no chip of the sweep has it."""
         table = self._table(name)
         if table is None:
             return None
-        alpha0, alpha1, ramp, *inverses, link = (self.mesh.take(column, *_AXES) for column in table)
+        alpha0, alpha1, ramp, *inverses, link, _ = (self.mesh.take(column, *_AXES) for column in table)
         inverse = sum(share * value for share, value in zip(shares(ranks), inverses, strict=True))
         per_byte = passes * (ranks - 1.0) / ranks / link
         return (alpha0 + alpha1 * ranks) * US, inverse * per_byte, ramp * np.sqrt(per_byte * US)
 
-    def _known(self, name: str) -> NDArray[np.bool_]:
+    def _standing(self, name: str, ranks: Array, domains: Array) -> NDArray[np.int8]:
+        """Where a group keeps to one domain of a chip that has it: on what it rests, else 0."""
         table = self._table(name)
         assert table is not None, "asked only where there is one"
-        known: NDArray[np.bool_] = self.mesh.take(table[0], *_AXES) > 0
-        return known
+        inside = (ranks > 1) & (domains == 1)
+        standing: NDArray[np.int8] = np.where(inside, self.mesh.take(table[-1], *_AXES), 0.0).astype(np.int8)
+        return standing
 
     def _table(self, name: str) -> Table | None:
         return self.choices.cached(("collective", name), lambda: _collective_table(self.choices, name))
 
 
 def _collective_table(choices: Choices, name: str) -> Table | None:
-    """Parameters and the link: shape (7, hardware, fidelity); zeros where nothing was fitted."""
-    table = np.zeros((7, len(choices.hardware), len(choices.fidelity)))
+    """Parameters, the link and the standing: shape (8, hardware, fidelity); the link alone where nothing was fitted."""
+    table = np.zeros((8, len(choices.hardware), len(choices.fidelity)))
     table[6] = 1.0
     for h, chip in enumerate(choices.hardware):
         found = chip.calibration.find("collective", name) if chip.calibration is not None else None
         for f, fidelity in enumerate(choices.fidelities):
             if isinstance(found, Collective) and fidelity.fitted:
-                table[:, h, f] = [*found.values().values(), chip.domain_bandwidth]
-    return table if np.any(table[:6]) else None
+                standing = STANDINGS.index("transferred" if found.inherited else "calibrated")
+                table[:, h, f] = [*found.values().values(), chip.domain_bandwidth, standing]
+    return table if np.any(table[-1]) else None
+
+
+def _chosen(where: NDArray[np.bool_], new: Way, old: Way) -> Way:
+    start, per_byte, root = (np.where(where, a, b) for a, b in zip(new, old, strict=True))
+    return start, per_byte, root
 
 
 def shares(ranks: Array) -> list[Array]:

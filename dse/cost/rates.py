@@ -156,6 +156,14 @@ def _key(choices: Choices, kind: Kind, chip: HardwareSpec, precision: Precision)
     return product_key(getattr(precision, operands), used)
 
 
+def standing(work: Work, rates: Rates) -> NDArray[np.int8]:
+    """What an operator's time rests on, as an index into `STANDINGS`, on the mesh."""
+    kind, choices = Kind.of(work), rates.choices
+    table = choices.cached(("standing", kind), lambda: standings(choices, kind))
+    found: NDArray[np.int8] = rates.mesh.take(table, *RATE_AXES).astype(np.int8)
+    return found if work.message is None else np.maximum(found, work.message.routes.standing)
+
+
 def standings(choices: Choices, kind: Kind) -> NDArray[np.int8]:
     """What an operator's time rests on, as an index into `STANDINGS`: shape (hardware, precision, fidelity)."""
     shape = (len(choices.hardware), len(choices.precision), len(choices.fidelity))

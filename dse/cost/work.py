@@ -76,15 +76,21 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A collective over some ranks: bytes per unit of the work's variable, and the ways to send them.
+class Routes:
+    """Ways to send a message; the fastest is taken."""
 
-    `routes` holds seconds to start, seconds per byte and seconds per root of a byte of each algorithm; the fastest is
-    taken.
-    """
+    ways: tuple[tuple[Array, Array, Array], ...]
+    """Of each algorithm seconds to start, per byte, and per root of a byte."""
+    standing: NDArray[np.int8] | int = 0
+    """Where its time was fitted, on what (index into `dse.cost.rates.STANDINGS`); 0 where it was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A collective over some ranks: bytes per unit of the work's variable, and the ways to send them."""
 
     bytes: Array
-    routes: tuple[tuple[Array, Array, Array], ...]
+    routes: Routes
 
 
 @dataclass(frozen=True, slots=True)
