@@ -326,8 +326,9 @@ def probe(out: str, **options: Any) -> None:
 @click.option("--out", metavar="FILE.yaml", help="Write the chip's file with what was fitted  [default: print only]")
 @click.option(
     "--framework", "prefer", multiple=True, metavar="[CLASS=]NAME",
-    help="Whose kernels to fit, best first; repeatable  [default: the one with most timings]",
+    help="Whose kernels to fit, best first; repeatable  [default: the fastest]",
 )  # fmt: skip
+@click.option("--without", multiple=True, metavar="CLASS", help="A class not to fit (collective ...); repeatable.")
 @click.option("--source", default="", help="Where the timings come from, for the file.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

@@ -54,7 +54,7 @@ def text(block: Calibration) -> str:
 
 
 def _flow(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, **_WIDE).strip()
+    return str(yaml.safe_dump(value, default_flow_style=True, **_WIDE)).strip()
 
 
 def with_block(content: str, block: Calibration) -> str:

@@ -77,6 +77,7 @@ def calibrate(
     *,
     out: str | Path | None = None,
     prefer: Sequence[str] = (),
+    without: Sequence[str] = (),
     source: str = "",
     force: bool = False,
 ) -> Fit:
@@ -87,6 +88,7 @@ def calibrate(
         hardware: name or path of the accelerator.
         out: hardware file to write: the accelerator's own, with the block `calibration`.
         prefer: frameworks, best first; `class=framework` for one class.
+        without: classes not to fit.
         source: where the timings come from, for the file.
         force: overwrite `out`.
 
@@ -101,7 +103,7 @@ def calibrate(
     if target is not None and target.exists() and not force:
         raise InputError(f"{target} exists; --force overwrites it")
     timings = read_timings(data, chip)
-    results = fit_all(timings, chip, order)
+    results = fit_all(timings, chip, order, without)
     if not results:
         largest = max(len(timed) for timed in timings.batches)
         raise InputError(
@@ -120,6 +122,7 @@ def _preferences(words: Sequence[str]) -> Mapping[str, list[str]]:
         name, equals, framework = word.partition("=")
         form, framework = (name, framework) if equals else ("all", name)
         if form not in (*FORMS, "all") or not framework:
-            raise InputError(f"--framework: expected NAME or CLASS=NAME with a class of {', '.join(FORMS)}; got {word!r}")
+            known = ", ".join(FORMS)
+            raise InputError(f"--framework: expected NAME or CLASS=NAME with a class of {known}; got {word!r}")
         found.setdefault(form, []).append(framework)
     return found

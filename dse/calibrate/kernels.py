@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,17 @@ class Batch:
     """Shapes a model runs; the rest is not fitted."""
 
 
+class Made(NamedTuple):
+    """Operators of some rows."""
+
+    form: Form
+    key: str
+    roofs: Roofs
+    quantities: dict[str, Column]
+    sites: list[str]
+    scope: NDArray[np.bool_]
+
+
 def known_type(name: str) -> bool:
     """Whether a dtype of a table is understood."""
     return name in _FORMATS
@@ -98,23 +109,27 @@ def _quantities(works: Sequence[Work], context: Array = 0.0) -> dict[str, Column
         if work.included:
             continue
         variable = work.times if work.span is None else context
-        lines = {"flops": (work.fixed.flops, work.each.flops), "bytes": (work.fixed.bytes, work.each.bytes)}
-        for name, (fixed, each) in {**lines, **work.extra}.items():
+        lines: dict[str, tuple[Array, Array]] = {
+            "flops": (work.fixed.flops, work.each.flops),
+            "bytes": (work.fixed.bytes, work.each.bytes),
+        }
+        lines.update((str(name), line) for name, line in work.extra.items())
+        for name, (fixed, each) in lines.items():
             found[name] = found.get(name, 0.0) + fixed + each * variable
         for unit, amount in work.launch.items():
             found[unit] = found.get(unit, 0.0) + amount
     return found
 
 
-def gemm(table: Columns, chip: HardwareSpec, dtype: str) -> tuple[str, Roofs, dict[str, Column], list[str], Column]:
-    """Matrix products of one dtype: class key, roofs, quantities, sites, scope."""
+def gemm(table: Columns, chip: HardwareSpec, dtype: str) -> Made:
+    """Matrix products of one dtype."""
     weights, act = formats(dtype)
     used = _used(chip, weights, act)
     m, n, k = (table[name].astype(float) for name in ("m", "n", "k"))
     setting = _setting("prefill", m, 1.0, weights.bytes, act.bytes, 2.0)
     found = _quantities([linear("timed", setting, k, n)])
     sites = [f"{a:.0f}x{b:.0f}" for a, b in zip(n, k, strict=True)]
-    return product_key(weights, used), _roofs(chip, used), found, sites, (n >= 512) & (k >= 512)
+    return Made("gemm", product_key(weights, used), _roofs(chip, used), found, sites, (n >= 512) & (k >= 512))
 
 
 def _used(chip: HardwareSpec, weights: Format, activations: Format) -> str:
@@ -125,9 +140,7 @@ def _roofs(chip: HardwareSpec, used: str) -> Roofs:
     return Roofs.of(chip, chip.peaks.get(used, chip.vector))
 
 
-def prompt_attention(
-    table: Columns, chip: HardwareSpec, attention: str, cache: str
-) -> tuple[str, Roofs, dict[str, Column], list[str], Column]:
+def prompt_attention(table: Columns, chip: HardwareSpec, attention: str, cache: str) -> Made:
     """Attention of prompts without a cached prefix."""
     form, kv = formats(attention)[0], formats(cache)[0]
     used = _used(chip, form, form)
@@ -136,12 +149,10 @@ def prompt_attention(
     scores = Scores(heads, dim, dim, 2.0 * kv_heads * dim * kv.bytes, 2.0, kv_heads)
     found = _quantities(scores.works(setting, Span()))
     sites = _joined(heads, kv_heads, dim, batch)
-    return scores_key(used, kv), _roofs(chip, used), found, sites, found["flops"] > 0.05e9
+    return Made("prefill", scores_key(used, kv), _roofs(chip, used), found, sites, found["flops"] > 0.05e9)
 
 
-def decode_attention(
-    table: Columns, chip: HardwareSpec, attention: str, cache: str
-) -> tuple[str, Roofs, dict[str, Column], list[str], Column]:
+def decode_attention(table: Columns, chip: HardwareSpec, attention: str, cache: str) -> Made:
     """Attention of one new token over a cache."""
     form, kv = formats(attention)[0], formats(cache)[0]
     batch, _, heads, kv_heads, dim = _heads(table)
@@ -150,7 +161,7 @@ def decode_attention(
     scores = Scores(heads, dim, dim, 2.0 * kv_heads * dim * kv.bytes, 2.0, kv_heads)
     found = _quantities(scores.works(setting, Span()), context)
     sites = _joined(heads, kv_heads, dim, batch)
-    return cache_key(kv), _roofs(chip, _used(chip, form, form)), found, sites, found["bytes"] > 1e6
+    return Made("decode", cache_key(kv), _roofs(chip, _used(chip, form, form)), found, sites, found["bytes"] > 1e6)
 
 
 def _heads(table: Columns) -> tuple[Column, Column, Column, Column, Column]:
@@ -159,9 +170,7 @@ def _heads(table: Columns) -> tuple[Column, Column, Column, Column, Column]:
     return batch, queries, heads, np.where(kv_heads == 0, heads, kv_heads), dim
 
 
-def latent_attention(
-    table: Columns, chip: HardwareSpec, phase: Phase, cache: str
-) -> tuple[str, Roofs, dict[str, Column], list[str], Column]:
+def latent_attention(table: Columns, chip: HardwareSpec, phase: Phase, cache: str) -> Made:
     """DeepSeek's latent attention: 512 + 64 elements per token; expanded to 192 and 128 per head in a prompt."""
     kv = formats(cache)[0]
     batch, heads, isl, step = (table[name].astype(float) for name in ("batch_size", "num_heads", "isl", "step"))
@@ -171,14 +180,14 @@ def latent_attention(
         setting = _setting("prefill", batch, isl, 2.0, 2.0, kv.bytes)
         scores = Scores(heads, 192, 128, heads * 320 * 2.0, 2.0, heads, cached=False, latent=True)
         found = _quantities(scores.works(setting, Span()))
-        return "bf16", roofs, found, sites, found["flops"] > 0.05e9
+        return Made("latent_prefill", "bf16", roofs, found, sites, found["flops"] > 0.05e9)
     setting = _setting("decode", batch, 1.0, 2.0, 2.0, kv.bytes)
     scores = Scores(heads, 576, 512, np.full_like(heads, 576 * kv.bytes), 2.0, 1.0, latent=True)
     found = _quantities(scores.works(setting, Span()), isl + step)
-    return cache_key(kv), roofs, found, sites, found["bytes"] > 1e6
+    return Made("latent_decode", cache_key(kv), roofs, found, sites, found["bytes"] > 1e6)
 
 
-def experts(table: Columns, chip: HardwareSpec, dtype: str) -> tuple[str, Roofs, dict[str, Column], list[str], Column]:
+def experts(table: Columns, chip: HardwareSpec, dtype: str) -> Made:
     """Routed experts of the busiest rank."""
     weights, act = formats(dtype)
     used = _used(chip, weights, act)
@@ -192,22 +201,20 @@ def experts(table: Columns, chip: HardwareSpec, dtype: str) -> tuple[str, Roofs,
     ffn: Any = SimpleNamespace(width=inner, experts=count, gated=True, bias=False)
     found = _quantities(grouped_experts(ffn, cast(Any, hidden), setting, rows, hit))
     sites = _joined(hidden, inner, top_k, count, tp, ep)
-    return product_key(weights, used), _roofs(chip, used), found, sites, np.ones(len(tokens), dtype=bool)
+    return Made("moe", product_key(weights, used), _roofs(chip, used), found, sites, ones > 0)
 
 
 def busiest(ranks: Column, picks: Column, experts: Column, top_k: Column, skew: Column) -> Column:
     """Load of the busiest of the ranks over the mean, where experts differ in popularity by `skew`.
 
-    1 + sqrt(2 ln e * e (1/picks + skew^2/E)): the maximum of e near-normal loads, whose variance is that of random picks
-    and of the popularity of a rank's E/e experts; never more than all picks, each on another expert, on one rank.
+    1 + sqrt(2 ln e * e (1/picks + skew^2/E)): the maximum of e near-normal loads, whose variance is that of random
+    picks and of the popularity of a rank's E/e experts; never more than all picks, on distinct experts, on one rank.
     """
     excess = 1.0 + np.sqrt(2.0 * np.log(ranks) * ranks * (1.0 / picks + skew * skew / experts))
     return np.minimum(excess, np.minimum(ranks, experts / top_k))
 
 
-def collective(
-    table: Columns, chip: HardwareSpec, operation: str, custom: bool
-) -> tuple[str, Roofs, dict[str, Column], list[str], Column]:
+def collective(table: Columns, chip: HardwareSpec, operation: str, custom: bool) -> Made:
     """Collectives of one box; alternate sizes are two sites."""
     ranks, elements = (table[name].astype(float) for name in ("num_gpus", "message_size"))
     passes = 2.0 if operation == "all_reduce" else 1.0
@@ -215,7 +222,7 @@ def collective(
     wire = passes * (ranks - 1.0) / ranks * elements * width / chip.domain_bandwidth
     sites = [f"{int(np.log2(size)) % 2}" for size in np.maximum(elements, 1.0)]
     key = _COLLECTIVES[operation] + ("_custom" if custom else "")
-    return key, Roofs.of(chip, 1.0), {"wire": wire, "ranks": ranks}, sites, np.ones(len(ranks), dtype=bool)
+    return Made("collective", key, Roofs.of(chip, 1.0), {"wire": wire, "ranks": ranks}, sites, ranks > 1)
 
 
 def _joined(*columns: Column) -> list[str]:

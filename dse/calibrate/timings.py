@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.calibrate import kernels
-from dse.calibrate.kernels import SHAPES, Batch, Column, TableKind
+from dse.calibrate.kernels import SHAPES, Batch, Column, Made, TableKind
+from dse.cost.setting import Phase
 from dse.errors import Fault, InputError
 from dse.spec.catalog import load_hardware
 from dse.spec.hardware import HardwareSpec
@@ -145,7 +146,8 @@ def _take(found: Timings, table: Mapping[str, NDArray[Any]], kind: TableKind, ch
         if made is None:
             _leave(found, "a type or operation that is not fitted", len(group))
         else:
-            _add(found, part, kind, Batch(made[0], made[1], group, made[3], made[2], made[4], made[5]), chip)
+            batch = Batch(made.form, made.key, group, made.quantities, made.roofs, made.sites, made.scope)
+            _add(found, part, kind, batch, chip)
 
 
 def _of_chip(table: Mapping[str, NDArray[Any]], chip: HardwareSpec, size: int) -> NDArray[np.bool_]:
@@ -245,32 +247,31 @@ def _custom(rows: Mapping[str, NDArray[Any]], index: int) -> bool:
     return not source.endswith("ccl")
 
 
-def _batch(part: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec) -> Any:
-    """Form, key, roofs, quantities, sites and scope of rows of one kind; None where their type is not known."""
+def _batch(part: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec) -> Made | None:
+    """Operators of rows of one kind; None where their type is not known."""
     first = {name: str(values[0]) for name, values in part.items()}
     types = [first[name] for name in _TYPES[kind] if name not in ("phase", "op_name") and name in first]
     if not all(map(kernels.known_type, types)):
         return None
     if kind == "gemm":
-        return "gemm", *kernels.gemm(part, chip, types[0])
+        return kernels.gemm(part, chip, types[0])
     if kind == "moe":
-        return "moe", *kernels.experts(_with_distribution(part), chip, types[0])
+        return kernels.experts(_with_distribution(part), chip, types[0])
     if kind == "mla":
-        phase = "prefill" if first["phase"] in ("context", "prefill") else "decode"
-        form = "latent_prefill" if phase == "prefill" else "latent_decode"
-        return form, *kernels.latent_attention(part, chip, phase, first["kv_cache_dtype"])  # type: ignore[arg-type]
+        phase: Phase = "prefill" if first["phase"] in ("context", "prefill") else "decode"
+        return kernels.latent_attention(part, chip, phase, first["kv_cache_dtype"])
     if kind == "collective":
         return _collective(part, chip, first)
     if first["isl"] in ("1", "1.0"):
-        return "decode", *kernels.decode_attention(part, chip, first["attn_dtype"], first["kv_cache_dtype"])
-    return "prefill", *kernels.prompt_attention(part, chip, first["attn_dtype"], first["kv_cache_dtype"])
+        return kernels.decode_attention(part, chip, first["attn_dtype"], first["kv_cache_dtype"])
+    return kernels.prompt_attention(part, chip, first["attn_dtype"], first["kv_cache_dtype"])
 
 
-def _collective(part: Mapping[str, NDArray[Any]], chip: HardwareSpec, first: Mapping[str, str]) -> Any:
+def _collective(part: Mapping[str, NDArray[Any]], chip: HardwareSpec, first: Mapping[str, str]) -> Made | None:
     operation, custom = first["op_name"], _custom(part, 0)
     if operation not in ("all_reduce", "all_gather", "alltoall") or first["dtype"] == "int8":
         return None
-    return "collective", *kernels.collective(part, chip, operation, custom)
+    return kernels.collective(part, chip, operation, custom)
 
 
 def _with_distribution(part: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:

@@ -3,12 +3,11 @@
     t = alpha0 + alpha1 N + inverse(N) wire + ramp sqrt(wire x 1 us),   wire = factor(N) bytes / link
 
 `factor` is 2 (N-1)/N for an all-reduce and (N-1)/N for all-gather, reduce-scatter and all-to-all. `inverse` is linear
-in log2 N between 2, 4 and 8 ranks and constant beyond; the root is how protocols and channels ramp up with the size.
+between 2, 4 and 8 ranks and constant beyond; the root is how protocols and channels ramp up with the size.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,10 +100,7 @@ def _chosen(where: NDArray[np.bool_], new: Way, old: Way) -> Way:
     return start, per_byte, root
 
 
-def shares(ranks: Array) -> list[Array]:
-    """How near a group is to 2, 4 and 8 ranks, linear in their logarithm.
-
-    By `math` on the few degrees there are: NumPy's logarithm may differ in the last bit between CPU types.
-    """
-    logs = np.array([math.log2(max(value, 1.0)) for value in np.ravel(ranks).tolist()]).reshape(np.shape(ranks))
-    return [np.clip(2.0 - logs, 0.0, 1.0), np.clip(1.0 - np.abs(logs - 2.0), 0.0, 1.0), np.clip(logs - 2.0, 0.0, 1.0)]
+def shares(ranks: Array) -> tuple[Array, Array, Array]:
+    """How near a group is to 2, 4 and 8 ranks."""
+    two, eight = np.clip((4.0 - ranks) / 2.0, 0.0, 1.0), np.clip((ranks - 4.0) / 4.0, 0.0, 1.0)
+    return two, 1.0 - two - eight, eight

@@ -159,7 +159,7 @@ def _key(choices: Choices, kind: Kind, chip: HardwareSpec, precision: Precision)
 def standing(work: Work, rates: Rates) -> NDArray[np.int8]:
     """What an operator's time rests on, as an index into `STANDINGS`, on the mesh."""
     kind, choices = Kind.of(work), rates.choices
-    table = choices.cached(("standing", kind), lambda: standings(choices, kind))
+    table = choices.cached(("standing", kind), lambda: standings(choices, kind).astype(float))
     found: NDArray[np.int8] = rates.mesh.take(table, *RATE_AXES).astype(np.int8)
     return found if work.message is None else np.maximum(found, work.message.routes.standing)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +79,8 @@ class Span:
 class Routes:
     """Ways to send a message; the fastest is taken."""
 
-    ways: tuple[tuple[Array, Array, Array], ...]
-    """Of each algorithm seconds to start, per byte, and per root of a byte."""
+    ways: tuple[tuple[Any, Any, Any], ...]
+    """Of each algorithm seconds to start, per byte, and per root of a byte: arrays."""
     standing: NDArray[np.int8] | int = 0
     """Where its time was fitted, on what (index into `dse.cost.rates.STANDINGS`); 0 where it was not."""
 

@@ -54,7 +54,8 @@ def evidence(point: Point) -> dict[str, list[Any]]:
     devices = np.broadcast_to(point.degrees.devices, mesh.shape).tolist()
     steps = np.broadcast_to(point.steps, mesh.shape)
     prefill, decode = _seconds(point, "prefill"), {key: steps * held for key, held in _seconds(point, "decode").items()}
-    whole = {key: prefill.get(key, 0.0) + decode.get(key, 0.0) for key in (*prefill, *decode)}
+    none = np.zeros(mesh.shape)
+    whole = {key: prefill.get(key, none) + decode.get(key, none) for key in (*prefill, *decode)}
     classes = [_weakest(held, mesh.shape) for held in (prefill, decode, whole)]
     marks = [
         "+recalled" if (linked[chip] if count > 1 else alone[chip]) else ""
