@@ -324,35 +324,25 @@ def probe(out: str, **options: Any) -> None:
 @click.argument("data", nargs=-1, required=True)
 @click.option("--hardware", metavar="H", required=True, help="Name or path of the chip that was timed.")
 @click.option("--out", metavar="FILE.yaml", help="Write the chip's file with what was fitted  [default: print only]")
-@click.option(
-    "--framework", "prefer", multiple=True, metavar="[CLASS=]NAME",
-    help="Whose kernels to fit, best first; repeatable  [default: the fastest]",
-)  # fmt: skip
+@click.option("--framework", "prefer", multiple=True, metavar="[CLASS=]NAME", help="Whose  [default: the fastest]")
 @click.option("--without", multiple=True, metavar="CLASS", help="A class not to fit (collective ...); repeatable.")
 @click.option("--source", default="", help="Where the timings come from, for the file.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def calibrate(data: tuple[str, ...], hardware: str, as_json: bool, **options: Any) -> None:
-    """Fit a chip's efficiencies to timings of its kernels (DATA: Parquet, CSV or folders of them).
+    """Fit a chip's efficiencies to timings of its kernels (DATA: Parquet, CSV or folders; see hardware/README.md).
 
-    Prints errors on shapes that were held out, before (default efficiencies) and after. The columns of DATA stand in
-    hardware/README.md.
+    Prints errors on shapes that were held out, with default efficiencies and with the fitted ones.
     """
     from dse.calibrate.calibrate import calibrate as fit
     from dse.report.listing import print_rows
 
     found = fit(data, hardware, **options)
     if as_json:
-        _print_json(found.plain())
-        return
+        return _print_json(found.plain())
     print_rows("fitted", found.rows())
-    for reason, rows in found.timings.left_out.items():
-        click.echo(f"- left out {rows:,}: {reason}")
-    if found.timings.others:
-        click.echo(f"- {found.timings.others:,} rows are of other accelerators")
-    click.echo(f"{found.calibration.stored} parameters of at most {found.plain()['most_parameters']}")
-    if found.path is not None:
-        click.echo(f"wrote {found.path}")
+    for line in found.remarks():
+        click.echo(line)
 
 
 # -- the library ----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,16 @@ class Fit:
             }
             for result in self.results
         ]
+
+    def remarks(self) -> Iterator[str]:
+        """What was left out, how many parameters there are, and where they were written."""
+        for reason, rows in self.timings.left_out.items():
+            yield f"- left out {rows:,}: {reason}"
+        if self.timings.others:
+            yield f"- {self.timings.others:,} rows are of other accelerators"
+        yield f"{self.calibration.stored} parameters of at most {MOST}"
+        if self.path is not None:
+            yield f"wrote {self.path}"
 
     def plain(self) -> dict[str, Any]:
         """Everything, as JSON could hold it."""
@@ -96,6 +106,9 @@ def calibrate(
         InputError: no such data or hardware, nothing to fit, or `out` exists.
     """
     order = _preferences(prefer)
+    for name in without:
+        if name not in FORMS:
+            raise InputError(f"--without: expected a class of {', '.join(FORMS)}; got {name!r}")
     chip = load_hardware(hardware)
     if chip.cores is None:
         raise InputError(f"{chip.name}: the hardware file gives no cores, in which tiles and items are counted")

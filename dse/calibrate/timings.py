@@ -111,7 +111,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        # Versions are text: 1.10 comes after 1.9.
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"fw_version": str})
     except Exception as error:
         raise InputError(Fault(f"cannot be read as a table: {' '.join(str(error).split())}", file=str(path))) from None
     return {str(name): frame[name].to_numpy() for name in frame.columns}

@@ -1,8 +1,9 @@
 """The cost model once more, in plain Python: one point, floats and loops, no arrays and no closed forms.
 
 Written from the formulas (2402.16363; the papers named beside each operator), not from `dse.cost`: it shares with
-it only the user's words (`dse.spec`, with the efficiencies fitted per chip) and the measured constants (`dse.cost.efficiency`). Decode is summed step by
-step, causal prompts token by token, stages layer by layer. Slow and readable; the vectorised model must equal it.
+it only the user's words (`dse.spec`, fitted efficiencies included) and the constants of `dse.cost.efficiency`. Decode
+is summed step by step, causal prompts token by token, stages layer by layer. Slow and readable; the vectorised model
+must equal it.
 """
 
 from __future__ import annotations
@@ -267,7 +268,8 @@ class Reference:
         read, out = rows * ins * act, rows * outs * (self.b_kv if cached else act)
         live = read + (0 if cached else out)
         moved, held = matrix + read + out, matrix + bias * BF16
-        return Op(name, group, operands, 2 * rows * ins * outs, moved, live, held, kernel, None, "gemm", (rows, ins, outs, ins))
+        sizes = (rows, ins, outs, ins)
+        return Op(name, group, operands, 2 * rows * ins * outs, moved, live, held, kernel, None, "gemm", sizes)
 
     def pointwise(self, name: str, rows: float, reads: float, writes: float, flops: float, resident: float = 0,
                   kernel: str = "", byte: float | None = None) -> Op:  # fmt: skip
