@@ -339,10 +339,10 @@ def calibrate(data: tuple[str, ...], hardware: str, as_json: bool, **options: An
 
     found = fit(data, hardware, **options)
     if as_json:
-        return _print_json(found.plain())
+        _print_json(found.plain())
+        return
     print_rows("fitted", found.rows())
-    for line in found.remarks():
-        click.echo(line)
+    click.echo("\n".join(found.remarks()))
 
 
 # -- the library ----------------------------------------------------------------------------------------

@@ -218,9 +218,7 @@ def search(timed: Timed, chip: HardwareSpec) -> dict[str, float]:
     inset = 1e-6 * (high - low)
     best = None
     for begin in (start, np.clip(start + np.where(np.arange(len(names)) % 2, 0.7, -0.7), low + inset, high - inset)):
-        found = least_squares(
-            residuals, begin, bounds=(low, high), loss="soft_l1", f_scale=SOFT, max_nfev=200
-        )
+        found = least_squares(residuals, begin, bounds=(low, high), loss="soft_l1", f_scale=SOFT, max_nfev=200)
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None
@@ -276,7 +274,5 @@ def defaults(timed: Timed, chip: HardwareSpec) -> Column:
     compute, memory = share.compute * DATASHEET.compute_of.get(used, 1.0), share.memory
     if batch.key.startswith("w"):
         compute, memory = compute * DATASHEET.weight_only_compute, memory * DATASHEET.weight_only_memory
-    roof = np.maximum(
-        found["flops"] / (batch.roofs.peak * compute), found["bytes"] / (batch.roofs.bandwidth * memory)
-    )
+    roof = np.maximum(found["flops"] / (batch.roofs.peak * compute), found["bytes"] / (batch.roofs.bandwidth * memory))
     return np.asarray(roof + share.fixed_us * US)

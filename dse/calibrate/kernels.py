@@ -227,5 +227,3 @@ def collective(table: Columns, chip: HardwareSpec, operation: str, custom: bool)
 
 def _joined(*columns: Column) -> list[str]:
     return ["-".join(f"{value:.0f}" for value in values) for values in zip(*columns, strict=True)]
-
-

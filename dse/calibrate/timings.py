@@ -355,5 +355,3 @@ def _never_fast(part: Mapping[str, NDArray[Any]], seconds: Column) -> NDArray[np
         if own.sum() >= 8 and float(seconds[own].min()) > EAGER_S:
             slow |= own
     return slow
-
-

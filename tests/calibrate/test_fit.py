@@ -113,7 +113,7 @@ def test_a_file_in_another_unit_is_left_out_as_a_whole(tmp_path):
     rows = products(40)
     for row in rows:
         row["latency_ms"] = float(row["latency_ms"]) * 1e3
-    with pytest.raises(InputError, match="no timing of mi300x in .* can be fitted .* 40 left out"):
+    with pytest.raises(InputError, match=r"no timing of mi300x in .* can be fitted .* 40 left out"):
         calibrate([written(tmp_path, rows)], CHIP)
 
 

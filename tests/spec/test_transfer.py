@@ -101,7 +101,7 @@ def test_a_variant_keeps_what_its_changes_do_not_touch(changes, kernels, links):
 
 def test_an_unknown_class_or_type_is_refused():
     good = {"t0_us": 1, "compute": 0.5, "memory": 0.5, "tile": 0, "inputs": 0, "outputs": 0}
-    with pytest.raises(InputError, match="calibration.gemm: 'fp7' is not a type of gemm"):
+    with pytest.raises(InputError, match=r"calibration.gemm: 'fp7' is not a type of gemm"):
         load_hardware({"base": "t4", "calibration": {"gemm": {"fp7": good}}})
     with pytest.raises(InputError, match="compute"):
         load_hardware({"base": "t4", "calibration": {"gemm": {"fp8": {**good, "compute": 1.2}}}})
