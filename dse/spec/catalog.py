@@ -83,11 +83,11 @@ def expand_hardware(
             found = _expand(document.value, document, (), ())
         else:
             found = _expand(entry, document, at, ())
-        return [(with_calibration(chip, _measured()), changed) for chip, changed in found]
+        return [(_calibrated(chip), changed) for chip, changed in found]
     document = document or _NOWHERE
     with document.at(at):
         path = locate(HARDWARE, entry, document)
-        return [(with_calibration(_hardware(path, ()), _measured()), {})]
+        return [(_calibrated(_hardware(path, ())), {})]
 
 
 def load_precision(
@@ -167,13 +167,14 @@ def _base(entry: Any, document: Document, at: Steps, chain: tuple[str, ...]) -> 
         return _hardware(path, chain)
 
 
-def _measured() -> list[HardwareSpec]:
-    """Accelerators of the shelf whose files have efficiencies of their own."""
+def _calibrated(chip: HardwareSpec) -> HardwareSpec:
+    """The chip with the efficiencies it uses: its own, and those of relatives on the shelf."""
+    # Only chips of one vendor are relatives: the others' files need not be parsed.
     found = []
-    for path in files_with(HARDWARE, "calibration"):
+    for path in files_with(HARDWARE, "calibration", chip.vendor):
         with suppress(InputError):  # a broken file says so when it is itself asked for
             found.append(_hardware(path, ()))
-    return found
+    return with_calibration(chip, found)
 
 
 @lru_cache(maxsize=1024)
