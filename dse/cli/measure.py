@@ -1,4 +1,4 @@
-"""Measurements: probe a machine, validate predictions."""
+"""Measurements: probe a machine, fit its kernels, validate predictions."""
 
 from __future__ import annotations
 
@@ -96,3 +96,28 @@ def validate(
         print_validation(found.summary())
     for file in filter(None, (out, html, fit)):
         click.echo(f"wrote {file}", err=as_json)
+
+
+@cli.command()
+@click.argument("data", nargs=-1, required=True)
+@click.option("--hardware", metavar="H", required=True, help="Name or path of the chip that was timed.")
+@click.option("--out", metavar="FILE.yaml", help="Write the chip's file with what was fitted  [default: print only]")
+@click.option("--framework", "prefer", multiple=True, metavar="[CLASS=]NAME", help="Whose  [default: the fastest]")
+@click.option("--without", multiple=True, metavar="CLASS", help="A class not to fit (collective ...); repeatable.")
+@click.option("--source", default="", help="Where the timings come from, for the file.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def calibrate(data: tuple[str, ...], hardware: str, as_json: bool, **options: Any) -> None:
+    """Fit a chip's efficiencies to timings of its kernels (DATA: Parquet, CSV or folders; see hardware/README.md).
+
+    Prints errors on shapes that were held out, with default efficiencies and with the fitted ones.
+    """
+    from dse.calibrate.calibrate import calibrate as fit
+    from dse.report.listing import print_rows
+
+    found = fit(data, hardware, **options)
+    if as_json:
+        print_json(found.plain())
+        return
+    print_rows("fitted", found.rows())
+    click.echo("\n".join(found.remarks()))

@@ -30,7 +30,7 @@ class Timed:
     """FLOPs and bytes of one run (mean over the decode steps)."""
     times: Times
     overhead: Array
-    """Fixed cost of its kernel, charged to the kernel's first operator."""
+    """Launch of its kernel, charged to the kernel's first operator."""
 
 
 def timed_operators(point: Point, phase: Phase) -> Iterator[Timed]:
@@ -51,7 +51,7 @@ def timed_operators(point: Point, phase: Phase) -> Iterator[Timed]:
     for name, component, count, works in sections:
         seen: set[str] = set()
         for work in works:
-            overhead = 0.0 if work.kernel in seen else kernels.rates.fixed(work.group)
+            overhead = 0.0 if work.kernel in seen else kernels.rates.launch(work)
             seen.add(work.kernel)
             amount, seconds = mean_amount(work, kernels.contexts), times(work, kernels.rates, kernels.contexts)
             computed = placed.share_computed(component, phase, work) if placed else 1.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.efficiency import FIDELITIES, Fidelity
-from dse.cost.work import Group, Operands
+from dse.cost.work import Operands
 from dse.spec.compute import operand_type, supported_type
 from dse.spec.hardware import HardwareSpec
 from dse.spec.layout import Layout
@@ -20,6 +20,7 @@ from dse.spec.runtime import IDEAL, RuntimeSpec
 from dse.spec.workload import Workload
 
 Table = NDArray[np.float64]
+Made = TypeVar("Made")
 
 AXES = ("layout", "hardware", "precision", "fidelity", "workload", "batch")
 """Axes of a block after the model, slowest first.
@@ -133,52 +134,26 @@ class Choices:
         wanted = _wanted_type(precision, operands)
         return wanted, supported_type(wanted, {"fp32": chip.vector} | chip.peaks)
 
-    def seconds_per_flop(self, group: Group, operands: Operands) -> Table:
-        """Reciprocal of the reached FLOP/s. Shape (hardware, precision, fidelity)."""
-        return self.cached(("flop", group, operands), lambda: self._seconds_per_flop(group, operands))
-
-    def seconds_per_byte(self, group: Group, operands: Operands) -> Table:
-        """Reciprocal of the reached memory bandwidth. Shape (hardware, precision, fidelity)."""
-        return self.cached(("byte", group, operands), lambda: self._seconds_per_byte(group, operands))
-
-    def fixed_seconds(self, group: Group) -> Table:
-        """Fixed cost per kernel. Shape (fidelity,)."""
-        return np.array([f.groups[group].fixed_us * 1e-6 for f in self.fidelities])
-
     @cached_property
-    def _tables(self) -> dict[Hashable, Table]:
+    def _tables(self) -> dict[Hashable, Any]:
         return {}
 
-    def cached(self, key: Hashable, make: Callable[[], Table]) -> Table:
-        """The table under this key, made when first asked for: slices of a sweep share it."""
+    def cached(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """The tables under this key, made when first asked for: slices of a sweep share it."""
         if key not in self._tables:
             self._tables[key] = make()
-        return self._tables[key]
+        found: Made = self._tables[key]
+        return found
 
-    def _seconds_per_flop(self, group: Group, operands: Operands) -> Table:
-        table = np.empty((len(self.hardware), len(self.precision), len(self.fidelity)))
-        for h, chip in enumerate(self.hardware):
-            for p, precision in enumerate(self.precision):
-                peak, used = self._peak(chip, precision, operands)
-                for f, fidelity in enumerate(self.fidelities):
-                    share = fidelity.groups[group].compute * fidelity.compute_of.get(used, 1.0)
-                    if _weight_only(precision, operands):
-                        share *= fidelity.weight_only_compute
-                    table[h, p, f] = 1.0 / (peak * share)
-        return table
+    @staticmethod
+    def weight_only(precision: Precision, operands: Operands) -> bool:
+        """True where weights are stored narrower than the type they are multiplied in."""
+        if operands in ("attention", "vector"):
+            return False
+        weights: Format = getattr(precision, operands)
+        return weights.element_bits < precision.activations.element_bits
 
-    def _seconds_per_byte(self, group: Group, operands: Operands) -> Table:
-        table = np.empty((len(self.hardware), len(self.precision), len(self.fidelity)))
-        for h, chip in enumerate(self.hardware):
-            for p, precision in enumerate(self.precision):
-                for f, fidelity in enumerate(self.fidelities):
-                    share = fidelity.groups[group].memory
-                    if _weight_only(precision, operands):
-                        share *= fidelity.weight_only_memory
-                    table[h, p, f] = 1.0 / (chip.bandwidth * share)
-        return table
-
-    def _peak(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> tuple[float, str]:
+    def peak(self, chip: HardwareSpec, precision: Precision, operands: Operands) -> tuple[float, str]:
         """Peak FLOP/s, and the type it is of."""
         if operands == "vector":
             return chip.vector, "vector"
@@ -192,11 +167,3 @@ def _wanted_type(precision: Precision, operands: Operands) -> str:
         return operand_type(precision.attention, precision.attention)
     weights: Format = getattr(precision, operands)
     return operand_type(weights, precision.activations)
-
-
-def _weight_only(precision: Precision, operands: Operands) -> bool:
-    """True where weights are stored narrower than the type they are multiplied in."""
-    if operands in ("attention", "vector"):
-        return False
-    weights: Format = getattr(precision, operands)
-    return weights.element_bits < precision.activations.element_bits

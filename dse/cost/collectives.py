@@ -12,21 +12,20 @@ K bytes per device, N ranks, alpha seconds to start a message, gamma bytes/s one
 (Thakur et al. 2005; NCCL's tree, 1906.02243.) A group larger than the domain of D devices works in two
 levels: inside each domain, then over the G = ceil(N/D) domains. Ring and tree send the share of one rank, K/D,
 between domains; one-shot and direct collectives send there all that a rank needs from elsewhere.
+
+Where a chip's collectives were timed, a group inside one domain takes the fitted time (`dse.cost.fitted_links`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dse.cost.choices import Choices
+from dse.cost.fitted_links import FittedLinks
 from dse.cost.mesh import Mesh
-from dse.cost.work import Array
-
-Routes = tuple[tuple[Any, Any], ...]
-"""Ways to send: (seconds to start, seconds per byte), arrays."""
+from dse.cost.work import Array, Routes
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class Links:
     """Seconds per byte inside the domain."""
     alpha_out: Array
     beta_out: Array
+    fitted: FittedLinks
+    """Collectives that were timed on the chip or a relative."""
 
     @classmethod
     def on(cls, mesh: Mesh, choices: Choices) -> Links:
@@ -56,6 +57,7 @@ class Links:
             alpha_out=mesh.take(alpha_out, "fidelity"),
             # Without a scale-out link a group cannot leave its domain: `evaluate` gives those points a status.
             beta_out=1.0 / (mesh.take(np.where(np.isnan(out), np.inf, out), "hardware") * share),
+            fitted=FittedLinks.on(mesh, choices),
         )
 
     def _levels(self, ranks: Array, stride: Array) -> tuple[Array, Array]:
@@ -69,16 +71,19 @@ class Links:
         ring = (
             2 * (inside - 1) * self.alpha + 2 * (domains - 1) * self.alpha_out,
             2 * (inside - 1) / inside * self.beta + 2 * (domains - 1) / domains / inside * self.beta_out,
+            0.0,
         )
         tree = (
             2 * _log2(inside) * self.alpha + 2 * _log2(domains) * self.alpha_out,
             2 * (inside > 1) * self.beta + 2 * (domains > 1) / inside * self.beta_out,
+            0.0,
         )
         one_shot = (
             (inside > 1) * self.alpha + (domains > 1) * self.alpha_out,
             (inside - 1) * self.beta + (domains - 1) * self.beta_out,
+            0.0,
         )
-        return ring, tree, one_shot
+        return self.fitted.all_reduce(Routes((ring, tree, one_shot)), ranks, domains)
 
     def all_gather(self, ranks: Array, stride: Array = 1.0) -> Routes:
         """Direct; the size is what each device ends up with. Reduce-scatter costs the same.
@@ -87,23 +92,21 @@ class Links:
         """
         inside, domains = self._levels(ranks, stride)
         per_byte = (inside - 1) / inside * self.beta + (domains - 1) / domains / inside * self.beta_out
-        return (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte),)
+        direct = ((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte, 0.0)
+        return self.fitted.direct("all_gather", Routes((direct,)), ranks, domains)
 
     def all_to_all(self, ranks: Array, stride: Array = 1.0) -> Routes:
         """Direct exchange; the size is what one device sends altogether, its own part included."""
         inside, domains = self._levels(ranks, stride)
         per_byte = (inside - 1) / ranks * self.beta + (ranks - inside) / ranks * self.beta_out
-        return (((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte),)
+        direct = ((inside > 1) * self.alpha + (domains > 1) * self.alpha_out, per_byte, 0.0)
+        return self.fitted.direct("all_to_all", Routes((direct,)), ranks, domains)
 
     def point_to_point(self, reach: Array) -> Routes:
         """One message to the neighbour stage; `reach` is how many devices the replica spans."""
         inside = reach <= self.domain
-        return (
-            (
-                np.where(inside, self.alpha, self.alpha_out),
-                np.where(inside, self.beta, self.beta_out),
-            ),
-        )
+        way = (np.where(inside, self.alpha, self.alpha_out), np.where(inside, self.beta, self.beta_out), 0.0)
+        return Routes((way,))
 
 
 def _log2(ranks: Array) -> Array:
@@ -115,7 +118,12 @@ def _log2(ranks: Array) -> Array:
 
 def seconds(routes: Routes, size: Array) -> Array:
     """Time to send `size` bytes by the fastest route."""
-    best: Array = routes[0][0] + routes[0][1] * size
-    for start, per_byte in routes[1:]:
-        best = np.minimum(best, start + per_byte * size)
+    times = [start + per_byte * size for start, per_byte, _ in routes.ways]
+    ramps = [ramp for _, _, ramp in routes.ways]
+    if any(isinstance(ramp, np.ndarray) for ramp in ramps):
+        root = np.sqrt(size)
+        times = [time + ramp * root for time, ramp in zip(times, ramps, strict=True)]
+    best: Array = times[0]
+    for time in times[1:]:
+        best = np.minimum(best, time)
     return best

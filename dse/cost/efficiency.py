@@ -1,13 +1,14 @@
 """How far real kernels stay below the roofs, and what each launch costs: one row per fidelity.
 
 `ideal` is the pure roofline. `datasheet` holds for any accelerator: medians of published measurements, so
-that it is right on average and not for one chip. Calibrated rows replace it where an accelerator was measured.
+that it is right on average and not for one chip. `calibrated` takes what was fitted on an accelerator's own kernels, or
+on a relative's, in the forms of `dse.cost.forms`, and is `datasheet` elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dse.cost.work import GROUPS, Group
 
@@ -50,6 +51,8 @@ class Fidelity:
     """Share of the host's fp32 peak that they reach."""
     disk: float = 1.0
     """Share of the sequential rates of the disks."""
+    fitted: bool = False
+    """Take each chip's fitted efficiencies where it has any (`dse.spec.calibration`); the rest is as stated here."""
 
 
 IDEAL = Fidelity("ideal", {group: Efficiency() for group in GROUPS})
@@ -93,6 +96,5 @@ DATASHEET = Fidelity(
 FIDELITIES: Mapping[str, Fidelity] = {
     "ideal": IDEAL,
     "datasheet": DATASHEET,
-    # No accelerator carries a calibration yet: contract 6 says what a `calibrated` request then rests on.
-    "calibrated": DATASHEET,
+    "calibrated": replace(DATASHEET, name="calibrated", fitted=True),
 }

@@ -14,7 +14,8 @@ from dse.cost.choices import Choices
 from dse.cost.collectives import Links
 from dse.cost.mesh import Mesh
 from dse.cost.parts import Part, embedding_works, head_works, parts_of, stage_counts
-from dse.cost.roofline import Contexts, Rates, mean_amount, times
+from dse.cost.rates import Rates
+from dse.cost.roofline import Contexts, launch_seconds, mean_amount, times, total_seconds
 from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
 from dse.cost.techniques import rewrite_setting, rewrite_works
 from dse.cost.work import Array, Message, Work
@@ -229,21 +230,12 @@ class Point:
     # -- seconds ------------------------------------------------------------------------------------
 
     def works_seconds(self, works: Sequence[Work]) -> Array:
-        """One micro-batch through these operators, without fixed costs of kernels."""
-        total: Array = 0.0
-        for work in works:
-            total = total + times(work, self.rates, self.contexts).seconds
-        return total
+        """One micro-batch through these operators, without launches of kernels."""
+        return total_seconds(works, self.rates, self.contexts)
 
     def fixed_seconds(self, works: Sequence[Work]) -> Array:
-        """Fixed costs: one per distinct kernel, of the class of its first operator."""
-        first: dict[str, Work] = {}
-        for work in works:
-            first.setdefault(work.kernel, work)
-        total: Array = 0.0
-        for work in first.values():
-            total = total + self.rates.fixed(work.group)
-        return total
+        """Launches: one per distinct kernel."""
+        return launch_seconds(works, self.rates)
 
     def part_seconds(self, phase: Phase) -> list[tuple[int, Array]]:
         """Seconds of one micro-batch through each part, as (index of the part, seconds).

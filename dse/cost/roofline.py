@@ -1,57 +1,22 @@
 """Seconds of an operator: max(FLOPs / reached peak, bytes / reached bandwidth) or the time of its message.
 
-2402.16363 section 2.2 with efficiencies: T = max(F / (eta_c P), B / (eta_m W)). Fixed costs are charged per
-kernel, not here. For work that grows with the context the mean over the steps of a decode phase is exact:
-each step's time is the maximum of two affine functions of the context, which cross at most once.
+2402.16363 section 2.2 with efficiencies: T = max(F / (eta_c P), B / (eta_m W)); where efficiencies are fitted, with a
+rest that is linear in further quantities of the work (`dse.cost.forms`). Launches are charged per kernel. For work that
+grows with the context the mean over the steps of a decode phase is exact: each step's time is the maximum of two affine
+functions of the context, which cross at most once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import numpy as np
 
 from dse.cost import collectives
-from dse.cost.choices import Choices
-from dse.cost.mesh import Mesh
-from dse.cost.work import Amount, Array, Group, Operands, Span, Work
-
-RATE_AXES = ("hardware", "precision", "fidelity")
-
-
-@dataclass
-class Rates:
-    """Reciprocal peaks and bandwidths of the mesh's accelerators, looked up once per kind of work."""
-
-    mesh: Mesh
-    choices: Choices
-
-    @cached_property
-    def _found(self) -> dict[tuple[str, str, str], Array]:
-        return {}
-
-    def per_flop(self, group: Group, operands: Operands) -> Array:
-        """Seconds per FLOP, shape over (hardware, precision, fidelity)."""
-        key = ("flop", group, operands)
-        if key not in self._found:
-            self._found[key] = self.mesh.take(self.choices.seconds_per_flop(group, operands), *RATE_AXES)
-        return self._found[key]
-
-    def per_byte(self, group: Group, operands: Operands) -> Array:
-        """Seconds per byte, shape over (hardware, precision, fidelity)."""
-        key = ("byte", group, operands)
-        if key not in self._found:
-            self._found[key] = self.mesh.take(self.choices.seconds_per_byte(group, operands), *RATE_AXES)
-        return self._found[key]
-
-    def fixed(self, group: Group) -> Array:
-        """Seconds per kernel, shape over (fidelity,)."""
-        key = ("fixed", group, "")
-        if key not in self._found:
-            self._found[key] = self.mesh.take(self.choices.fixed_seconds(group), "fidelity")
-        return self._found[key]
+from dse.cost.rates import LawArrays, Rates
+from dse.cost.work import Amount, Array, Quantity, Span, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,40 +29,109 @@ class Contexts:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of one operator by what it waits for; its time is the largest of the three."""
+    """Seconds of one operator."""
 
     compute: Array
+    """Its FLOPs at the reached peak."""
     memory: Array
+    """Its bytes at the reached bandwidth."""
     network: Array
     seconds: Array
+    """What it takes: the largest of the three, and where efficiencies are fitted the rest."""
 
 
 def times(work: Work, rates: Rates, contexts: Contexts) -> Times:
-    """Time of one operator, without the fixed cost of its kernel.
+    """Time of one operator, without the launch of its kernel.
 
     Args:
         work: the operator.
-        rates: peaks and bandwidths.
+        rates: seconds per unit of work.
         contexts: of the decode steps. Where `work.span` is set, times are means per step, and `seconds` is
             the mean of the maximum, not the maximum of the means.
     """
     if work.message is not None:
         network = collectives.seconds(work.message.routes, work.message.bytes * work.times)
         return Times(0.0, 0.0, network, network)
-    per_flop = rates.per_flop(work.group, work.operands)
-    per_byte = rates.per_byte(work.group, work.operands)
-    compute = _line(work.fixed.flops, work.each.flops, per_flop)
-    memory = _line(work.fixed.bytes, work.each.bytes, per_byte)
-    if work.span is None:
-        c, m = (_add(line[0], _scale(line[1], work.times)) for line in (compute, memory))
-        return Times(c, m, 0.0, np.maximum(c, m))
-    seen = mean_seen(work.span, contexts)
-    return Times(
-        _add(compute[0], _scale(compute[1], seen)),
-        _add(memory[0], _scale(memory[1], seen)),
-        0.0,
-        mean_of_maximum(compute, memory, work.span, contexts),
+    found = rates.of(work)
+    compute, memory = (
+        _at(_line(*_quantity(work, name), _add(inside, found.rest.get(name, 0.0))), work, contexts)
+        for name, inside in _inside(found)
     )
+    seconds = _add(_roof(work, found, contexts), _at(_rest(work, found), work, contexts))
+    return Times(compute, memory, 0.0, seconds)
+
+
+def total_seconds(works: Iterable[Work], rates: Rates, contexts: Contexts) -> Array:
+    """Time of some operators, without launches of kernels.
+
+    Rests of operators that count in one variable are added up before it multiplies them: on the open mesh their
+    coefficients are small and the variable is not.
+    """
+    total: Array = 0.0
+    rests: dict[object, tuple[Work, Line]] = {}
+    for work in works:
+        if work.message is not None:
+            total = total + times(work, rates, contexts).seconds
+            continue
+        found = rates.of(work)
+        total = _add(total, _roof(work, found, contexts))
+        if found.rest:
+            key = id(work.times) if work.span is None else work.span
+            line = _rest(work, found)
+            before = rests[key][1] if key in rests else (0.0, 0.0)
+            rests[key] = work, (_add(before[0], line[0]), _add(before[1], line[1]))
+    for work, line in rests.values():
+        total = _add(total, _at(line, work, contexts))
+    return total
+
+
+def launch_seconds(works: Sequence[Work], rates: Rates) -> Array:
+    """Launches: one per distinct kernel, of the class and shape of its first operator."""
+    first: dict[str, Work] = {}
+    for work in works:
+        first.setdefault(work.kernel, work)
+    total: Array = 0.0
+    for work in first.values():
+        total = total + rates.launch(work)
+    return total
+
+
+def _inside(found: LawArrays) -> tuple[tuple[Quantity, Array], tuple[Quantity, Array]]:
+    return ("flops", found.flops), ("bytes", found.bytes)
+
+
+def _roof(work: Work, found: LawArrays, contexts: Contexts) -> Array:
+    """The maximum of compute and memory, as far as it is one: 0 where all is in the rest."""
+    if _is_zero(found.flops) and _is_zero(found.bytes):
+        return 0.0
+    compute, memory = (_line(*_quantity(work, name), rate) for name, rate in _inside(found))
+    if work.span is not None:
+        return mean_of_maximum(compute, memory, work.span, contexts)
+    c, m = (_add(line[0], _scale(line[1], work.times)) for line in (compute, memory))
+    return np.maximum(c, m)
+
+
+def _rest(work: Work, found: LawArrays) -> Line:
+    """What is added to the maximum, as a line in the work's variable."""
+    fixed, each = cast(Array, 0.0), cast(Array, 0.0)
+    for name, rate in found.rest.items():
+        line = _line(*_quantity(work, name), rate)
+        fixed, each = _add(fixed, line[0]), _add(each, line[1])
+    return fixed, each
+
+
+def _quantity(work: Work, name: Quantity) -> Line:
+    if name == "flops":
+        return work.fixed.flops, work.each.flops
+    if name == "bytes":
+        return work.fixed.bytes, work.each.bytes
+    return work.extra.get(name, (0.0, 0.0))
+
+
+def _at(line: Line, work: Work, contexts: Contexts) -> Array:
+    """A line at the work's variable, or its mean over the decode steps."""
+    variable = work.times if work.span is None else mean_seen(work.span, contexts)
+    return _add(line[0], _scale(line[1], variable))
 
 
 Line = tuple[Array, Array]

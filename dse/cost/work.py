@@ -8,8 +8,9 @@ summed over its growing context in closed form (`dse.cost.phases`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,24 @@ Operands = Literal["weights", "projections", "embeddings", "attention", "vector"
 """Which formats of the precision scheme meet in the arithmetic: decides the peak it runs at."""
 
 BYTE_KINDS = ("weights", "activations_in", "activations_out", "kv_read", "kv_write", "unpacked")
+
+
+Form = Literal["default", "gemm", "prefill", "decode", "latent_prefill", "latent_decode", "moe"]
+"""Class of kernels that efficiencies are fitted for (`dse.cost.forms`); `default`: none."""
+
+Quantity = Literal["flops", "bytes", "inputs", "outputs", "scores", "items", "item_bytes", "padding", "routed_bytes"]
+"""What seconds are counted in, beside the two of the roofline: elements read and written by a matrix product; scores,
+tiles or (sequence, KV head) pairs of attention and the bytes of one such pair; FLOPs that fill up tiles of experts, and
+bytes of routed activations."""
+
+Launch = Literal["kernel", "starts", "depth", "longest", "routed"]
+"""What the cost of a launch is counted in: 1 for each kernel; 1 for each kernel that is one as fitted; the inner
+dimension of a product; FLOPs of the longest tile of attention; elements of the tokens that are routed."""
+
+ROWS_OF_A_TILE = 128.0
+"""Rows and columns of an output tile, and query rows of a block of flash attention."""
+ROWS_OF_AN_EXPERT = 64.0
+"""Rows to which the tokens of an expert are filled up, times the fitted share `padding`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +76,21 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A collective over some ranks: bytes per unit of the work's variable, and the ways to send them.
+class Routes:
+    """Ways to send a message; the fastest is taken."""
 
-    `routes` holds one (seconds to start, seconds per byte) pair per algorithm; the fastest is taken.
-    """
+    ways: tuple[tuple[Any, Any, Any], ...]
+    """Of each algorithm seconds to start, per byte, and per root of a byte: arrays."""
+    standing: NDArray[np.int8] | int = 0
+    """Where its time was fitted, on what (index into `dse.cost.rates.STANDINGS`); 0 where it was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A collective over some ranks: bytes per unit of the work's variable, and the ways to send them."""
 
     bytes: Array
-    routes: tuple[tuple[Array, Array], ...]
+    routes: Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +111,10 @@ class Work:
     resident: Array = 0.0
     """Bytes of weights the device holds for this operator (for experts: all, not just those read)."""
     message: Message | None = None
+    form: Form = "default"
+    included: bool = False
+    """The fitted time of its class includes it: it costs nothing of its own where there is one (`experts_act`)."""
+    extra: Mapping[Quantity, tuple[Array, Array]] = field(default_factory=dict)
+    """Further quantities, each (fixed, per unit of the variable)."""
+    launch: Mapping[Launch, Array] = field(default_factory=dict)
+    """What its launch is counted in, beside 1 per kernel; of the kernel's first operator."""

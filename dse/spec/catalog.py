@@ -7,6 +7,7 @@ file that names it, then from the working folder. Files are parsed once per vers
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Precision
 from dse.spec.reading import Document, build, from_value, read
-from dse.spec.shelf import HARDWARE, MODELS, locate, names, real_path, version
+from dse.spec.shelf import HARDWARE, MODELS, files_with, locate, names, real_path, version
+from dse.spec.transfer import with_calibration
 
 _NOWHERE = Document("", None)
 
@@ -78,11 +80,14 @@ def expand_hardware(
     if isinstance(entry, Mapping):
         if document is None:
             document = from_value(dict(entry))
-            return _expand(document.value, document, (), ())
-        return _expand(entry, document, at, ())
+            found = _expand(document.value, document, (), ())
+        else:
+            found = _expand(entry, document, at, ())
+        return [(_calibrated(chip), changed) for chip, changed in found]
     document = document or _NOWHERE
     with document.at(at):
-        return [(_hardware(locate(HARDWARE, entry, document), ()), {})]
+        path = locate(HARDWARE, entry, document)
+        return [(_calibrated(_hardware(path, ())), {})]
 
 
 def load_precision(
@@ -160,6 +165,16 @@ def _base(entry: Any, document: Document, at: Steps, chain: tuple[str, ...]) -> 
             loop = (*chain[chain.index(real_path(path)) :], str(path))
             raise InputError(f"derives from itself: {' -> '.join(Path(step).name for step in loop)}")
         return _hardware(path, chain)
+
+
+def _calibrated(chip: HardwareSpec) -> HardwareSpec:
+    """The chip with the efficiencies it uses: its own, and those of relatives on the shelf."""
+    # Only chips of one vendor are relatives: the others' files need not be parsed.
+    found = []
+    for path in files_with(HARDWARE, "calibration", chip.vendor):
+        with suppress(InputError):  # a broken file says so when it is itself asked for
+            found.append(_hardware(path, ()))
+    return with_calibration(chip, found)
 
 
 @lru_cache(maxsize=1024)

@@ -115,6 +115,8 @@ def derive(base: HardwareSpec, changes: list[Override], document: Document, at: 
         varied: targets that differ among variants of one mapping: they go into the name.
     """
     data = base.model_dump(exclude_none=True, exclude={"aliases"})
+    if any(change.target[0] == "calibration" for change in changes):
+        data.pop("calibration", None)  # a calibration is one whole: what was fitted on the base is not mixed in
     own_sources = {change.target[1] for change in changes if change.target[0] == "sources"}
     sources = data.setdefault("sources", {})
     for change in changes:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator
 
+from dse.spec.calibration import Calibration
 from dse.spec.price import Price, quote
 from dse.spec.shape import Strict, suggest
 
@@ -149,6 +150,8 @@ class HardwareSpec(Strict):
     """Absent: energy is not known."""
     prices: tuple[Price, ...] = ()
     """Quotes, of any kind and date."""
+    calibration: Calibration | None = None
+    """Efficiencies fitted on kernel timings, or taken over from a relative (`dse.spec.transfer`)."""
     sources: dict[str, Text] = Field(default_factory=dict)
     """Dotted prefix -> where the numbers below it come from; `recalled...` flags them."""
     notes: str = ""
@@ -237,8 +240,8 @@ class HardwareSpec(Strict):
         return quote(self.prices, kind, override)
 
     def numbers(self) -> dict[str, float]:
-        """Every number that needs a source, by dotted path; prices carry their own."""
-        data = self.model_dump(exclude_none=True, exclude={"prices", "sources", "release_year"})
+        """Every number that needs a source, by dotted path; prices and the calibration carry their own."""
+        data = self.model_dump(exclude_none=True, exclude={"prices", "sources", "release_year", "calibration"})
         return dict(_numbers(data, ""))
 
     def source(self, path: str) -> str | None:

@@ -135,6 +135,29 @@ def _index(shelf: Shelf, folder: Path) -> dict[str, Path]:
     return index
 
 
+def files_with(shelf: Shelf, field: str, word: str) -> list[Path]:
+    """Files that have a field at the first column and hold a word, or a `base` that may; the user's own first."""
+    found: dict[str, Path] = {}
+    for folder in _folders(shelf):
+        for path in _holding(shelf, folder, version(folder), field, word):
+            found.setdefault(path.stem, path)
+    return [found[stem] for stem in sorted(found)]
+
+
+@lru_cache(maxsize=64)
+def _holding(shelf: Shelf, folder: Path, changed: tuple[str, int], field: str, word: str) -> tuple[Path, ...]:
+    """Of one folder, read again when a file in it comes, goes or is replaced."""
+    return tuple(path for path in _files(shelf, folder) if _holds(path, field, word))
+
+
+def _holds(path: Path, field: str, word: str) -> bool:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False  # a broken file says so when it is itself asked for
+    return f"\n{field}:" in content and (word in content or re.search("^base:", content, re.MULTILINE) is not None)
+
+
 def real_path(path: Path) -> str:
     """The path without links and dots: one file, one text."""
     return os.path.realpath(path)

@@ -74,7 +74,7 @@ def _choices(variant: dict[str, Any]) -> Choices:
         hardware=[load_hardware(name) for name in HARDWARE],
         workload=[Workload(*pair) for pair in WORKLOADS],
         precision=[load_precision(entry) for entry in PRECISIONS],
-        fidelity=["ideal", "datasheet"],
+        fidelity=["ideal", "datasheet", "calibrated"],
         layout=[Layout(*degrees) for degrees in LAYOUTS],
         batch=BATCHES,
         techniques=techniques,

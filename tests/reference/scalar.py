@@ -1,8 +1,9 @@
 """The cost model once more, in plain Python: one point, floats and loops, no arrays and no closed forms.
 
 Written from the formulas (2402.16363; the papers named beside each operator), not from `dse.cost`: it shares with
-it only the user's words (`dse.spec`) and the measured constants (`dse.cost.efficiency`). Decode is summed step by
-step, causal prompts token by token, stages layer by layer. Slow and readable; the vectorised model must equal it.
+it only the user's words (`dse.spec`, fitted efficiencies included) and the constants of `dse.cost.efficiency`. Decode
+is summed step by step, causal prompts token by token, stages layer by layer. Slow and readable; the vectorised model
+must equal it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Op:
     resident: float = 0.0  # bytes of its weights the device holds
     kernel: str = ""
     network: float | None = None  # seconds of a collective
+    form: str = ""  # class of kernels with fitted efficiencies
+    sizes: tuple[float, ...] = ()  # what its formula needs beside FLOPs and bytes
 
 
 @cache
@@ -102,24 +105,96 @@ class Reference:
 
     def _roof(self, group: str, operands: str) -> tuple[float, float]:
         share = self.eta.groups[group]  # type: ignore[index]
-        compute, memory, peak = share.compute, share.memory, self.chip.vector
+        compute, memory, (peak, kind) = share.compute, share.memory, self._peak(operands)
         if operands != "vector":
             acts = self.precision.attention if operands == "attention" else self.precision.activations
             weights = getattr(self.precision, operands)
-            peaks = {"fp32": self.chip.vector, **self.chip.peaks}
-            kind = supported_type(operand_type(weights, acts), peaks)
-            peak, compute = peaks[kind], compute * self.eta.compute_of.get(kind, 1)
+            compute *= self.eta.compute_of.get(kind, 1)
             if operands != "attention" and weights.element_bits < acts.element_bits:  # dequantised on the way
                 compute *= self.eta.weight_only_compute
                 memory *= self.eta.weight_only_memory
         return peak * compute, self.chip.bandwidth * memory
 
     def seconds(self, op: Op) -> float:
-        """max(FLOPs / reached peak, bytes / reached bandwidth)."""
+        """max(FLOPs / reached peak, bytes / reached bandwidth), or the fitted formula of its class."""
         if op.network is not None:
             return op.network
-        peak, bandwidth = self.roof(op.group, op.operands)
-        return max(op.flops / peak, op.moved / bandwidth)
+        q = self.fitted(op)
+        if q is None:
+            peak, bandwidth = self.roof(op.group, op.operands)
+            return max(op.flops / peak, op.moved / bandwidth)
+        if op.form == "inside":  # its time is part of the experts'
+            return 0.0
+        P, W, SM = self._peak(op.operands)[0], self.chip.bandwidth, self.chip.cores
+        assert SM is not None
+        compute, memory = op.flops / (P * q.compute), op.moved / (W * q.memory)
+        if op.form == "gemm":
+            rows, k, n, _ = op.sizes
+            both = 0.7 * max(compute, memory) + 0.3 * (compute + memory)
+            return both + q.inputs * rows * k / W + q.outputs * rows * n * 2 / W
+        if op.form == "prefill":
+            tiles, scores, _ = op.sizes
+            return compute + memory + q.tau_us * 1e-6 * tiles / SM + q.softmax * 512 * scores / P
+        if op.form == "decode":
+            items, item = op.sizes
+            return compute + memory + q.tau_us * 1e-6 * items / SM + q.item * item * SM / W
+        padded, activations, _ = op.sizes
+        return compute + memory + q.padding * padded / (P * q.compute) + q.activations * activations / W
+
+    def launch(self, op: Op) -> float:
+        """Seconds of the launch of a kernel, by its first operator."""
+        q = self.fitted(op) if op.network is None else None
+        if q is None:
+            return self.eta.groups[op.group].fixed_us * 1e-6  # type: ignore[index]
+        P, W, SM = self._peak(op.operands)[0], self.chip.bandwidth, self.chip.cores
+        assert SM is not None
+        if op.form == "gemm":
+            return q.t0_us * 1e-6 + q.tile * 2 * 128 * 128 * op.sizes[3] * SM / P
+        if op.form == "prefill":
+            return q.t0_us * 1e-6 + q.tile * op.sizes[2] * SM / P
+        if op.form == "decode":
+            return q.t0_us * 1e-6
+        if op.form == "moe" and op.name == "experts_up":  # one launch for all of them
+            return q.t0_us * 1e-6 + q.routing * op.sizes[2] / W
+        return 0.0
+
+    def fitted(self, op: Op) -> Any:
+        """The fitted set of its class, if the fidelity asks for it and the chip has one."""
+        block = self.chip.calibration
+        if self.fidelity != "calibrated" or block is None or not op.form:
+            return None
+        kv = "kv16" if self.precision.kv_cache.element_bits > 8 else "kv8"
+        if op.form in ("prefill", "decode"):
+            latent = op.name == "latent"
+            if op.form == "decode":
+                return (block.latent_decode if latent else block.decode).get(kv)
+            if latent:
+                return block.latent_prefill.get("bf16")
+            kind = self._peak("attention")[1]
+            return block.prefill.get("fp8-kv8" if kind == "fp8" else f"bf16-{kv}")
+        operands = "weights" if op.form == "inside" else op.operands
+        return (block.gemm if op.form == "gemm" else block.moe).get(self._product(operands))
+
+    def _product(self, operands: str) -> str:
+        """The number type a matrix product is told by."""
+        kind = self._peak(operands)[1]
+        weights = getattr(self.precision, operands)
+        stored = {"fp32": 32, "bf16": 16, "fp16": 16}.get(weights.dtype) or int(weights.dtype.lstrip("fpint"))
+        wide = {"fp32": 32, "bf16": 16, "fp16": 16}.get(kind) or int(kind.lstrip("fpint"))
+        if stored < wide:
+            return f"w{4 if stored <= 4 else 8}a{wide}"
+        if kind == "fp8" and weights.group_size:
+            return "fp8-block"
+        return "bf16" if kind == "fp16" else kind
+
+    def _peak(self, operands: str) -> tuple[float, str]:
+        """FLOP/s of the type that operands are multiplied in, and the type."""
+        if operands == "vector":
+            return self.chip.vector, "vector"
+        acts = self.precision.attention if operands == "attention" else self.precision.activations
+        peaks = {"fp32": self.chip.vector, **self.chip.peaks}
+        kind = supported_type(operand_type(getattr(self.precision, operands), acts), peaks)
+        return peaks[kind], kind
 
     # -- links ------------------------------------------------------------------------------------
 
@@ -134,9 +209,25 @@ class Reference:
         fast, slow = self.chip.domain_bandwidth * self.eta.link, out * self.eta.link
         return self.eta.latency_us * 1e-6, fast, self.eta.latency_out_us * 1e-6, slow
 
+    def timed(self, name: str, n: float, g: float, size: float) -> float | None:
+        """A collective that was timed, where the group keeps to one domain."""
+        block = self.chip.calibration
+        q = block.collective.get(name) if block is not None and self.fidelity == "calibrated" else None
+        if q is None or n < 2 or g > 1:
+            return None
+        wire = (2 if name.startswith("all_reduce") else 1) * (n - 1) / n * size / self.chip.domain_bandwidth
+        if n <= 4:
+            inverse = q.inverse2 + (q.inverse4 - q.inverse2) * (n - 2) / 2
+        else:
+            inverse = q.inverse4 + (q.inverse8 - q.inverse4) * min((n - 4) / 4, 1)
+        return (q.alpha0_us + q.alpha1_us * n) * 1e-6 + inverse * wire + q.ramp * sqrt(wire * 1e-6)
+
     def all_reduce(self, ranks: float, size: float) -> float:
         """The fastest of ring, tree and one-shot, in the domain and then over the domains."""
         n, g = self._levels(ranks)
+        if (library := self.timed("all_reduce", n, g, size)) is not None:
+            own = self.timed("all_reduce_custom", n, g, size)
+            return library if own is None else min(library, own)
         alpha, fast, alpha_out, slow = self._links
         ring = 2 * (n - 1) * (alpha + size / n / fast) + 2 * (g - 1) * (alpha_out + size / n / g / slow)
         tree = 2 * ceil(log2(n)) * alpha + 2 * ceil(log2(g)) * alpha_out
@@ -147,6 +238,8 @@ class Reference:
     def all_gather(self, ranks: float, size: float, stride: float = 1) -> float:
         """Direct; `size` is the gathered whole."""
         n, g = self._levels(ranks, stride)
+        if (found := self.timed("all_gather", n, g, size)) is not None:
+            return found
         alpha, fast, alpha_out, slow = self._links
         inside = alpha + (n - 1) / n * size / fast if n > 1 else 0
         return inside + (alpha_out + (g - 1) / g * size / n / slow if g > 1 else 0)
@@ -154,6 +247,8 @@ class Reference:
     def all_to_all(self, ranks: float, size: float) -> float:
         """Direct; `size` is all that one rank sends, its own share included."""
         n, g = self._levels(ranks)
+        if (found := self.timed("all_to_all", n, g, size)) is not None:
+            return found
         alpha, fast, alpha_out, slow = self._links
         inside = alpha + (n - 1) / ranks * size / fast if n > 1 else 0
         return inside + (alpha_out + (ranks - n) / ranks * size / slow if g > 1 else 0)
@@ -172,7 +267,9 @@ class Reference:
         act = BF16 if operands == "embeddings" else self.b_act  # head and router are not quantised
         read, out = rows * ins * act, rows * outs * (self.b_kv if cached else act)
         live = read + (0 if cached else out)
-        return Op(name, group, operands, 2 * rows * ins * outs, matrix + read + out, live, matrix + bias * BF16, kernel)
+        moved, held = matrix + read + out, matrix + bias * BF16
+        sizes = (rows, ins, outs, ins)
+        return Op(name, group, operands, 2 * rows * ins * outs, moved, live, held, kernel, None, "gemm", sizes)
 
     def pointwise(self, name: str, rows: float, reads: float, writes: float, flops: float, resident: float = 0,
                   kernel: str = "", byte: float | None = None) -> Op:  # fmt: skip
@@ -211,7 +308,14 @@ class Reference:
         held = 0 if cached else kv
         if self.attention == "fused":
             flops = (2 * (dk + dv) + 5) * heads * sequences * pairs(*span)
-            return [*ops, Op("attention", "attention", "attention", flops, q + kv + o, q + held + o)]
+            latent = isinstance(mixer, LatentAttention)
+            sets = (1 if phase == "decode" else heads) if latent else max(mixer.kv_heads / self.tp, 1)
+            sizes: tuple[float, ...] = (sequences * sets, per_key / sets * seen(n, *span))
+            if phase == "prefill":
+                tile = 2 * 128 * (dk + dv) * min(n, *(reach for reach in span if reach is not None), n)
+                sizes = (sequences * heads * ceil(n / 128), sequences * heads * pairs(*span), tile)
+            name = "latent" if latent else "attention"
+            return [*ops, Op(name, "attention", "attention", flops, q + kv + o, q + held + o, form=phase, sizes=sizes)]
         every = sequences * heads * (n * n if phase == "prefill" else pairs(*span))
         s, at_k, at_v = every * self.b_act, dk / (dk + dv), dv / (dk + dv)
         return [
@@ -266,7 +370,9 @@ class Reference:
             for name, ins, outs in (("q_absorb", mixer.nope_dim, r), ("v_absorb", r, mixer.value_dim)):
                 matrix = heads * ins * outs * self.b_projections  # type: ignore[attr-defined]
                 live = rows * heads * (ins + outs) * self.b_act
-                ops.append(Op(name, "gemm", "projections", 2 * rows * heads * ins * outs, matrix + live, live, matrix))
+                flops, sizes = 2 * rows * heads * ins * outs, (rows, heads * ins, heads * outs, ins)
+                op = Op(name, "gemm", "projections", flops, matrix + live, live, matrix, form="gemm", sizes=sizes)
+                ops.append(op)
             return ops
         if isinstance(mixer, DeltaNet):
             heads, value = mixer.value_heads / tp, mixer.value_heads * mixer.value_dim / tp
@@ -322,8 +428,11 @@ class Reference:
             live = busiest * (ins + outs) * self.b_act
             resident = held * (matrix + ffn.bias * bias * BF16)
             op = Op(f"experts_{name}", "moe", "weights", 2 * busiest * ins * outs, hit * matrix + live, live, resident)
+            op.form, op.sizes = "moe", (2 * 64 * hit * ins * outs, live, everyone * inner)
             ops.append(op)
-        ops.append(self.pointwise("experts_act", busiest, ups * width, width, (4 + ffn.gated) * width))
+        act = self.pointwise("experts_act", busiest, ups * width, width, (4 + ffn.gated) * width)
+        act.form = "inside"
+        ops.append(act)
         targets = ep * (1 - (1 - 1 / ep) ** ffn.top_k)
         for name, byte in (("dispatch", self.b_act), ("combine", BF16)):
             size = rows * inner * byte
@@ -399,7 +508,7 @@ class Reference:
         contexts = [self.s] if phase == "prefill" else range(self.s + 1, max(self.s + self.g, self.s + 2))
         steps = [self.scores(kind, sequences, phase, n) for n in contexts]
         mean = sum(self.seconds(op) for ops in steps for op in ops) / len(steps)
-        fixed = sum(self.eta.groups[op.group].fixed_us * 1e-6 for op in steps[0])  # type: ignore[index]
+        fixed = sum(map(self.launch, steps[0]))
         return mean + fixed, mean
 
     @cache  # noqa: B019
@@ -413,8 +522,8 @@ class Reference:
             total = 0.0
             for part in parts:
                 if id(part) not in costs:
-                    kernels = {op.kernel or op.name: op.group for op in reversed(part)}
-                    fixed = sum(self.eta.groups[group].fixed_us * 1e-6 for group in kernels.values())  # type: ignore[index]
+                    kernels = {op.kernel or op.name: op for op in reversed(part)}
+                    fixed = sum(map(self.launch, kernels.values()))
                     roofs = sum(self.seconds(op) for op in part if op.network is None)
                     costs[id(part)] = (sum(map(self.seconds, part)) + fixed, roofs)
                 total += costs[id(part)][0]

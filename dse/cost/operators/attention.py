@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import cast
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import Amount, Array, Group, Operands, Span, Work
+from dse.cost.work import ROWS_OF_A_TILE, Amount, Array, Group, Operands, Span, Work
 from dse.spec.model import Attention
 
 SOFTMAX_FLOPS = 5.0
@@ -48,8 +48,12 @@ class Scores:
     """Bytes of k and v read per key token, all KV heads together."""
     width: Array
     """Bytes per element of q, of the scores and of the output."""
+    items: Array
+    """Sets of keys and values per sequence, each read for itself: KV heads; 1 where all heads share a latent."""
     cached: bool = True
     """Keys and values are read as KV cache; otherwise (expanded MLA) as activations."""
+    latent: bool = False
+    """Multi-head latent attention has kernels of its own."""
 
     def fused(self, pairs: Array, keys: Array, queries: Array) -> Amount:
         """Flash attention (2205.14135): scores stay on chip, K and V are read once (their tiles hit L2)."""
@@ -91,12 +95,34 @@ class Scores:
     def works(self, setting: Setting, span: Span) -> list[Work]:
         """One fused operator, or the three it is made of."""
         if setting.fused_attention:
-            return [context_work("attention", "attention", "attention", self.fused, setting, span)]
+            work = context_work("attention", "attention", "attention", self.fused, setting, span)
+            return [self._decoded(work, setting) if setting.decoding else self._prompted(work, setting, span)]
         return [
             context_work("qk_matmul", "attention", "attention", self.scores, setting, span, square=True),
             context_work("softmax", "vector", "vector", self.softmax, setting, span, square=True),
             context_work("sv_matmul", "attention", "attention", self.values, setting, span, square=True),
         ]
+
+    def _decoded(self, work: Work, setting: Setting) -> Work:
+        """One new token per sequence: each sequence and set of keys is an item."""
+        return replace(
+            work,
+            form="latent_decode" if self.latent else "decode",
+            extra={"items": (setting.sequences * self.items, 0.0), "item_bytes": (0.0, self.per_key / self.items)},
+            launch={"starts": 1.0},
+        )
+
+    def _prompted(self, work: Work, setting: Setting, span: Span) -> Work:
+        """A prompt: tiles of 128 queries of a head, the longest of which sees the most keys."""
+        queries, dims = setting.queries, self.key_dim + self.value_dim
+        seen = [queries, *(float(reach) for reach in (span.window, span.chunk) if reach is not None)]
+        tiles = self.heads * np.ceil(queries / ROWS_OF_A_TILE)
+        return replace(
+            work,
+            form="latent_prefill" if self.latent else "prefill",
+            extra={"items": (0.0, tiles), "scores": (0.0, self.heads * causal_pairs(queries, span))},
+            launch={"starts": 1.0, "longest": 2.0 * ROWS_OF_A_TILE * dims * reduce(np.minimum, seen)},
+        )
 
 
 def context_work(
@@ -153,7 +179,8 @@ def attention(mixer: Attention, hidden: int, setting: Setting) -> list[Work]:
         works.append(pointwise("qk_norm", setting, width, width, 7.0 * width, resident=held * WIDE))
     span = Span(mixer.window, mixer.chunk)
     per_key = kv_heads * (mixer.head_dim + mixer.value_dim) * setting.widths.kv_cache
-    works += Scores(heads, mixer.head_dim, mixer.value_dim, per_key, setting.widths.activations).works(setting, span)
+    scores = Scores(heads, mixer.head_dim, mixer.value_dim, per_key, setting.widths.activations, kv_heads)
+    works += scores.works(setting, span)
     if mixer.gated:
         works.append(pointwise("attention_gate", setting, 2.0 * out, out, 4.0 * out))
     extra = hidden * mixer.out_bias + heads * mixer.sinks

@@ -44,13 +44,15 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
     act = setting.widths.activations
     if setting.decoding:
         works.append(_per_head("q_absorb", setting, heads, mixer.nope_dim, r))
-        works += Scores(heads, r + dr, r, (r + dr) * setting.widths.kv_cache, act).works(setting, span)
+        per_key = (r + dr) * setting.widths.kv_cache
+        works += Scores(heads, r + dr, r, per_key, act, items=1.0, latent=True).works(setting, span)
         works.append(_per_head("v_absorb", setting, heads, r, mixer.value_dim))
     else:
         expanded = heads * (mixer.nope_dim + mixer.value_dim)
         works.append(linear("kv_b_proj", setting, r, expanded, operands="projections"))
         per_key = heads * (qk + mixer.value_dim) * act
-        works += Scores(heads, qk, mixer.value_dim, per_key, act, cached=False).works(setting, span)
+        scores = Scores(heads, qk, mixer.value_dim, per_key, act, items=heads, cached=False, latent=True)
+        works += scores.works(setting, span)
     works.append(linear("o_proj", setting, heads * mixer.value_dim, hidden, operands="projections", bias=bias * hidden))
     return works
 
@@ -87,6 +89,9 @@ def _per_head(name: str, setting: Setting, heads: Array, ins: int, outs: int) ->
             activations_out=heads * outs * widths.activations,
         ),
         resident=matrix,
+        form="gemm",
+        extra={"inputs": (0.0, heads * ins), "outputs": (0.0, heads * outs)},
+        launch={"starts": 1.0, "depth": ins},
     )
 
 

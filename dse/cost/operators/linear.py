@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dse.cost.operators.registry import operator
@@ -47,6 +49,9 @@ def linear(
             kv_write=out if cached else 0.0,
         ),
         resident=matrix + bias * WIDE,
+        form="gemm",
+        extra={"inputs": (0.0, ins), "outputs": (0.0, outs)},
+        launch={"starts": 1.0, "depth": ins},
     )
 
 
@@ -146,6 +151,4 @@ def head(model: ModelSpec, setting: Setting) -> Work:
     )
     held = np.where(setting.degrees.pp > 1, work.resident, 0.0) if model.tied else work.resident
     bias = model.head_bias * model.vocab / setting.degrees.tp * WIDE
-    return Work(
-        work.name, work.kernel, work.group, work.operands, work.times, work.each, work.fixed, resident=held + bias
-    )
+    return replace(work, resident=held + bias)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from dse.cost.operators.linear import activation, linear, mlp
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import Amount, Array, Message, Work
+from dse.cost.work import ROWS_OF_AN_EXPERT, Amount, Array, Launch, Message, Work
 from dse.spec.model import MLP, MoE
 
 ROUTED = frozenset({"experts_up", "experts_act", "experts_down"})
@@ -83,7 +85,7 @@ def moe(ffn: MoE, hidden: int, setting: Setting) -> list[Work]:
     ]
     if ffn.latent:
         works.append(linear("latent_down", setting, hidden, ffn.latent / degrees.tp))
-    works += _experts(ffn, inner, setting, rows, hit)
+    works += grouped_experts(ffn, inner, setting, rows, hit)
     if ffn.latent:
         works.append(linear("latent_up", setting, ffn.latent / degrees.tp, hidden))
     works += _exchange("combine", ffn, inner, setting)
@@ -91,14 +93,10 @@ def moe(ffn: MoE, hidden: int, setting: Setting) -> list[Work]:
         gate = hidden * WIDE * ffn.shared_gate
         for work in mlp(MLP(ffn.shared_width, ffn.gated), hidden, setting):
             works.append(
-                Work(
-                    f"shared_{work.name}",
-                    f"shared_{work.kernel}",
-                    work.group,
-                    work.operands,
-                    work.times,
-                    work.each,
-                    work.fixed,
+                replace(
+                    work,
+                    name=f"shared_{work.name}",
+                    kernel=f"shared_{work.kernel}",
                     resident=work.resident + gate,
                 )
             )
@@ -106,15 +104,19 @@ def moe(ffn: MoE, hidden: int, setting: Setting) -> list[Work]:
     return works
 
 
-def _experts(ffn: MoE, hidden: int, setting: Setting, rows: Array, hit: Array) -> list[Work]:
+def grouped_experts(ffn: MoE, hidden: int, setting: Setting, rows: Array, hit: Array) -> list[Work]:
     """Grouped products of the routed experts: matrices of the experts hit, activations of the busiest rank."""
     degrees, widths = setting.degrees, setting.widths
     width = ffn.width / degrees.expert_tp
     held = np.ceil(ffn.experts / degrees.ep)
     ups = 2.0 if ffn.gated else 1.0
 
-    def grouped(name: str, ins: Array, outs: Array, biases: Array) -> Work:
+    # The fitted time of experts is that of one fused operator: the first product carries its launch and routing.
+    routed: dict[Launch, Array] = {"starts": 1.0, "routed": setting.tokens * degrees.dp * hidden}
+
+    def grouped(name: str, ins: Array, outs: Array, biases: Array, launch: Mapping[Launch, Array]) -> Work:
         matrix = ins * outs * widths.weights
+        moved = ins * widths.activations + outs * widths.activations
         return Work(
             name,
             name,
@@ -128,12 +130,15 @@ def _experts(ffn: MoE, hidden: int, setting: Setting, rows: Array, hit: Array) -
                 activations_out=outs * widths.activations,
             ),
             resident=(matrix + biases * ffn.bias * WIDE) * held,
+            form="moe",
+            extra={"padding": (ROWS_OF_AN_EXPERT * 2.0 * ins * outs * hit, 0.0), "routed_bytes": (0.0, moved)},
+            launch=launch,
         )
 
     return [
-        grouped("experts_up", hidden, ups * width, ups * width),
-        activation("experts_act", setting, width, ffn.gated, rows=rows),
-        grouped("experts_down", width, hidden, 1.0 * hidden),
+        grouped("experts_up", hidden, ups * width, ups * width, routed),
+        replace(activation("experts_act", setting, width, ffn.gated, rows=rows), form="moe", included=True),
+        grouped("experts_down", width, hidden, 1.0 * hidden, {}),
     ]
 
 

@@ -1,0 +1,141 @@
+"""`dse calibrate`: kernel timings of one accelerator -> efficiencies, with errors before and after, in its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dse.calibrate.block import calibration_of, write
+from dse.calibrate.fit import LEAST, Result, fit_all
+from dse.calibrate.kernels import Column
+from dse.calibrate.timings import Timings, read_timings
+from dse.errors import InputError
+from dse.spec.calibration import FORMS, MOST, Calibration
+from dse.spec.catalog import load_hardware
+from dse.spec.hardware import HardwareSpec
+from dse.spec.reading import Document
+from dse.spec.shelf import HARDWARE, locate
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a calibration found."""
+
+    hardware: HardwareSpec
+    timings: Timings
+    results: list[Result]
+    calibration: Calibration
+    path: Path | None
+    """Where it was written."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Per class and type: rows, and errors in percent with default efficiencies and with the fit."""
+        return [
+            {
+                "class": result.form,
+                "type": result.key,
+                "framework": result.fitted.framework,
+                "rows": result.fitted.rows,
+                **{f"datasheet_{name}_pct": value for name, value in _errors(result.before).items()},
+                **{f"fitted_{name}_pct": value for name, value in _errors(result.after).items()},
+            }
+            for result in self.results
+        ]
+
+    def remarks(self) -> Iterator[str]:
+        """What was left out, how many parameters there are, and where they were written."""
+        for reason, rows in self.timings.left_out.items():
+            yield f"- left out {rows:,}: {reason}"
+        if self.timings.others:
+            yield f"- {self.timings.others:,} rows are of other accelerators"
+        yield f"{self.calibration.stored} parameters of at most {MOST}"
+        if self.path is not None:
+            yield f"wrote {self.path}"
+
+    def plain(self) -> dict[str, Any]:
+        """Everything, as JSON could hold it."""
+        return {
+            "hardware": self.hardware.name,
+            "parameters": self.calibration.stored,
+            "most_parameters": MOST,
+            "sets": [
+                {**row, "parameters": result.fitted.values()}
+                for row, result in zip(self.rows(), self.results, strict=True)
+            ],
+            "left_out": dict(self.timings.left_out),
+            "rows_of_others": self.timings.others,
+            "path": None if self.path is None else str(self.path),
+        }
+
+
+def _errors(ratios: Column) -> dict[str, float]:
+    known = 100 * (ratios[np.isfinite(ratios)] - 1)
+    error = np.abs(known)
+    figures = {
+        "mape": error.mean(), "median": np.median(error), "p90": np.quantile(error, 0.9), "bias": np.median(known)
+    }  # fmt: skip
+    return {name: round(float(value), 1) for name, value in figures.items()}
+
+
+def calibrate(
+    data: Sequence[str | Path],
+    hardware: str | Path,
+    *,
+    out: str | Path | None = None,
+    prefer: Sequence[str] = (),
+    without: Sequence[str] = (),
+    source: str = "",
+    force: bool = False,
+) -> Fit:
+    """Fit the efficiencies of an accelerator to timings of its kernels.
+
+    Args:
+        data: Parquet or CSV files, or folders of them (columns: hardware/README.md).
+        hardware: name or path of the accelerator.
+        out: hardware file to write: the accelerator's own, with the block `calibration`.
+        prefer: frameworks, best first; `class=framework` for one class.
+        without: classes not to fit.
+        source: where the timings come from, for the file.
+        force: overwrite `out`.
+
+    Raises:
+        InputError: no such data or hardware, nothing to fit, or `out` exists.
+    """
+    order = _preferences(prefer)
+    for name in without:
+        if name not in FORMS:
+            raise InputError(f"--without: expected a class of {', '.join(FORMS)}; got {name!r}")
+    chip = load_hardware(hardware)
+    if chip.cores is None:
+        raise InputError(f"{chip.name}: the hardware file gives no cores, in which tiles and items are counted")
+    target = None if out is None else Path(out)
+    if target is not None and target.exists() and not force:
+        raise InputError(f"{target} exists; --force overwrites it")
+    timings = read_timings(data, chip)
+    results = fit_all(timings, chip, order, without)
+    if not results:
+        largest = max(len(timed) for timed in timings.batches)
+        raise InputError(
+            f"too few timings of {chip.name} to fit: {largest} of one class, type and framework at most; expected at "
+            f"least {LEAST}"
+        )
+    block = calibration_of(chip, results, source or f"fitted to {', '.join(Path(name).name for name in data)}")
+    if target is not None:
+        write(chip, locate(HARDWARE, hardware, Document("", None)), block, target)
+    return Fit(chip, timings, results, block, target)
+
+
+def _preferences(words: Sequence[str]) -> Mapping[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, equals, framework = word.partition("=")
+        form, framework = (name, framework) if equals else ("all", name)
+        if form not in (*FORMS, "all") or not framework:
+            known = ", ".join(FORMS)
+            raise InputError(f"--framework: expected NAME or CLASS=NAME with a class of {known}; got {word!r}")
+        found.setdefault(form, []).append(framework)
+    return found
