@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dse.cost.phases import Point
+from dse.spec.bands import error_models
 
 ERRORS = ("ttft_error_pct", "tpot_error_pct", "throughput_error_pct")
-
-BANDS: Mapping[str, tuple[float, float, float]] = {"ideal": (66, 55, 150), "datasheet": (50, 53, 53)}
-"""Evidence class -> error in nine cases of ten, percent, for `ERRORS`.
-
-The 90th percentile of |predicted / measured - 1|, averaged over the sources, of published static batches and single
-streams: 160 rows of five sources for TTFT, 62 of one (llama.cpp) for TPOT, 1,548 of four for throughput. No coefficient
-was fitted to them; the shares of the narrow types were added, from kernel timings, after the rows were first looked
-at. tests/published/test_measured_error.py measures it again.
-"""
 
 TIMING_FIELDS = ("peak_tflops", "memory.bandwidth_gb_per_s", "memory.capacity_gb")
 """Numbers of an accelerator that every row rests on."""
@@ -38,13 +29,13 @@ def evidence(point: Point) -> dict[str, list[Any]]:
     alone = [_recalled(chip.recalled, TIMING_FIELDS) for chip in choices.hardware]
     linked = [_recalled(chip.recalled, (*TIMING_FIELDS, *LINK_FIELDS)) for chip in choices.hardware]
     devices = np.broadcast_to(point.degrees.devices, mesh.shape).tolist()
-    found, bands = [], []
+    found, bands, models = [], [], error_models()
     chosen = zip(mesh.index["hardware"].tolist(), mesh.index["fidelity"].tolist(), devices, strict=True)
     for chip, fidelity, count in chosen:
         weak = linked[chip] if count > 1 else alone[chip]
         name = names[choices.fidelity[fidelity]]
         found.append(name + ("+recalled" if weak else ""))
-        bands.append(BANDS[name])
+        bands.append(models[name].bands)
     errors = {name: [float(band[i]) for band in bands] for i, name in enumerate(ERRORS)}
     return {"evidence": found, **errors}
 
