@@ -36,7 +36,8 @@ def test_an_error_of_the_chip_alone_is_told_as_one():
     ]
     found = shares(rows)
     # Two of three other chips are off the other way: (0.4 ** 2 / 2) / 0.2 ** 2 = 2, two thirds of the pairs.
-    assert found == {"model": 0, "chip": pytest.approx(4 / 3, abs=0.01), "scheme": 0, "engine": 0, "layout": 0, "octave": 0}
+    assert found.pop("chip") == pytest.approx(4 / 3, abs=0.01)
+    assert set(found.values()) == {0}
 
 
 def test_an_error_that_grows_with_the_batch_is_one_of_its_doublings():
