@@ -128,7 +128,10 @@ def shares(rows: Sequence[Row]) -> dict[str, float] | None:
             told[name].append(value)
     if not any(told.values()):
         return None
-    return {name: round(sum(values) / len(values), 2) if values else 0.0 for name, values in told.items()}
+    means = {name: sum(values) / len(values) if values else 0.0 for name, values in told.items()}
+    # Two points that differ in everything share nothing, and each has no more than the whole variance.
+    whole = max(1.0, sum(means[name] for name in FACTORS))
+    return {name: round(value / whole, 2) for name, value in means.items()}
 
 
 def _shares(rows: Sequence[Row]) -> dict[str, float]:

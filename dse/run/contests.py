@@ -19,17 +19,23 @@ from numpy.typing import NDArray
 from dse.cost.mesh import Mesh
 from dse.run.groups import MAX_GROUPS
 from dse.search.pareto import non_dominated
+from dse.spec.hardware import HardwareSpec
 
 if TYPE_CHECKING:
     from dse.run.groups import Groups
     from dse.run.resolve import Sweep
 
 
+def accelerator(chip: HardwareSpec) -> str:
+    """What a chip is called without the brackets that tell variants of one mapping apart (`dse.spec.derive`)."""
+    return chip.name.partition("[")[0]
+
+
 class Divisions:
     """Comparison groups, each divided by accelerator; variants of one accelerator are one."""
 
     def __init__(self, sweep: Sweep, groups: Groups) -> None:
-        names = [chip.name for chip in sweep.axes.hardware]
+        names = [accelerator(chip) for chip in sweep.axes.hardware]
         place = {name: index for index, name in enumerate(dict.fromkeys(names))}
         self._chips = np.array([place[name] for name in names], dtype=np.int64)
         self.count = len(place)

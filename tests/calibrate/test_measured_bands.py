@@ -29,15 +29,27 @@ def test_a_band_is_the_90th_percentile_and_sources_count_alike():
 
 
 def test_an_error_of_the_chip_alone_is_told_as_one():
-    """Chips off by +-20 %, whatever else differs: pairs of two chips differ by that, pairs of one by nothing."""
+    """Chips off by +-20 %, whatever else differs: pairs of two chips differ by that, pairs of one by nothing.
+
+    Two of three other chips are off the other way, by (0.4 ** 2 / 2) / 0.2 ** 2 = 2: more than the whole, on average.
+    """
     rows = [
         row(math.exp(0.2 if chip in "ab" else -0.2), hardware=chip, tp=tp, model=model, batch_or_concurrency=batch)
         for chip, tp, model, batch in product("abcd", "12", ["Llama-2-7B", "Mixtral-8x7B"], ["1", "16"])
     ]
     found = shares(rows)
-    # Two of three other chips are off the other way: (0.4 ** 2 / 2) / 0.2 ** 2 = 2, two thirds of the pairs.
-    assert found.pop("chip") == pytest.approx(4 / 3, abs=0.01)
+    assert found.pop("chip") == 1
     assert set(found.values()) == {0}
+
+
+def test_shares_are_of_the_whole_variance():
+    """Half of the chips are right: of two thirds of the pairs one is off by all there is, of the others none."""
+    rows = [
+        row(math.exp({"a": 0.3, "b": 0.3, "c": 0.3, "d": 0.2}[chip]), hardware=chip, tp=tp, batch_or_concurrency=batch)
+        for chip, tp, batch in product("abcd", "12", ["1", "2", "4", "8"])
+    ]
+    mean_square = (3 * 0.3**2 + 0.2**2) / 4
+    assert shares(rows)["chip"] == pytest.approx((0.1**2 / 2) / 2 / mean_square, abs=0.01)
 
 
 def test_an_error_that_grows_with_the_batch_is_one_of_its_doublings():

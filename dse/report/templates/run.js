@@ -13,7 +13,7 @@ const numeric = [...columns.values()].filter((column) => column.numeric && colum
 const varies = (name) => "values" in (columns.get(name) || {});
 const configuration = [...columns.values()].filter((column) => column.axis && column.name !== "number");
 
-const show = (name, item) => (columns.get(name)?.axis || name === "number" ? exact(item) : number(item));
+const show = (name, item) => (columns.get(name)?.axis || name === "number" ? exact(item) : number(item, name === "front_probability" ? 2 : undefined));
 const withUnit = (name) => { const { label, unit } = columns.get(name); return unit ? `${label} (${unit})` : label; };
 const withSense = (name) => `${withUnit(name)}${{ min: " · lower is better", max: " · higher is better" }[columns.get(name).sense] || ""}`;
 
