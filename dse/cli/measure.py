@@ -58,6 +58,7 @@ def probe(out: str, **options: Any) -> None:
     help="Fit the engines anew without the rows of each model or accelerator before predicting these.",
 )
 @click.option("--fit", metavar="YAML", help="Fit the engines to all rows and write them as a runtimes file.")
+@click.option("--bands", metavar="YAML", help="Measure the error bands of results and write them as error_bands.yaml.")
 def validate(
     measured: str,
     out: str | None,
@@ -67,6 +68,7 @@ def validate(
     runtime: str | None,
     leave_out: str | None,
     fit: str | None,
+    bands: str | None,
 ) -> None:
     """Predict every row of MEASURED.csv and say how far off the predictions are, per source and metric."""
     from dse.calibrate.validate import as_json as errors
@@ -88,13 +90,18 @@ def validate(
 
         with writing(Path(fit)):
             write_runtimes(fits(found.rows, found.cases, fidelity), fidelity, Path(measured).name, Path(fit))
+    if bands is not None:
+        from dse.calibrate.bands import measure_bands, write_bands
+
+        with writing(Path(bands)):
+            write_bands(Path(bands), Path(measured).name, measure_bands(measured))
     if as_json:
         print_json(errors(found.summary()))
     else:
         from dse.report.listing import print_validation
 
         print_validation(found.summary())
-    for file in filter(None, (out, html, fit)):
+    for file in filter(None, (out, html, fit, bands)):
         click.echo(f"wrote {file}", err=as_json)
 
 

@@ -74,6 +74,10 @@ class Scored:
         return self.requests_per_s * self.point.output
 
 
+Error = Literal["ttft", "tpot", "throughput"]
+"""What errors were measured of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One figure of a point."""
@@ -87,6 +91,8 @@ class Metric:
     """The figure over the mesh, in `unit`; NaN where it does not exist."""
     absent: str = "unknown"
     """Why it may not exist."""
+    error: Error | None = None
+    """Which prediction's error it has; None where no predicted time is in it."""
 
 
 METRICS: dict[str, Metric] = {}
@@ -95,45 +101,56 @@ NO_PRICE = "no quote of this kind for the accelerator; choose another price.kind
 
 
 def _metric(
-    name: str, unit: str, sense: Literal["min", "max"], meaning: str, absent: str = "unknown"
+    name: str,
+    unit: str,
+    sense: Literal["min", "max"],
+    meaning: str,
+    absent: str = "unknown",
+    error: Error | None = None,
 ) -> Callable[[Callable[[Scored], Array]], None]:
     """Register a metric."""
 
     def register(of: Callable[[Scored], Array]) -> None:
-        METRICS[name] = Metric(name, unit, sense, meaning, of, absent)
+        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error)
 
     return register
 
 
-@_metric("ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, waits")
+@_metric(
+    "ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, waits",
+    error="ttft",
+)  # fmt: skip
 def _(s: Scored) -> Array:
     return s.served.ttft * 1e3
 
 
 @_metric(
     "tpot_ms", "ms", "min", "mean time per output token after the first; absent when one token is generated",
-    absent="a request of one output token has no decode step",
+    absent="a request of one output token has no decode step", error="tpot",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return np.where(s.point.steps > 0, s.served.tpot * 1e3, np.nan)
 
 
-@_metric("latency_s", "s", "min", "from the prompt to the last token")
+@_metric("latency_s", "s", "min", "from the prompt to the last token", error="throughput")
 def _(s: Scored) -> Array:
     return s.served.latency
 
 
-@_metric("output_tokens_per_s", "tokens/s", "max", "generated tokens per second of one replica")
+@_metric("output_tokens_per_s", "tokens/s", "max", "generated tokens per second of one replica", error="throughput")
 def _(s: Scored) -> Array:
     return s.tokens_per_s
 
 
-@_metric("output_tokens_per_s_per_device", "tokens/s/device", "max", "generated tokens per second and device")
+@_metric(
+    "output_tokens_per_s_per_device", "tokens/s/device", "max", "generated tokens per second and device",
+    error="throughput",
+)  # fmt: skip
 def _(s: Scored) -> Array:
     return s.tokens_per_s / s.point.degrees.devices
 
 
-@_metric("requests_per_s", "requests/s", "max", "finished requests per second of one replica")
+@_metric("requests_per_s", "requests/s", "max", "finished requests per second of one replica", error="throughput")
 def _(s: Scored) -> Array:
     return s.requests_per_s
 
@@ -160,7 +177,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "usd_per_million_output_tokens", "$/Mtok", "min", "rent of the devices per million generated tokens",
-    absent=NO_PRICE,
+    absent=NO_PRICE, error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return economics.usd_per_hour(s.point) / 3600 / s.tokens_per_s * 1e6
@@ -173,7 +190,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "joules_per_output_token", "J/token", "min", "energy of the boards per generated token",
-    absent="the hardware file gives no board power",
+    absent="the hardware file gives no board power", error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return economics.joules_per_batch(s.served) / (s.point.batch * s.point.output)

@@ -9,7 +9,7 @@ from typing import Any
 from dse.report.columns import CONFIGURATION, describe, where
 from dse.report.thinning import group_keys, objective_arrays, thin
 from dse.report.today import comparisons, current_rows, runs
-from dse.report.trust import BAND_OF, sentences
+from dse.report.trust import BAND_OF, leads, sentences
 
 DRAWN = 5000
 """Most frontier points a report draws: more than a browser handles smoothly and an eye can separate."""
@@ -48,6 +48,7 @@ def report_data(
             if miss.get("number") is not None
         },
         "today": today,
+        "leads": leads(manifest, frontier),
         "current_rows": [row for row in current_rows(manifest) if runs(row)],
         "total": total,
         "rows": len(rows),

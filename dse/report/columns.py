@@ -45,8 +45,13 @@ _LABELS = {
     "tpot_error_pct": "TPOT error",
     "throughput_error_pct": "Throughput error",
     "price_usd_per_device_hour": "Price",
+    "front_probability": "p front",
 }
 """Names that read better than the column's own words."""
+
+_MEANINGS = {
+    "front_probability": "probability of being on the front of its group, given how far predictions were off elsewhere",
+}
 
 _UNITS = {"price_usd_per_device_hour": "$/h"}
 
@@ -81,6 +86,8 @@ def _describe(name: str) -> Column:
     words, suffix_unit = _split_unit(name)
     label = _LABELS.get(name, words)
     if metric is None:
+        if name in _MEANINGS:
+            return Column(name, label, "", "max", _MEANINGS[name])
         error: Sense | None = "min" if name.endswith("_error_pct") else None
         return Column(name, label, "±%" if error else _UNITS.get(name, suffix_unit), error)
     unit = "" if metric.unit == label.lower() else metric.unit

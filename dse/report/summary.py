@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dse.report.columns import CONFIGURATION, DEGREES, MISSING, Column, describe, layout, number_text, where
 from dse.report.thinning import group_keys, objective_arrays, thin
 from dse.report.today import comparisons
-from dse.report.trust import sentences
+from dse.report.trust import CHANCE, SURE, leads, sentences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,6 +60,7 @@ def print_summary(
     frontier = [{**row, "layout": layout(row)} for row in frontier]
     columns = {name: [row.get(name) for row in frontier] for name in (frontier[0] if frontier else ())}
     today = {tuple(group["key"]): group for group in comparisons(manifest, columns)}
+    sure = {tuple(group["key"]): group["text"] for group in leads(manifest, columns)}
     keys = group_keys(columns, manifest)
     groups = list(dict.fromkeys(keys))
     for key in groups[:GROUPS]:
@@ -69,7 +70,7 @@ def print_summary(
         console.print(_table(manifest, rows, columns, console.width))
         if hidden:
             say(f"  and {hidden:,} more")
-        for line in _today(today.get(key)):
+        for line in (*filter(None, [sure.get(key)]), *_today(today.get(key))):
             say_wrapped(line)
     if len(groups) > GROUPS:
         say(f"\nand {len(groups) - GROUPS:,} more groups")
@@ -182,6 +183,8 @@ def _rank(name: str, aims: Sequence[str]) -> int:
 
 def _cell(column: Column, value: object) -> str:
     """A measure with sensible digits; a configured value, or the number of a point, as it is written."""
+    if column.name == CHANCE:
+        return number_text(value, 2)
     if column.sense or value is None or not isinstance(value, int | float):
         return number_text(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -196,4 +199,5 @@ def _columns_to_show(manifest: Mapping[str, Any], columns: Mapping[str, list[Any
         for name in axes
         if name not in grouped and name not in _SETTLED and (name in ALWAYS or len(set(columns.get(name, ()))) > 1)
     ]
-    return [name for name in ("number", *shown, *aims) if name in columns]
+    close = [CHANCE] if any(chance is not None and chance < SURE for chance in columns.get(CHANCE, ())) else []
+    return [name for name in ("number", *shown, *aims, *close) if name in columns]

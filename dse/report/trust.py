@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dse.report.columns import number_text
+from dse.report.thinning import group_keys
 
 CLASSES = {
     "calibrated": "efficiencies fitted on measurements of this accelerator",
@@ -28,6 +29,47 @@ BAND_OF = {
     ),
 }
 """Which band holds for a metric."""
+
+
+CHANCE = "front_probability"
+
+SURE = 0.9
+"""Probability of being on the front from which a point leads by more than the error of prediction: the bands hold nine
+cases in ten."""
+
+
+def leads(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Per comparison group with frontier points of known probability: `key`, and in `text` how many lead for sure.
+
+    Args:
+        manifest: The run's manifest.
+        columns: The frontier by columns.
+    """
+    members: dict[tuple[Any, ...], list[int]] = {}
+    for row, key in enumerate(group_keys(columns, manifest)):
+        members.setdefault(key, []).append(row)
+    found = []
+    for key, rows in members.items():
+        chances = [(row, columns[CHANCE][row]) for row in rows] if CHANCE in columns else []
+        known = {row: float(chance) for row, chance in chances if _known(chance)}
+        if known:
+            found.append({"key": list(key), "text": _lead(known, len(rows) - len(known), columns["number"])})
+    return found
+
+
+def _lead(chances: Mapping[int, float], unknown: int, numbers: Sequence[Any]) -> str:
+    """How many of some frontier rows lead by more than the error, and which leads most surely."""
+    total, close = len(chances), sum(chance < SURE for chance in chances.values())
+    points = "frontier point leads" if total == 1 else "frontier points lead"
+    if close:
+        surest = max(chances, key=lambda row: chances[row])
+        text = (
+            f"{close:,} of {total:,} {points} by less than the error of prediction (probability of being on the front "
+            f"below {SURE:g}); surest is point {numbers[surest]}, {number_text(chances[surest], 2)}"
+        )
+    else:
+        text = f"{'The only' if total == 1 else f'All {total:,}'} {points} by more than the error of prediction"
+    return f"{text}; not computed of {unknown:,} more." if unknown else f"{text}."
 
 
 def meaning(evidence: str) -> str:
@@ -57,6 +99,11 @@ def sentences(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]])
             "the measured value; none of the measurements was used for fitting. Designs that differ by less may "
             "rank the other way round: measure the short list before buying."
         )
+    if any(_known(chance) for chance in columns.get(CHANCE, ())):
+        found.append(
+            "The probability of being on the front (p front) weighs each point's lead over the others, and over the "
+            "front of every other accelerator, against these errors, less what the points have in common."
+        )
     return [*found, *_placement(manifest, columns)]
 
 
@@ -82,8 +129,12 @@ def _placement(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]
     return found
 
 
+def _known(value: Any) -> bool:
+    return value is not None and value == value
+
+
 def _band(values: Sequence[Any]) -> str:
-    known = [value for value in values if value is not None and value == value]
+    known = [value for value in values if _known(value)]
     if not known:
         return ""
     low, high = number_text(min(known), 2), number_text(max(known), 2)

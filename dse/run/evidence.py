@@ -13,22 +13,9 @@ from dse.cost.phases import Point
 from dse.cost.placement.placed import Placed
 from dse.cost.rates import STANDINGS, standing
 from dse.cost.setting import Phase
+from dse.spec.bands import error_models
 
 ERRORS = ("ttft_error_pct", "tpot_error_pct", "throughput_error_pct")
-
-BANDS: Mapping[str, tuple[float, float, float]] = {
-    "ideal": (66, 55, 150),
-    "datasheet": (50, 53, 53),
-    "transferred": (50, 53, 53),
-    "calibrated": (50, 53, 53),
-}
-"""Evidence class -> error in nine cases of ten, percent, for `ERRORS`.
-
-The 90th percentile of |predicted / measured - 1|, averaged over the sources, of published static batches and single
-streams: 160 rows of five sources for TTFT, 62 of one (llama.cpp) for TPOT, 1,548 of four for throughput. No coefficient
-was fitted to them; the shares of the narrow types were added, from kernel timings, after the rows were first looked
-at. tests/published/test_measured_error.py measures it again. Fitted classes keep the band of `datasheet`.
-"""
 
 COUNTS = 0.10
 """Share of a metric's time from which a class of operators counts: the weakest of those names the evidence."""
@@ -64,8 +51,9 @@ def evidence(point: Point) -> dict[str, list[Any]]:
     # A request of one token has no decode step for its row to rest on.
     row = np.where(steps > 0, np.minimum(classes[0], classes[1]), classes[0]).tolist()
     names = [STANDINGS[index] + mark for index, mark in zip(row, marks, strict=True)]
+    models = error_models()
     errors = {
-        name: [float(BANDS[STANDINGS[index]][i]) for index in found.tolist()]
+        name: [float(models[STANDINGS[index]].bands[i]) for index in found.tolist()]
         for i, (name, found) in enumerate(zip(ERRORS, classes, strict=True))
     }
     return {"evidence": names, **errors}

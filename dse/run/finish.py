@@ -15,6 +15,8 @@ from dse import __version__
 from dse.cost import COST_MODEL
 from dse.cost.metrics import METRICS
 from dse.report.thinning import rows_to_explain
+from dse.run.chances import front_probabilities
+from dse.run.contests import contests
 from dse.run.explain import explain_points
 from dse.run.folder import Run
 from dse.run.groups import axis_columns, box_columns
@@ -48,10 +50,12 @@ def _write_tables(
     engine: Engine, store: Store, tally: Tally, executor: str, start: float
 ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
     """Write the tables and the manifest, which is returned with what the report explains."""
-    fronts = tally.front.fronts()
-    kept = _union(numbers for numbers, _ in fronts.values())
+    contested = contests(engine.divisions, tally.front.fronts())
+    kept = _union(contest.front for contest in contested.values())
     best = _union(numbers for of_group in tally.top.tops().values() for numbers, _ in of_group)
     rows = complete(engine, _union([kept, best, missed_points(tally)]))
+    chances = front_probabilities(engine, contested)
+    rows["front_probability"] = [chances.get(number) for number in rows["number"]]
     frontier, text = select(rows, kept), engine.sweep.text_columns
     store.write_table("frontier", frontier, text, csv=True)
     store.write_table("top", select(rows, best), text)
@@ -63,7 +67,7 @@ def _write_tables(
             "groups": [
                 {
                     "key": engine.groups.key(group),
-                    "front": len(fronts.get(group, ((), ()))[0]),
+                    "front": len(contested[group].front) if group in contested else 0,
                     "feasible": count,
                 }
                 for group, count in sorted(tally.feasible.items())

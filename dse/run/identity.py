@@ -21,6 +21,7 @@ from dse.run.axes import NAMED, Axes
 from dse.search.space import Layout
 from dse.spec import layers
 from dse.spec.accuracy import AccuracyDrop
+from dse.spec.bands import error_models
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
@@ -51,6 +52,7 @@ def content(sweep: Sweep) -> Plain:
         "cost_model": COST_MODEL,
         **_axes(sweep.axes),
         "accuracy": _accuracy(sweep),
+        "error_bands": {name: model.model_dump(mode="json") for name, model in error_models().items()},
         "settings": {
             "max_prefill_tokens": _limit(settings.max_prefill_tokens),
             "kv_block_size": settings.kv_block_size,

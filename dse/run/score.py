@@ -14,6 +14,7 @@ from dse.cost.choices import AXES
 from dse.cost.evaluate import Scores, score
 from dse.cost.mesh import Mesh
 from dse.run.allocator import keep_freed_memory
+from dse.run.contests import Divisions
 from dse.run.groups import Groups
 from dse.run.resolve import Sweep
 from dse.search.pareto import FrontArchive
@@ -37,6 +38,7 @@ class Tally:
     """What is left of many points."""
 
     front: FrontArchive = field(default_factory=FrontArchive)
+    """Of every division of every group (`dse.run.contests`): the front of a group is that of its divisions' fronts."""
     top: TopArchive = field(default_factory=lambda: TopArchive(TOP))
     statuses: dict[int, int] = field(default_factory=dict)
     """Status code -> points."""
@@ -93,8 +95,13 @@ class Engine:
         return Groups(self.sweep)
 
     @cached_property
+    def divisions(self) -> Divisions:
+        """Comparison groups by accelerator."""
+        return Divisions(self.sweep, self.groups)
+
+    @cached_property
     def scouts(self) -> dict[int, NDArray[np.float64]]:
-        """Costs of the undominated among points spread evenly over the space, by group.
+        """Costs of the undominated among points spread evenly over the space, by division of a group.
 
         Any feasible point may rule out others, wherever it lies: what scouts dominate is dropped at first sight in
         every part. They change the speed only. None for a space so small that it is scored as soon as scouted.
@@ -115,7 +122,8 @@ class Engine:
                 mesh = Mesh.points(AXES, [coordinate[model == index] for coordinate in coordinates])
                 scores = score(self.sweep.models[index], self.sweep.choices_of(box, index), mesh, self.sweep.question)
                 costs = [np.broadcast_to(cost, mesh.shape) for cost in scores.costs]
-                group = np.broadcast_to(self.groups.numbers(box, index, mesh), mesh.shape)
+                group = self.divisions.numbers(self.groups.numbers(box, index, mesh), mesh)
+                group = np.broadcast_to(group, mesh.shape)
                 found.update(costs, group, scores.status == 0, range(len(group)))
         return {group: costs for group, (_, costs) in found.fronts().items()}
 
@@ -152,7 +160,7 @@ class Engine:
             tally.programs[key] = tally.programs.get(key, 0) + count
         _nearest(tally, scores, points.start)
         costs = [np.asarray(cost, dtype=float) for cost in scores.costs]
-        tally.front.update(costs, group, feasible, points)
+        tally.front.update(costs, self.divisions.numbers(group, mesh), feasible, points)
         tally.top.update(costs, group, feasible, points)
 
 

@@ -37,6 +37,8 @@ MANIFEST = {
 }  # fmt: skip
 """What every manifest has: one without has been damaged, or written by another version."""
 TEMPORARY = ".tmp"
+FRONT, BEST = 0, 1
+"""The archive of a row of a part."""
 WHOLE = (
     "number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch",
     "gpu_batch", "num_batches",
@@ -292,10 +294,9 @@ class Store:
         if tally.points != len(part.points):
             return None
         if rows.num_rows:
-            group, number, *costs = (column.to_numpy() for column in rows.columns)
-            everyone = np.ones(len(number), dtype=bool)
-            for archive in (tally.front, tally.top):
-                archive.update(costs, group, everyone, number)
+            archive, group, number, *costs = (column.to_numpy() for column in rows.columns)
+            tally.front.update(costs, group, archive == FRONT, number)
+            tally.top.update(costs, group, archive == BEST, number)
         return tally
 
     def clear_parts(self) -> None:
@@ -355,25 +356,28 @@ def _remove(path: Path) -> None:
 
 
 def _kept(tally: Tally) -> dict[str, NDArray[Any]]:
-    """Group, number and costs of the fronts and of the best points, as columns; these have NaN in other objectives."""
-    groups, numbers, costs = [], [], []
-    for group, (number, cost) in tally.front.fronts().items():
-        groups.append(np.full(len(number), group))
-        numbers.append(number)
-        costs.append(cost)
+    """Archive, group, number and costs of what a part keeps, as columns.
+
+    The best points have NaN in other objectives. The groups of fronts are divisions, those of best points groups.
+    """
+    kept: list[tuple[int, int, NDArray[np.int64], NDArray[np.float64]]] = [
+        (FRONT, group, number, cost) for group, (number, cost) in tally.front.fronts().items()
+    ]
     for group, of_objective in tally.top.tops().items():
         for objective, (number, cost) in enumerate(of_objective):
             alone = np.full((len(number), len(of_objective)), np.nan)
             alone[:, objective] = cost
-            groups.append(np.full(len(number), group))
-            numbers.append(number)
-            costs.append(alone)
-    if not groups:
+            kept.append((BEST, group, number, alone))
+    if not kept:
         none = np.zeros(0, dtype=np.int64)
-        return {"group": none, "number": none}
-    table = np.concatenate(costs)
-    kept = {"group": np.concatenate(groups), "number": np.concatenate(numbers)}
-    return kept | {f"cost_{objective}": np.ascontiguousarray(column) for objective, column in enumerate(table.T)}
+        return {"archive": none, "group": none, "number": none}
+    table = np.concatenate([cost for *_, cost in kept])
+    columns = {
+        "archive": np.concatenate([np.full(len(number), archive) for archive, _, number, _ in kept]),
+        "group": np.concatenate([np.full(len(number), group) for _, group, number, _ in kept]),
+        "number": np.concatenate([number for *_, number, _ in kept]),
+    }
+    return columns | {f"cost_{objective}": np.ascontiguousarray(column) for objective, column in enumerate(table.T)}
 
 
 def finite(value: Any) -> Any:

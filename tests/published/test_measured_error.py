@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dse.calibrate.validate import validate
-from dse.run.evidence import BANDS
+from dse.spec.bands import error_models
 from dse.spec.runtime import IDEAL
 
 METRICS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "e2e_s": "throughput", "output_tok_s": "throughput"}
@@ -50,7 +50,7 @@ def test_the_bands_are_those_measured(shared_data, fidelity):
     told(fidelity, found)
     rows = {metric: sum(len(v) for (m, _), v in found.items() if m == metric) for metric in ORDER}
     assert rows == {"TTFT": 160, "TPOT": 62, "throughput": 1548}
-    for metric, band in zip(ORDER, BANDS[fidelity], strict=True):
+    for metric, band in zip(ORDER, error_models()[fidelity].bands, strict=True):
         p90 = [np.percentile(100 * np.abs(v - 1), 90) for (m, _), v in found.items() if m == metric]
         assert np.mean(p90) == pytest.approx(band, abs=1.0)
 

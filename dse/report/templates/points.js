@@ -7,7 +7,7 @@ function defaultColumns() {
   const limits = Object.keys(manifest.constraints || {});
   const axes = configuration.map(({ name }) => name).filter((name) => ALWAYS.includes(name) || (varies(name) && !["input", "output"].includes(name)));
   const settled = groupBy.filter((name) => state.by[name] !== ALL);
-  const names = ["number", ...axes.filter((name) => !settled.includes(name)), ...objectives.map(({ name }) => name), ...limits, "ttft_ms", "tpot_ms", "memory_gb_per_device", "decode_bound", "evidence"];
+  const names = ["number", ...axes.filter((name) => !settled.includes(name)), ...objectives.map(({ name }) => name), "front_probability", ...limits, "ttft_ms", "tpot_ms", "memory_gb_per_device", "decode_bound", "evidence"];
   return [...new Set(names)].filter((name) => columns.has(name)).slice(0, 17);
 }
 

@@ -21,6 +21,12 @@ function limitsText() {
   return limits.length ? `within ${limits.join(", ")}` : "no constraints";
 }
 
+/** How many frontier points of the groups shown lead by more than the error of prediction. */
+function drawLeads() {
+  const told = (data.leads || []).filter(({ key }) => shownKeys(key));
+  byId("leads").replaceChildren(...told.slice(0, 6).map(({ key, text }) => el("p", {}, told.length > 1 ? el("b", {}, `${key.join(", ")}. `) : null, text)));
+}
+
 /** Today's deployment in the groups shown, and what moving from it would gain. */
 function drawToday() {
   const node = byId("today");
@@ -131,6 +137,7 @@ function update() {
   state.drawnGroup = JSON.stringify(state.by);
   drawControls();
   drawScatter(view);
+  drawLeads();
   drawToday();
   drawParallel(view);
   drawPoints(view);

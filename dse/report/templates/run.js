@@ -13,7 +13,7 @@ const numeric = [...columns.values()].filter((column) => column.numeric && colum
 const varies = (name) => "values" in (columns.get(name) || {});
 const configuration = [...columns.values()].filter((column) => column.axis && column.name !== "number");
 
-const show = (name, item) => (columns.get(name)?.axis || name === "number" ? exact(item) : number(item));
+const show = (name, item) => (columns.get(name)?.axis || name === "number" ? exact(item) : number(item, name === "front_probability" ? 2 : undefined));
 const withUnit = (name) => { const { label, unit } = columns.get(name); return unit ? `${label} (${unit})` : label; };
 const withSense = (name) => `${withUnit(name)}${{ min: " · lower is better", max: " · higher is better" }[columns.get(name).sense] || ""}`;
 
@@ -70,7 +70,7 @@ const bandText = (row, name) => {
 /** The whole configuration and every measure of a row, as name-value pairs. */
 function facts(row, today = null) {
   const measured = [...columns.values()].filter((column) => !column.axis && column.name !== "number" && !missing(value(row, column.name)) && !["status", "price_source", ...Object.values(data.bands)].includes(column.name));
-  const aims = new Map(objectives.map(({ name }, place) => [name, place - objectives.length]));
+  const aims = new Map([...objectives.map(({ name }) => name), "front_probability"].filter((name) => !missing(value(row, name))).map((name, place, all) => [name, place - all.length]));
   measured.sort((a, b) => (aims.get(a.name) ?? 0) - (aims.get(b.name) ?? 0));
   const named = ({ label, unit }) => el("span", {}, label, unit ? el("small", {}, ` ${unit}`) : null);
   const told = measured.map((column) => [named(column), measure(column, row, today?.[column.name]), aims.has(column.name) ? "strong" : null]);
