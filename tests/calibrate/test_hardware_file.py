@@ -181,7 +181,8 @@ def test_the_file_is_read_back_as_it_was(tmp_path, base) -> None:
     gpu = {"gpu": replace(GPU, name="Odd: #1 'GPU'"), "readings": GPU_READINGS} if base else {}
     found = specification(findings(**gpu), chip)
     write(found, tmp_path / "box.yaml")
-    assert load_hardware(tmp_path / "box.yaml") == found
+    # Read from the shelf it also has its relatives' efficiencies, as any chip.
+    assert load_hardware(tmp_path / "box.yaml").model_copy(update={"calibration": None}) == found
 
 
 def test_the_file_reads_like_the_library_s() -> None:

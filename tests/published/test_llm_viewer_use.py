@@ -51,7 +51,7 @@ def test_an_option_without_effect_is_refused_error_19():
 def test_figures_are_numbers_in_full_with_totals_error_24():
     said = explain("llama-2-7b", A100, precision="fp16", input=128, output=64, batch=4)
     at = llm_viewer.point(
-        "llama-2-7b", A100, prompt=128, output=64, batch=4, fidelity="datasheet", max_prefill_tokens=8192
+        "llama-2-7b", A100, prompt=128, output=64, batch=4, fidelity="calibrated", max_prefill_tokens=8192
     )
     assert said["point"]["output_tokens_per_s"] == number(Scored(at).tokens_per_s)
     assert said["memory"]["accelerator"]["total_gb"] == number(Memory(at).total) / 1e9
