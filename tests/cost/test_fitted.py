@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from properties.points import choices, flat_mesh_of, mesh_of
+from properties.points import along, choices, flat_mesh_of, mesh_of
 
+from dse.cost.choices import AXES
 from dse.cost.evaluate import columns
 from dse.cost.phases import Point
 from dse.run.evidence import evidence
@@ -31,10 +32,17 @@ def test_defaults_keep_their_bits_beside_fitted_chips(model):
     alone = found(model, CHIPS, ["datasheet"])
     mixed = found(model, CHIPS, ["datasheet", "calibrated"])
     for name in NAMES:
-        assert np.array_equal(mixed[name][:, :, :1], alone[name], equal_nan=True)
+        default, fitted = (along(mixed[name], "fidelity", index) for index in (0, 1))
+        defaults = along(alone[name], "fidelity", 0)
+        assert np.array_equal(default, defaults, equal_nan=True)
         # A chip without relatives is at its defaults.
-        assert np.array_equal(mixed[name][2, :, 1], alone[name][2, :, 0], equal_nan=True)
-        assert not np.any(mixed[name][0, :, 1] == alone[name][0, :, 0]) or model == "mamba2-2.7b"
+        assert np.array_equal(of_chip(fitted, 2), of_chip(defaults, 2), equal_nan=True)
+        assert not np.any(of_chip(fitted, 0) == of_chip(defaults, 0)) or model == "mamba2-2.7b"
+
+
+def of_chip(values, chip):
+    """Figures of one chip, of values without the axis of fidelities."""
+    return np.take(values, chip, axis=[axis for axis in AXES if axis != "fidelity"].index("hardware"))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -48,7 +56,7 @@ def test_a_mesh_and_a_list_of_points_give_the_same_bits(model):
 def test_no_fit_is_faster_than_the_roofline(model):
     values = found(model, ("h100-sxm", "a100-sxm-80gb", "l40s", "b200", "gb300"), ["ideal", "calibrated"])
     for name in NAMES:
-        ideal, fitted = values[name][:, :, 0], values[name][:, :, 1]
+        ideal, fitted = (along(values[name], "fidelity", index) for index in (0, 1))
         assert np.all((fitted >= ideal) | np.isnan(ideal))
 
 
