@@ -27,10 +27,15 @@ SCENARIOS: Mapping[str, str] = {
     "latency": "static",
     "offline_max_throughput": "offline",
     "online_closed_loop": "closed-loop",
+    "online_at_once": "at-once",
 }
-"""Scenario of a row -> value of the axis `serving`."""
+"""Scenario of a row -> value of the axis `serving`, or `at-once` (`dse.calibrate.states`)."""
 
-NOT_MODELLED: Mapping[str, str] = {"offline_offload": "offloading is not modelled yet"}
+NOT_MODELLED: Mapping[str, str] = {
+    "offline_offload": "offloading is not modelled yet",
+    "online_open_loop": "requests at a rate of their own: arrival processes are not modelled yet",
+    "online_speculative": "speculative decoding is not modelled yet",
+}
 
 METRICS: Mapping[str, tuple[str, float]] = {
     "ttft_ms": ("ttft_ms", 1.0),

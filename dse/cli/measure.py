@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dse.cli.root import cli, print_json
+
+if TYPE_CHECKING:
+    from dse.calibrate.benchmarks import Deployment
 
 
 @cli.command()
@@ -58,6 +61,14 @@ def probe(out: str, **options: Any) -> None:
     help="Fit the engines anew without the rows of each model or accelerator before predicting these.",
 )
 @click.option("--fit", metavar="YAML", help="Fit the engines to all rows and write them as a runtimes file.")
+@click.option("--hardware", metavar="H", help="Of a benchmark's JSON: what it ran on.")
+@click.option("--model", metavar="M", help="Of a benchmark's JSON  [default: its model_id]")
+@click.option("--precision", metavar="P", default="bf16", show_default=True, help="Of a benchmark's JSON.")
+@click.option("--kv-cache", metavar="TYPE", default="", help="Of a benchmark's JSON  [default: what the engine takes]")
+@click.option("--tp", type=click.IntRange(1), default=1, show_default=True, help="Of a benchmark's JSON.")
+@click.option("--pp", type=click.IntRange(1), default=1, show_default=True, help="Of a benchmark's JSON.")
+@click.option("--dp", type=click.IntRange(1), default=1, show_default=True, help="Of a benchmark's JSON: attention-dp.")
+@click.option("--ep", type=click.IntRange(0), default=0, help="Of a benchmark's JSON.")
 def validate(
     measured: str,
     out: str | None,
@@ -67,13 +78,19 @@ def validate(
     runtime: str | None,
     leave_out: str | None,
     fit: str | None,
+    **ran: Any,
 ) -> None:
-    """Predict every row of MEASURED.csv and say how far off the predictions are, per source and metric."""
+    """Predict every row of MEASURED and say how far off the predictions are, per source and metric.
+
+    MEASURED is a CSV file in the schema of published measurements, or the JSON that vLLM's (--save-result) or SGLang's
+    (--output-file) serving benchmark writes; that does not say what it ran on, so state it: --hardware H --tp N ...
+    """
     from dse.calibrate.validate import as_json as errors
     from dse.calibrate.validate import validate as validated
     from dse.run.store import writing
 
-    found = validated(measured, fidelity, runtime, leave_out)
+    deployment = _deployment(measured, runtime, ran)
+    found = validated(measured, fidelity, runtime, leave_out, deployment)
     if out is not None:
         with writing(Path(out)):
             Path(out).write_text(found.csv(), encoding="utf-8")
@@ -83,11 +100,13 @@ def validate(
         with writing(Path(html)):
             write_validation(found.page(Path(measured).name), Path(html))
     if fit is not None:
-        from dse.calibrate.runtimes_file import write_runtimes
+        from dse.calibrate.runtimes_file import write_own, write_runtimes
         from dse.calibrate.validate import fits
 
+        write = write_runtimes if deployment is None else write_own
         with writing(Path(fit)):
-            write_runtimes(fits(found.rows, found.cases, fidelity), fidelity, Path(measured).name, Path(fit))
+            engines = fits(found.rows, found.cases, fidelity, anew=deployment is None)
+            write(engines, fidelity, Path(measured).name, Path(fit))
     if as_json:
         print_json(errors(found.summary()))
     else:
@@ -96,3 +115,20 @@ def validate(
         print_validation(found.summary())
     for file in filter(None, (out, html, fit)):
         click.echo(f"wrote {file}", err=as_json)
+
+
+def _deployment(measured: str, runtime: str | None, ran: dict[str, Any]) -> Deployment | None:
+    """What a benchmark's file does not say; None where the file says all itself."""
+    from dse.calibrate.benchmarks import Deployment, is_benchmark
+    from dse.errors import Fault, InputError
+
+    context = click.get_current_context()
+    stated = [name for name in ran if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if not is_benchmark(measured):
+        if stated:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in stated)
+            raise InputError(Fault(f"not a benchmark's JSON, which alone needs {options}", file=measured))
+        return None
+    if ran["hardware"] is None:
+        raise InputError(Fault("a benchmark does not say what it ran on: state it (--hardware)", file=measured))
+    return Deployment(**{**ran, "model": ran["model"] or "", "runtime": runtime or ""})

@@ -217,18 +217,19 @@ class ClosedLoop(Steady):
         return np.minimum(self.point.batch, self.fits)
 
     @cached_property
-    def ttft(self) -> Array:
-        """Seconds from sending a request to its first token.
+    def host(self) -> Array:
+        """Seconds of the server itself before the first token of a request."""
+        return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
 
-        The server's own time; the prompt pass, behind those of the whole batch where requests start in lock-step, or
-        else behind the iteration it meets; and the wait for a slot where more are in flight than fit.
-        """
-        runtime = self.runtime
-        host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * self.point.input
-        together = (prompt_seconds(self.running, runtime) + self.prompt) / 2
-        apart = self.prompt + np.where(self.batch > 1, runtime.admission_steps * self.step, 0.0)
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds from sending a request to its first token: the server's; the prompt pass, behind the whole batch's in
+        lock-step, or else behind the iteration it meets; and the wait for a slot where more are in flight than fit."""
+        locked = self.runtime.lockstep
+        together = (prompt_seconds(self.running, self.runtime) + self.prompt) / 2
+        apart = self.prompt + np.where(self.batch > 1, self.runtime.admission_steps * self.step, 0.0)
         queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
-        return host + runtime.lockstep * together + (1 - runtime.lockstep) * apart + queued
+        return self.host + locked * together + (1 - locked) * apart + queued
 
     @cached_property
     def latency(self) -> Array:
@@ -260,8 +261,7 @@ def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """What a forward pass costs beside its kernels, whatever it computes."""
     total: Array = (runtime.step_us + runtime.layer_us * len(point.model.layers)) * 1e-6
     if runtime.collective_us:
-        parts = sum(point.counts[:-2])
-        total = total + np.where(point.degrees.tp > 1, runtime.collective_us * 1e-6 * parts, 0.0)
+        total = total + np.where(point.degrees.tp > 1, runtime.collective_us * 1e-6 * sum(point.counts[:-2]), 0.0)
     return total
 
 

@@ -105,7 +105,7 @@ IDEAL = RuntimeSpec()
 
 
 def load_runtime(entry: Any, document: Document | None = None, at: Steps = ()) -> RuntimeSpec:
-    """The runtime a user means by a name, an alias, or a mapping with `base` and what differs.
+    """The runtime a user means by a name, an alias, the path of a file of one, or a mapping with `base` and changes.
 
     Raises:
         InputError: unknown name, or all faults of the mapping.
@@ -137,11 +137,25 @@ def runtime_names() -> list[str]:
 @cache
 def library_runtimes() -> Mapping[str, RuntimeSpec]:
     """The runtimes of `configs/runtimes.yaml` by name."""
-    document = read(library_file(FILE))
+    return _runtimes(read(library_file(FILE)))
+
+
+def _runtimes(document: Document) -> dict[str, RuntimeSpec]:
+    """The runtimes of a file by name."""
+    if not isinstance(document.value, Mapping):
+        raise InputError(document.fault((), f"expected runtimes by name, got {show(document.value)}"))
     return {
         name: build(RuntimeSpec, document, {"name": name, **(entry or {})}, (name,))
         for name, entry in document.value.items()
     }
+
+
+def _of_file(path: str) -> RuntimeSpec:
+    """The one runtime of a user's file (`dse validate RESULTS.json --fit FILE` writes such)."""
+    found = _runtimes(read(path))
+    if len(found) != 1:
+        raise InputError(f"{path}: expected one runtime, got {len(found)}: {', '.join(found) or 'none'}")
+    return next(iter(found.values()))
 
 
 def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
@@ -154,6 +168,8 @@ def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
 
 
 def _named(name: str) -> RuntimeSpec:
+    if name.endswith((".yaml", ".yml")):
+        return _of_file(name)
     library = library_runtimes()
     spelled = {plain_name(word): spec for spec in library.values() for word in (spec.name, *spec.aliases)}
     if plain_name(name) not in spelled:
