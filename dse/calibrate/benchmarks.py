@@ -151,8 +151,9 @@ def _skip(text: str, at: int) -> int:
 def _number(run: Mapping[str, Any], name: str) -> float | None:
     """A number above zero; None where there is none."""
     value = run.get(name)
-    known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if known and math.isfinite(value) and value > 0 else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if math.isfinite(value) and value > 0 else None
 
 
 def _faults(run: Any) -> Iterator[tuple[str, str]]:
@@ -208,8 +209,9 @@ def _known(run: Mapping[str, Any]) -> dict[str, float]:
 
 def _latency(run: Mapping[str, Any]) -> float:
     """Seconds of a mean request as far as the times are there."""
-    known, steps = _known(run), max(run["total_output_tokens"] / run["completed"] - 1, 0.0)
-    return 1e-3 * (known.get("ttft_ms", 0.0) + steps * known.get("tpot_ms", 0.0))
+    known, steps = _known(run), max(float(run["total_output_tokens"]) / run["completed"] - 1, 0.0)
+    found: float = 1e-3 * (known.get("ttft_ms", 0.0) + steps * known.get("tpot_ms", 0.0))
+    return found
 
 
 def _longest(run: Mapping[str, Any]) -> str:

@@ -28,11 +28,11 @@ SCENARIOS: Mapping[str, str] = {
     "offline_max_throughput": "offline",
     "online_closed_loop": "closed-loop",
     "online_at_once": "at-once",
+    "offline_offload": "offload",
 }
-"""Scenario of a row -> value of the axis `serving`, or `at-once` (`dse.calibrate.states`)."""
+"""Scenario of a row -> value of the axis `serving`, `at-once` (`dse.calibrate.states`) or `offload` (`.offloaded`)."""
 
 NOT_MODELLED: Mapping[str, str] = {
-    "offline_offload": "offloading is not modelled yet",
     "online_open_loop": "requests at a rate of their own: arrival processes are not modelled yet",
     "online_speculative": "speculative decoding is not modelled yet",
 }
@@ -80,7 +80,7 @@ def case_of(row: Measured, runtime: RuntimeSpec | None = None) -> Case:
     notes: list[str] = []
     serving, (metric, factor) = _scenario(row), _metric(row)
     engine = runtime or generation(_named(_runtime, row, "framework"), row.text("version"), row.text("source"))
-    model, chip = _named(_model, row, "model"), _named(_hardware, row, "hardware")
+    model, chip = _named(_model, row, "model"), _machine(row)
     workload = _workload(row, metric, notes)
     return Case(
         model=model,
@@ -131,6 +131,20 @@ def _model(name: str) -> ModelSpec:
 @lru_cache(maxsize=4096)
 def _hardware(name: str) -> HardwareSpec:
     return load_hardware(name)
+
+
+def _machine(row: Measured) -> HardwareSpec:
+    """The chip, in the box of whoever measured where the library has that: an alias `SOURCE HARDWARE`."""
+    chip = _named(_hardware, row, "hardware")
+    return _boxed(f"{row.text('source')} {row.text('hardware')}") or chip
+
+
+@lru_cache(maxsize=4096)
+def _boxed(name: str) -> HardwareSpec | None:
+    try:
+        return load_hardware(name)
+    except InputError:
+        return None
 
 
 @lru_cache(maxsize=4096)

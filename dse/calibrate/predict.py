@@ -148,10 +148,11 @@ class Group:
 
 
 def groups(cases: Iterable[tuple[int, Case]], fidelity: str) -> list[Group]:
-    """Cases with their places, gathered into meshes."""
+    """Cases with their places, gathered into meshes; blocks whose tensors are placed are no part of one."""
     found: dict[Hashable, list[tuple[int, Case]]] = {}
     for where, case in cases:
-        found.setdefault((case.model.name, case.serving, case.runtime.name), []).append((where, case))
+        if case.serving != "offload":
+            found.setdefault((case.model.name, case.serving, case.runtime.name), []).append((where, case))
     return [Group([case for _, case in held], [where for where, _ in held], fidelity) for held in found.values()]
 
 

@@ -48,7 +48,7 @@ def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path
             entry |= figures(fit.engine) | {"source": _told(fit, fidelity, measured)}
         elif name != IDEAL.name:
             at_priors = with_figures(spec, (), np.zeros(0))
-            entry |= figures(at_priors) | {"source": f"priors: no row of {measured} ran it"}
+            entry |= figures(at_priors) | {"source": f"priors: no row of {measured} was fitted"}
         entries.append({name: entry})
     _write(HEADER, entries, path)
 

@@ -14,6 +14,7 @@ from dse.calibrate.benchmarks import Deployment, read_benchmarks
 from dse.calibrate.cases import Case, case_of
 from dse.calibrate.engines import Fit, by_accelerator, by_model, collect, from_present, left_out
 from dse.calibrate.measured import ADDED, Measured, UnknownError, read_measured
+from dse.calibrate.offloaded import predict_offloaded
 from dse.calibrate.predict import Prediction, groups
 from dse.calibrate.scores import Scored, by, scores, worst
 from dse.spec.runtime import RuntimeSpec, load_runtime
@@ -162,6 +163,9 @@ def predict(
             cases.append((place, case_of(row, runtime)))
         except UnknownError as error:
             found[place] = Prediction("not_modelled", str(error))
+    for place, case in cases:
+        if case.serving == "offload":
+            found[place] = predict_offloaded(case, fidelity)
     for group in groups(cases, fidelity):
         for place, prediction in zip(group.where, group.predictions(), strict=True):
             found[place] = prediction

@@ -223,8 +223,10 @@ class ClosedLoop(Steady):
 
     @cached_property
     def ttft(self) -> Array:
-        """Seconds from sending a request to its first token: the server's; the prompt pass, behind the whole batch's in
-        lock-step, or else behind the iteration it meets; and the wait for a slot where more are in flight than fit."""
+        """Seconds from sending to the first token.
+
+        The server's; the prompt pass behind the whole batch's (lock-step) or an iteration; a slot's if none is free.
+        """
         locked = self.runtime.lockstep
         together = (prompt_seconds(self.running, self.runtime) + self.prompt) / 2
         apart = self.prompt + np.where(self.batch > 1, self.runtime.admission_steps * self.step, 0.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,21 @@ class Supports(Strict):
     """Element types of the weights it reads: bf16, fp8, int4 ..."""
     layers: tuple[Text, ...] = ()
     """Kinds of layer it has kernels for, by class: Attention, LatentAttention, DeltaNet, Mamba2, MLP, MoE."""
+
+
+class Offloading(Strict):
+    """What the engine does with a model that is larger than the accelerator's memory."""
+
+    weights: Literal["best", "fill", "host"] = "best"
+    """`best`: weights, cache and activations lie where they serve throughput most, and the host may compute; `fill`: as
+    many layers as fit stay on the accelerator, `host`: none, the rest is copied from host memory in every pass. Cache
+    and activations then stay on the accelerator, which computes all."""
+    overlap: Literal["serial", "pairwise", "full"] = "pairwise"
+    """Which copies run beside others and beside kernels, as on the axis of that name."""
+    link_share: Share = 1.0
+    """Of what page-locked copies reach: less where the engine copies from pageable memory."""
+    unpacked_bytes: Cost = 0.0
+    """Bytes moved per element to expand quantised weights and cache ahead of the kernels; 0 where these do it."""
 
 
 class RuntimeSpec(Strict):
@@ -95,6 +110,7 @@ class RuntimeSpec(Strict):
     sources: tuple[Text, ...] = ()
     """Collections of measurements that ran this generation."""
     supports: Supports = Supports()
+    offloading: Offloading = Offloading()
     source: str = ""
     """Where the figures come from."""
     notes: str = ""

@@ -104,7 +104,7 @@ def test_fitted_engines_are_written_as_a_runtimes_file(tmp_path):
     assert found["sglang"]["step_us"] == figures(fit[0].engine)["step_us"] > PRIORS["step_us"][0]
     told = "fitted by dse validate to 135 rows of mine.csv over datasheet kernels, "
     assert found["sglang"]["source"].startswith(told)
-    assert found["lmdeploy"]["source"] == "priors: no row of mine.csv ran it"
+    assert found["lmdeploy"]["source"] == "priors: no row of mine.csv was fitted"
     assert found["lmdeploy"]["step_us"] == PRIORS["step_us"][0]
     assert list(found["ideal"]) == ["source", "notes"]
     again = {name: build(RuntimeSpec, Document("", {"name": name, **entry})) for name, entry in found.items()}

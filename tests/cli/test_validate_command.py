@@ -9,7 +9,7 @@ HEADER = "source,model,hardware,framework,tp,weight_dtype,act_dtype,kv_dtype,inp
 HEADER += "batch_or_concurrency,scenario,metric,value\n"
 FINE = "mine,Llama-3.1-8B,H100-80GB-SXM,vllm,1,bf16,bf16,bf16,1024,256,16,static_batch,e2e_s,4.0\n"
 FILE = (
-    HEADER + FINE + FINE.replace("static_batch,e2e_s", "offline_offload,output_tok_s") + FINE.replace("3.1-8B", "9")
+    HEADER + FINE + FINE.replace("static_batch,e2e_s", "online_open_loop,output_tok_s") + FINE.replace("3.1-8B", "9")
 )
 
 
@@ -32,7 +32,7 @@ def test_the_terminal_shows_sources_accelerators_worst_rows_and_reasons(dse, tmp
     said = dse("validate", "m.csv")
     assert said.code == 0
     assert said.out.startswith("1 of 3 rows predicted; fidelity calibrated\n")
-    for line in ("sources: 2", "accelerators: 2", "worst rows: 1", "not predicted:", "  1  offloading is not modelled"):
+    for line in ("sources: 2", "accelerators: 2", "worst rows: 1", "not predicted:", "  1  requests at a rate"):
         assert line in said.out
 
 
