@@ -56,10 +56,12 @@ PRIORS: Mapping[str, tuple[float, float]] = {
     "busy": (0.95, 0.05),
     "attention_vector_share": (0.13, 0.4),
     "core_gb_per_s": (9.0, 0.3),
+    # About 14 kernels of a layer at 20-35 us of Python and PyTorch each.
+    "launch_us": (400.0, 0.3),
 }
 """Figure -> (what it is before measurement, spread of its logarithm)."""
 
-NEUTRAL = ("attention_vector_share", "core_gb_per_s")
+NEUTRAL = ("attention_vector_share", "core_gb_per_s", "launch_us")
 """Fitted only where the engine's file says it has such a figure."""
 
 MOST_ONE = ("lockstep", "busy", "attention_vector_share")

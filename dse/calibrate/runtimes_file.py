@@ -7,10 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dse.calibrate.engines import PRIORS, Fit, with_figures
-from dse.spec.runtime import IDEAL, RuntimeSpec, library_runtimes
+from dse.calibrate.engines import PRIORS, Fit
+from dse.spec.runtime import RuntimeSpec, library_runtimes
 
 OWN_HEADER = """\
 # Serving engines as measured here: `runtime: ./THIS_FILE` in a sweep, --runtime ./THIS_FILE on the command line.
@@ -20,7 +18,8 @@ OWN_HEADER = """\
 HEADER = """\
 # Serving engines: what each adds to the kernels' time, how it fills its batch, what it runs (dse/spec/runtime.py).
 # One set of figures per engine, shared by all models and accelerators. Written by `dse validate MEASURED.csv --fit`:
-# a figure the measurements say nothing of stands at its prior (dse/calibrate/engines.py).
+# a figure the measurements say nothing of stands at its prior (dse/calibrate/engines.py); an engine they never ran, as
+# it was.
 """
 
 
@@ -31,7 +30,7 @@ def figures(runtime: RuntimeSpec) -> dict[str, Any]:
 
 
 def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path) -> None:
-    """Write the library's engines: those that were fitted with their new figures, the others at their priors.
+    """Write the library's engines: those that were fitted with their new figures, the others as they stand.
 
     Args:
         fits: of the engines the measurements name.
@@ -46,9 +45,6 @@ def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path
         if name in by_name:
             fit = by_name[name]
             entry |= figures(fit.engine) | {"source": _told(fit, fidelity, measured)}
-        elif name != IDEAL.name:
-            at_priors = with_figures(spec, (), np.zeros(0))
-            entry |= figures(at_priors) | {"source": f"priors: no row of {measured} was fitted"}
         entries.append({name: entry})
     _write(HEADER, entries, path)
 

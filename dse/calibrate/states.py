@@ -7,9 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from dse.cost.engine import prompt_seconds
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
-from dse.cost.serving import ClosedLoop, Static, SteadyMemory, fits, prompt_seconds
+from dse.cost.serving import ClosedLoop, Static, SteadyMemory, fits
 from dse.cost.work import Array
 
 

@@ -81,6 +81,9 @@ class RuntimeSpec(Strict):
     core_gb_per_s: Factor | None = None
     """Bandwidth one core (multiprocessor) draws in its matrix-vector products, GB/s: what keeps small kernels from
     the bandwidth of chips with few cores for their memory; None for no limit."""
+    launch_us: Factor | None = None
+    """Per layer and pass: host time to issue its kernels one by one, ahead of the device, which waits only where its
+    own work is shorter (PyTorch without captured graphs); None: graphs, or launches beside the device's time."""
     request_ms: Cost = 0.0
     """Per request before its first token: the server's protocol, tokenising, admission."""
     admission_steps: Cost = 0.5
