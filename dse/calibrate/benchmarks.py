@@ -234,8 +234,17 @@ def _scenario(run: Mapping[str, Any]) -> str:
     slots = _in_flight(run)
     if slots is None:
         return "online_open_loop"
-    # As many slots as requests: all are sent at once, and none follows.
-    return "online_closed_loop" if slots < run["completed"] else "online_at_once"
+    if slots >= run["completed"]:  # as many slots as requests: all are sent at once, and none follows
+        return "online_at_once"
+    return "online_equal_lengths" if _equal_lengths(run) else "online_closed_loop"
+
+
+def _equal_lengths(run: Mapping[str, Any]) -> bool:
+    """Whether all requests have one length: SGLang says the range, vLLM lists them with --save-detailed."""
+    listed = run.get("output_lens")
+    if isinstance(listed, list) and listed:
+        return all(length == listed[0] for length in listed)
+    return run.get("random_range_ratio") == 1.0 and str(run.get("dataset_name", "")).startswith("random")
 
 
 def _rows(run: Mapping[str, Any], ran: Deployment, file: str, line: int) -> Iterator[Measured]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
+from dse.calibrate.loads import equal_lengths
 from dse.calibrate.measured import Measured, UnknownError
 from dse.errors import InputError
 from dse.spec.catalog import load_hardware, load_model, load_precision
@@ -27,10 +28,12 @@ SCENARIOS: Mapping[str, str] = {
     "latency": "static",
     "offline_max_throughput": "offline",
     "online_closed_loop": "closed-loop",
+    "online_equal_lengths": "equal-lengths",
     "online_at_once": "at-once",
     "offline_offload": "offload",
 }
-"""Scenario of a row -> value of the axis `serving`, `at-once` (`dse.calibrate.states`) or `offload` (`.offloaded`)."""
+"""Scenario of a row -> value of the axis `serving`, or a state that only measurements know (`dse.calibrate.states`,
+`dse.calibrate.offloaded`)."""
 
 NOT_MODELLED: Mapping[str, str] = {
     "online_open_loop": "requests at a rate of their own: arrival processes are not modelled yet",
@@ -103,6 +106,8 @@ def _scenario(row: Measured) -> str:
         raise UnknownError(NOT_MODELLED[scenario])
     if scenario not in SCENARIOS:
         raise UnknownError(f"no such scenario is modelled: {scenario[:40]!r}")
+    if scenario == "online_closed_loop" and equal_lengths(row.text("source")):
+        return "equal-lengths"
     return SCENARIOS[scenario]
 
 

@@ -27,6 +27,8 @@ SIGMA = 0.3
 SIGMA_QUEUED = 1.0
 """The same of a closed loop's time to first token, most of which is waiting."""
 
+QUEUEING = ("closed-loop", "equal-lengths", "at-once")
+
 STEPS = 5
 """Gauss-Newton steps; the residuals are nearly linear in the figures."""
 
@@ -197,7 +199,7 @@ def from_present(runtime: RuntimeSpec) -> RuntimeSpec:
 
 def _sigma(group: Group) -> Floats:
     """Spread of the residual of each case."""
-    queued = [case.serving in ("closed-loop", "at-once") and case.metric == "ttft_ms" for case in group.cases]
+    queued = [case.serving in QUEUEING and case.metric == "ttft_ms" for case in group.cases]
     return np.where(queued, SIGMA_QUEUED, SIGMA)
 
 

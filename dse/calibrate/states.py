@@ -38,6 +38,19 @@ class Queued(Static):
         return super().latency * (self.point.batch / self.running.batch)
 
 
+class EqualLengths(ClosedLoop):
+    """A closed loop of requests of one length: they end in the order they began, one per iteration.
+
+    So the slot a request is sent for falls free together with the start of an iteration that computes the prompt sent
+    before: it waits for that whole prompt as well.
+    """
+
+    @cached_property
+    def admission(self) -> Array:
+        """Seconds of the iterations before a request's own."""
+        return self.runtime.admission_steps * self.step + self.prompt
+
+
 class AtOnce(ClosedLoop):
     """n requests sent together and none after: B run, the others wait for their slots; all begin in lock-step."""
 
@@ -69,5 +82,5 @@ class AtOnce(ClosedLoop):
         return self.point.batch / ((self.point.batch - self.batch) * self._slot + last)
 
 
-STATES: Mapping[str, type[Static]] = {"static": Queued, "at-once": AtOnce}
+STATES: Mapping[str, type[Static]] = {"static": Queued, "equal-lengths": EqualLengths, "at-once": AtOnce}
 """Instead of those of `dse.cost.serving`."""

@@ -61,6 +61,9 @@ def probe(out: str, **options: Any) -> None:
     help="Fit the engines anew without the rows of each model or accelerator before predicting these.",
 )
 @click.option("--fit", metavar="YAML", help="Fit the engines to all rows and write them as a runtimes file.")
+@click.option(
+    "--accuracy", metavar="JSON", help="Only measure how accurate predictions of rows not fitted are; print a table."
+)
 @click.option("--hardware", metavar="H", help="Of a benchmark's JSON: what it ran on.")
 @click.option("--model", metavar="M", help="Of a benchmark's JSON  [default: its model_id]")
 @click.option("--precision", metavar="P", default="bf16", show_default=True, help="Of a benchmark's JSON.")
@@ -78,6 +81,7 @@ def validate(
     runtime: str | None,
     leave_out: str | None,
     fit: str | None,
+    accuracy: str | None,
     **ran: Any,
 ) -> None:
     """Predict every row of MEASURED and say how far off the predictions are, per source and metric.
@@ -90,6 +94,9 @@ def validate(
     from dse.run.store import writing
 
     deployment = _deployment(measured, runtime, ran)
+    if accuracy is not None:
+        _accuracy(measured, fidelity, Path(accuracy))
+        return
     found = validated(measured, fidelity, runtime, leave_out, deployment)
     if out is not None:
         with writing(Path(out)):
@@ -115,6 +122,21 @@ def validate(
         print_validation(found.summary())
     for file in filter(None, (out, html, fit)):
         click.echo(f"wrote {file}", err=as_json)
+
+
+def _accuracy(measured: str, fidelity: str, path: Path) -> None:
+    """Write the figures and print the table of them."""
+    import json
+
+    from dse.calibrate.accuracy import measure, table
+    from dse.run.store import writing
+
+    found = measure(measured, fidelity)
+    with writing(path):
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for line in table(found):
+        click.echo(line)
+    click.echo(f"wrote {path}", err=True)
 
 
 def _deployment(measured: str, runtime: str | None, ran: dict[str, Any]) -> Deployment | None:

@@ -223,6 +223,11 @@ class ClosedLoop(Steady):
         return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
 
     @cached_property
+    def admission(self) -> Array:
+        """Seconds of the iterations before a request's own, with the prompts of others that interrupt them."""
+        return self.runtime.admission_steps * self.tpot
+
+    @cached_property
     def ttft(self) -> Array:
         """Seconds from sending to the first token.
 
@@ -230,7 +235,7 @@ class ClosedLoop(Steady):
         """
         locked = self.runtime.lockstep
         together = (prompt_seconds(self.running, self.runtime) + self.prompt) / 2
-        apart = self.prompt + np.where(self.batch > 1, self.runtime.admission_steps * self.step, 0.0)
+        apart = self.prompt + np.where(self.batch > 1, self.admission, 0.0)
         queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
         return self.host + locked * together + (1 - locked) * apart + queued
 

@@ -87,8 +87,8 @@ class RuntimeSpec(Strict):
     request_ms: Cost = 0.0
     """Per request before its first token: the server's protocol, tokenising, admission."""
     admission_steps: Cost = 0.5
-    """Decode steps between a request's arrival and the end of its prompt pass: half of one for a queue looked at in
-    every iteration; more where the prompt's pass decodes too, or the host runs ahead."""
+    """Iterations between a request's arrival and its prompt pass: half of one for a queue looked at in every iteration;
+    more where the prompt's pass decodes too, or the host runs ahead."""
     prompt_token_us: Cost = 0.0
     """Per prompt token of the same."""
     occupancy: Share = 0.5

@@ -93,6 +93,19 @@ def test_requests_sent_at_once_are_no_closed_loop(tmp_path):
         assert {row.fields["batch_or_concurrency"] for row in rows} == {"200"}
 
 
+@pytest.mark.parametrize(("run", "scenario"), [
+    (sglang(), "online_equal_lengths"),
+    (sglang(random_range_ratio=0.8), "online_closed_loop"),
+    (sglang(dataset_name="sharegpt"), "online_closed_loop"),
+    (vllm(), "online_closed_loop"),
+    (vllm(output_lens=[256] * 160), "online_equal_lengths"),
+    (vllm(output_lens=[256, 255] * 80), "online_closed_loop"),
+])  # fmt: skip
+def test_requests_of_one_length_are_told_from_others_where_the_file_says_so(tmp_path, run, scenario):
+    _, rows = read_benchmarks(write(tmp_path, run), Deployment("h100-sxm", "llama-3.1-8b"))
+    assert {row.fields["scenario"] for row in rows} == {scenario}
+
+
 @pytest.mark.parametrize(("change", "reason"), [
     ({"request_rate": 4.0}, "requests at a rate of their own: arrival processes are not modelled yet"),
     ({"accept_length": 2.4}, "speculative decoding is not modelled yet"),
