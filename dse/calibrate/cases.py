@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
+from dse.calibrate.loads import equal_lengths
 from dse.calibrate.measured import Measured, UnknownError
 from dse.errors import InputError
 from dse.spec.catalog import load_hardware, load_model, load_precision
@@ -27,10 +28,17 @@ SCENARIOS: Mapping[str, str] = {
     "latency": "static",
     "offline_max_throughput": "offline",
     "online_closed_loop": "closed-loop",
+    "online_equal_lengths": "equal-lengths",
+    "online_at_once": "at-once",
+    "offline_offload": "offload",
 }
-"""Scenario of a row -> value of the axis `serving`."""
+"""Scenario of a row -> value of the axis `serving`, or a state that only measurements know (`dse.calibrate.states`,
+`dse.calibrate.offloaded`)."""
 
-NOT_MODELLED: Mapping[str, str] = {"offline_offload": "offloading is not modelled yet"}
+NOT_MODELLED: Mapping[str, str] = {
+    "online_open_loop": "requests at a rate of their own: arrival processes are not modelled yet",
+    "online_speculative": "speculative decoding is not modelled yet",
+}
 
 METRICS: Mapping[str, tuple[str, float]] = {
     "ttft_ms": ("ttft_ms", 1.0),
@@ -75,7 +83,7 @@ def case_of(row: Measured, runtime: RuntimeSpec | None = None) -> Case:
     notes: list[str] = []
     serving, (metric, factor) = _scenario(row), _metric(row)
     engine = runtime or generation(_named(_runtime, row, "framework"), row.text("version"), row.text("source"))
-    model, chip = _named(_model, row, "model"), _named(_hardware, row, "hardware")
+    model, chip = _named(_model, row, "model"), _machine(row)
     workload = _workload(row, metric, notes)
     return Case(
         model=model,
@@ -98,6 +106,8 @@ def _scenario(row: Measured) -> str:
         raise UnknownError(NOT_MODELLED[scenario])
     if scenario not in SCENARIOS:
         raise UnknownError(f"no such scenario is modelled: {scenario[:40]!r}")
+    if scenario == "online_closed_loop" and equal_lengths(row.text("source")):
+        return "equal-lengths"
     return SCENARIOS[scenario]
 
 
@@ -126,6 +136,20 @@ def _model(name: str) -> ModelSpec:
 @lru_cache(maxsize=4096)
 def _hardware(name: str) -> HardwareSpec:
     return load_hardware(name)
+
+
+def _machine(row: Measured) -> HardwareSpec:
+    """The chip, in the box of whoever measured where the library has that: an alias `SOURCE HARDWARE`."""
+    chip = _named(_hardware, row, "hardware")
+    return _boxed(f"{row.text('source')} {row.text('hardware')}") or chip
+
+
+@lru_cache(maxsize=4096)
+def _boxed(name: str) -> HardwareSpec | None:
+    try:
+        return load_hardware(name)
+    except InputError:
+        return None
 
 
 @lru_cache(maxsize=4096)

@@ -27,11 +27,16 @@ SIGMA = 0.3
 SIGMA_QUEUED = 1.0
 """The same of a closed loop's time to first token, most of which is waiting."""
 
+QUEUEING = ("closed-loop", "equal-lengths", "at-once")
+
 STEPS = 5
 """Gauss-Newton steps; the residuals are nearly linear in the figures."""
 
 SHARE = 0.5
 """Rows of one (source, model, accelerator) share their errors: n of them say as much as n^SHARE."""
+
+OWN_WEIGHT = 3.0
+"""Of a row of the user's own deployment: what all its rows share is what the fit is for, and runs repeat to a tenth."""
 
 PRIORS: Mapping[str, tuple[float, float]] = {
     "prefill_slowdown": (1.05, 0.25),
@@ -53,10 +58,12 @@ PRIORS: Mapping[str, tuple[float, float]] = {
     "busy": (0.95, 0.05),
     "attention_vector_share": (0.13, 0.4),
     "core_gb_per_s": (9.0, 0.3),
+    # About 14 kernels of a layer at 20-35 us of Python and PyTorch each.
+    "launch_us": (400.0, 0.3),
 }
 """Figure -> (what it is before measurement, spread of its logarithm)."""
 
-NEUTRAL = ("attention_vector_share", "core_gb_per_s")
+NEUTRAL = ("attention_vector_share", "core_gb_per_s", "launch_us")
 """Fitted only where the engine's file says it has such a figure."""
 
 MOST_ONE = ("lockstep", "busy", "attention_vector_share")
@@ -78,7 +85,7 @@ class Rows:
 
 
 def collect(cases: Sequence[tuple[int, Case]], measured: Mapping[int, float], sources: Mapping[int, str],
-            fidelity: str) -> list[Rows]:  # fmt: skip
+            fidelity: str, *, own: bool = False) -> list[Rows]:  # fmt: skip
     """Rows gathered by engine.
 
     Args:
@@ -86,12 +93,14 @@ def collect(cases: Sequence[tuple[int, Case]], measured: Mapping[int, float], so
         measured: by place; places without one are left out.
         sources: who measured, by place.
         fidelity: of the kernels.
+        own: one deployment's rows, that the engine is to fit by itself.
     """
     known = [(place, case) for place, case in cases if place in measured]
     cells = {place: (sources[place], case.model.name, case.hardware.name) for place, case in known}
     sizes: dict[Hashable, int] = {}
     for cell in cells.values():
         sizes[cell] = sizes.get(cell, 0) + 1
+    weights = {place: OWN_WEIGHT if own else sizes[cell] ** ((SHARE - 1) / 2) for place, cell in cells.items()}
     found: dict[str, list[Group]] = {}
     for group in groups(known, fidelity):
         found.setdefault(group.cases[0].runtime.name, []).append(group)
@@ -100,7 +109,7 @@ def collect(cases: Sequence[tuple[int, Case]], measured: Mapping[int, float], so
             held[0].cases[0].runtime,
             held,
             [np.array([measured[place] for place in group.where]) for group in held],
-            [np.array([sizes[cells[place]] ** ((SHARE - 1) / 2) for place in group.where]) for group in held],
+            [np.array([weights[place] for place in group.where]) for group in held],
         )
         for held in found.values()
     ]
@@ -182,9 +191,15 @@ def with_figures(runtime: RuntimeSpec, names: Sequence[str], z: Floats) -> Runti
     )
 
 
+def from_present(runtime: RuntimeSpec) -> RuntimeSpec:
+    """The engine with its present figures for priors."""
+    present = {name: value for name in PRIORS if (value := getattr(runtime, name)) is not None}
+    return runtime.model_copy(update={"priors": present})
+
+
 def _sigma(group: Group) -> Floats:
     """Spread of the residual of each case."""
-    queued = [case.serving == "closed-loop" and case.metric == "ttft_ms" for case in group.cases]
+    queued = [case.serving in QUEUEING and case.metric == "ttft_ms" for case in group.cases]
     return np.where(queued, SIGMA_QUEUED, SIGMA)
 
 

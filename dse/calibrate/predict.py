@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.calibrate.cases import QUEUED, Case
+from dse.calibrate.states import STATES
 from dse.cost.choices import AXES, Choices
 from dse.cost.feasible import MEMORY, STRUCTURE
-from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.phases import Point
-from dse.cost.serving import Static, SteadyMemory, fits
-from dse.cost.work import Array
+from dse.cost.serving import SERVING
 from dse.run.evidence import evidence
 from dse.spec.runtime import RuntimeSpec
 
@@ -66,7 +65,7 @@ class Group:
             layout=self._tables["layout"],
             batch=self._tables["batch"],
             fidelity=[self.fidelity],
-            serving=serving,
+            serving=serving if serving in SERVING else "closed-loop",
             runtime=runtime,
             memory_utilization=UTILIZATION.get(serving, 0.9),
         )
@@ -85,8 +84,8 @@ class Group:
         """The points in their steady states."""
         case = self.cases[0]
         scored = Scored(Point(case.model, self.choices(case.runtime), self.mesh))
-        if case.serving == "static":
-            scored.__dict__["served"] = Queued(scored.asked, case.runtime)
+        if case.serving in STATES:
+            scored.__dict__["served"] = STATES[case.serving](scored.asked, case.runtime)
         return scored
 
     def values(self, runtime: RuntimeSpec | None = None) -> NDArray[np.float64]:
@@ -148,35 +147,12 @@ class Group:
         return found
 
 
-class Queued(Static):
-    """A static batch, of which as many run at once as memory holds to the end: one wave after the other."""
-
-    @cached_property
-    def running(self) -> Point:
-        """The sequences of a decode step."""
-        return self.point.with_batch(np.minimum(self.point.batch, fits(self.point, occupancy=1.0)))
-
-    @property
-    def entering(self) -> Point:
-        """The requests of a prompt pass."""
-        return self.running
-
-    @cached_property
-    def memory(self) -> Memory:
-        """Memory of one device, with prompts that come a few at a time."""
-        return SteadyMemory(self.running, self.point.with_batch(self.point.degrees.dp), occupancy=1.0)
-
-    @cached_property
-    def latency(self) -> Array:
-        """Seconds until the last request has its last token."""
-        return super().latency * (self.point.batch / self.running.batch)
-
-
 def groups(cases: Iterable[tuple[int, Case]], fidelity: str) -> list[Group]:
-    """Cases with their places, gathered into meshes."""
+    """Cases with their places, gathered into meshes; blocks whose tensors are placed are no part of one."""
     found: dict[Hashable, list[tuple[int, Case]]] = {}
     for where, case in cases:
-        found.setdefault((case.model.name, case.serving, case.runtime.name), []).append((where, case))
+        if case.serving != "offload":
+            found.setdefault((case.model.name, case.serving, case.runtime.name), []).append((where, case))
     return [Group([case for _, case in held], [where for where, _ in held], fidelity) for held in found.values()]
 
 

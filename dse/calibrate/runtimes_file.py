@@ -7,15 +7,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from dse.calibrate.engines import PRIORS, Fit
+from dse.spec.runtime import RuntimeSpec, library_runtimes
 
-from dse.calibrate.engines import PRIORS, Fit, with_figures
-from dse.spec.runtime import IDEAL, RuntimeSpec, library_runtimes
+OWN_HEADER = """\
+# Serving engines as measured here: `runtime: ./THIS_FILE` in a sweep, --runtime ./THIS_FILE on the command line.
+# Written by `dse validate RESULTS.json --fit`, from the library's figures as they stood before.
+"""
 
 HEADER = """\
 # Serving engines: what each adds to the kernels' time, how it fills its batch, what it runs (dse/spec/runtime.py).
 # One set of figures per engine, shared by all models and accelerators. Written by `dse validate MEASURED.csv --fit`:
-# a figure the measurements say nothing of stands at its prior (dse/calibrate/engines.py).
+# a figure the measurements say nothing of stands at its prior (dse/calibrate/engines.py); an engine they never ran, as
+# it was.
 """
 
 
@@ -26,7 +30,7 @@ def figures(runtime: RuntimeSpec) -> dict[str, Any]:
 
 
 def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path) -> None:
-    """Write the library's engines: those that were fitted with their new figures, the others at their priors.
+    """Write the library's engines: those that were fitted with their new figures, the others as they stand.
 
     Args:
         fits: of the engines the measurements name.
@@ -34,22 +38,49 @@ def write_runtimes(fits: Sequence[Fit], fidelity: str, measured: str, path: Path
         measured: name of the file of measurements.
         path: the file to write.
     """
-    import yaml
-
     by_name = {fit.rows.runtime.name: fit for fit in fits}
     entries: list[Mapping[str, Any]] = []
     for name, spec in library_runtimes().items():
-        entry = spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+        entry = _plain(spec)
         if name in by_name:
             fit = by_name[name]
-            told = f"fitted by dse validate to {fit.rows.count:,} rows of {measured} over {fidelity} kernels"
-            entry |= figures(fit.engine) | {"source": f"{told}, {date.today().isoformat()}"}
-        elif name != IDEAL.name:
-            at_priors = with_figures(spec, (), np.zeros(0))
-            entry |= figures(at_priors) | {"source": f"priors: no row of {measured} ran it"}
+            entry |= figures(fit.engine) | {"source": _told(fit, fidelity, measured)}
         entries.append({name: entry})
+    _write(HEADER, entries, path)
+
+
+def write_own(fits: Sequence[Fit], fidelity: str, measured: str, path: Path) -> None:
+    """Write the engines that a user's own benchmarks ran, and no other.
+
+    Args:
+        fits: of these engines.
+        fidelity: of the kernels they were fitted on.
+        measured: name of the benchmark's file.
+        path: the file to write.
+    """
+    entries = []
+    for fit in fits:
+        spec = fit.engine.model_copy(update={"priors": {}, "aliases": (), "generation_of": None})
+        told = f"{_told(fit, fidelity, measured)}; before: {fit.rows.runtime.source or 'unknown'}"
+        entries.append({spec.name: _plain(spec) | figures(spec) | {"source": told}})
+    _write(OWN_HEADER, entries, path)
+
+
+def _told(fit: Fit, fidelity: str, measured: str) -> str:
+    rows = f"{fit.rows.count:,} rows of {measured} over {fidelity} kernels"
+    return f"fitted by dse validate to {rows}, {date.today().isoformat()}"
+
+
+def _plain(spec: RuntimeSpec) -> dict[str, Any]:
+    """What differs from an engine without costs."""
+    return spec.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+
+
+def _write(header: str, entries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    import yaml
+
     dumped = (
         yaml.safe_dump(entry, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None)
         for entry in entries
     )
-    path.write_text(HEADER + "\n" + "".join(dumped), encoding="utf-8")
+    path.write_text(header + "\n" + "".join(dumped), encoding="utf-8")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dse.calibrate.benchmarks import Deployment, read_benchmarks
 from dse.calibrate.cases import Case, case_of
-from dse.calibrate.engines import Fit, by_accelerator, by_model, collect, left_out
+from dse.calibrate.engines import Fit, by_accelerator, by_model, collect, from_present, left_out
 from dse.calibrate.measured import ADDED, Measured, UnknownError, read_measured
+from dse.calibrate.offloaded import predict_offloaded
 from dse.calibrate.predict import Prediction, groups
 from dse.calibrate.scores import Scored, by, scores, worst
 from dse.spec.runtime import RuntimeSpec, load_runtime
@@ -93,7 +95,6 @@ class Validation:
             writer.writerow([*own, value, found.evidence, found.status, found.reason])
         return text.getvalue()
 
-
     def page(self, name: str) -> dict[str, Any]:
         """What the page of a validation shows."""
         found = []
@@ -125,20 +126,22 @@ def validate(
     fidelity: str = "calibrated",
     runtime: str | RuntimeSpec | None = None,
     leave_out: str | None = None,
+    ran: Deployment | None = None,
 ) -> Validation:
     """Predict every row of a measured file.
 
     Args:
-        path: a CSV file in the measurement collection's schema.
+        path: a CSV file in the measurement collection's schema, or what vLLM's or SGLang's benchmark wrote.
         fidelity: as on the axis of that name.
         runtime: one engine for all rows; None: the one each row's framework names.
         leave_out: `model` or `accelerator`: predict the rows of each by engines fitted to the others.
+        ran: what a benchmark's file does not say; None: a CSV file.
 
     Raises:
         InputError: the file cannot be read, or is not of the schema; unknown runtime.
     """
     engine = None if runtime is None else load_runtime(runtime)
-    columns, rows = read_measured(path)
+    columns, rows = read_measured(path) if ran is None else read_benchmarks(path, ran)
     cases, predictions = predict(rows, fidelity, engine)
     if leave_out is not None:
         held = left_out(fits(rows, cases, fidelity), KEYS[leave_out])
@@ -160,17 +163,29 @@ def predict(
             cases.append((place, case_of(row, runtime)))
         except UnknownError as error:
             found[place] = Prediction("not_modelled", str(error))
+    for place, case in cases:
+        if case.serving == "offload":
+            found[place] = predict_offloaded(case, fidelity)
     for group in groups(cases, fidelity):
         for place, prediction in zip(group.where, group.predictions(), strict=True):
             found[place] = prediction
     return cases, found
 
 
-def fits(rows: Sequence[Measured], cases: Cases, fidelity: str) -> list[Fit]:
-    """The fit of every engine the rows name."""
+def fits(rows: Sequence[Measured], cases: Cases, fidelity: str, *, anew: bool = True) -> list[Fit]:
+    """The fit of every engine the rows name.
+
+    Args:
+        rows: with what was measured.
+        cases: those of the rows that are points.
+        fidelity: of the kernels.
+        anew: from the priors; else from the engine's present figures, which few rows then correct.
+    """
+    if not anew:
+        cases = [(place, replace(case, runtime=from_present(case.runtime))) for place, case in cases]
     measured = {place: row.value for place, row in enumerate(rows) if row.value is not None}
     sources = {place: row.text("source") for place, row in enumerate(rows)}
-    return [Fit(held) for held in collect(cases, measured, sources, fidelity)]
+    return [Fit(held) for held in collect(cases, measured, sources, fidelity, own=not anew)]
 
 
 def as_json(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

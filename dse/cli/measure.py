@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dse.cli.root import cli, print_json
+
+if TYPE_CHECKING:
+    from dse.calibrate.benchmarks import Deployment
 
 
 @cli.command()
@@ -59,6 +62,17 @@ def probe(out: str, **options: Any) -> None:
 )
 @click.option("--fit", metavar="YAML", help="Fit the engines to all rows and write them as a runtimes file.")
 @click.option("--bands", metavar="YAML", help="Measure the error bands of results and write them as error_bands.yaml.")
+@click.option(
+    "--accuracy", metavar="JSON", help="Only measure how accurate predictions of rows not fitted are; print a table."
+)
+@click.option("--hardware", metavar="H", help="Of a benchmark's JSON: what it ran on.")
+@click.option("--model", metavar="M", help="Of a benchmark's JSON  [default: its model_id]")
+@click.option("--precision", metavar="P", default="bf16", show_default=True, help="Of a benchmark's JSON.")
+@click.option("--kv-cache", metavar="TYPE", default="", help="Of a benchmark's JSON  [default: what the engine takes]")
+@click.option("--tp", type=click.IntRange(1), default=1, show_default=True, help="Of a benchmark's JSON.")
+@click.option("--pp", type=click.IntRange(1), default=1, show_default=True, help="Of a benchmark's JSON.")
+@click.option("--dp", type=click.IntRange(1), default=1, show_default=True, help="Of a benchmark's JSON: attention-dp.")
+@click.option("--ep", type=click.IntRange(0), default=0, help="Of a benchmark's JSON.")
 def validate(
     measured: str,
     out: str | None,
@@ -69,13 +83,23 @@ def validate(
     leave_out: str | None,
     fit: str | None,
     bands: str | None,
+    accuracy: str | None,
+    **ran: Any,
 ) -> None:
-    """Predict every row of MEASURED.csv and say how far off the predictions are, per source and metric."""
+    """Predict every row of MEASURED and say how far off the predictions are, per source and metric.
+
+    MEASURED is a CSV file in the schema of published measurements, or the JSON that vLLM's (--save-result) or SGLang's
+    (--output-file) serving benchmark writes; that does not say what it ran on, so state it: --hardware H --tp N ...
+    """
     from dse.calibrate.validate import as_json as errors
     from dse.calibrate.validate import validate as validated
     from dse.run.store import writing
 
-    found = validated(measured, fidelity, runtime, leave_out)
+    deployment = _deployment(measured, runtime, ran)
+    if accuracy is not None:
+        _accuracy(measured, fidelity, Path(accuracy))
+        return
+    found = validated(measured, fidelity, runtime, leave_out, deployment)
     if out is not None:
         with writing(Path(out)):
             Path(out).write_text(found.csv(), encoding="utf-8")
@@ -85,11 +109,13 @@ def validate(
         with writing(Path(html)):
             write_validation(found.page(Path(measured).name), Path(html))
     if fit is not None:
-        from dse.calibrate.runtimes_file import write_runtimes
+        from dse.calibrate.runtimes_file import write_own, write_runtimes
         from dse.calibrate.validate import fits
 
+        write = write_runtimes if deployment is None else write_own
         with writing(Path(fit)):
-            write_runtimes(fits(found.rows, found.cases, fidelity), fidelity, Path(measured).name, Path(fit))
+            engines = fits(found.rows, found.cases, fidelity, anew=deployment is None)
+            write(engines, fidelity, Path(measured).name, Path(fit))
     if bands is not None:
         from dse.calibrate.bands import measure_bands, write_bands
 
@@ -128,3 +154,35 @@ def calibrate(data: tuple[str, ...], hardware: str, as_json: bool, **options: An
         return
     print_rows("fitted", found.rows())
     click.echo("\n".join(found.remarks()))
+
+
+def _accuracy(measured: str, fidelity: str, path: Path) -> None:
+    """Write the figures and print the table of them."""
+    import json
+
+    from dse.calibrate.accuracy import measure, table
+    from dse.run.store import writing
+
+    found = measure(measured, fidelity)
+    with writing(path):
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for line in table(found):
+        click.echo(line)
+    click.echo(f"wrote {path}", err=True)
+
+
+def _deployment(measured: str, runtime: str | None, ran: dict[str, Any]) -> Deployment | None:
+    """What a benchmark's file does not say; None where the file says all itself."""
+    from dse.calibrate.benchmarks import Deployment, is_benchmark
+    from dse.errors import Fault, InputError
+
+    context = click.get_current_context()
+    stated = [name for name in ran if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if not is_benchmark(measured):
+        if stated:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in stated)
+            raise InputError(Fault(f"not a benchmark's JSON, which alone needs {options}", file=measured))
+        return None
+    if ran["hardware"] is None:
+        raise InputError(Fault("a benchmark does not say what it ran on: state it (--hardware)", file=measured))
+    return Deployment(**{**ran, "model": ran["model"] or "", "runtime": runtime or ""})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -77,8 +77,12 @@ class Choices:
 
     @cached_property
     def fidelities(self) -> list[Fidelity]:
-        """The coefficients behind each fidelity name."""
-        return [FIDELITIES[name] for name in self.fidelity]
+        """The coefficients behind each fidelity name.
+
+        An engine's figures hold beside the kernels they were fitted beside: `calibrated` falls back to those.
+        """
+        found = (FIDELITIES[name] for name in self.fidelity)
+        return [replace(each, fitted=each.fitted and self.runtime.beside == "calibrated") for each in found]
 
     def of_hardware(self, field: str) -> Table:
         """A number of each accelerator by attribute name, NaN where it has none. Shape (hardware,)."""

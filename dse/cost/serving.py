@@ -1,4 +1,4 @@
-"""How requests meet the batch: the steady states a deployment is judged in, and what the engine adds to the kernels.
+"""How requests meet the batch: the steady states a deployment is judged in.
 
 With B sequences running, input I, output O, a prompt pass of n requests and a decode step of B sequences:
 
@@ -21,6 +21,7 @@ from typing import cast
 
 import numpy as np
 
+from dse.cost.engine import prompt_seconds, step_seconds
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.placement.placed import memory_of
@@ -217,18 +218,26 @@ class ClosedLoop(Steady):
         return np.minimum(self.point.batch, self.fits)
 
     @cached_property
-    def ttft(self) -> Array:
-        """Seconds from sending a request to its first token.
+    def host(self) -> Array:
+        """Seconds of the server itself before the first token of a request."""
+        return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
 
-        The server's own time; the prompt pass, behind those of the whole batch where requests start in lock-step, or
-        else behind the iteration it meets; and the wait for a slot where more are in flight than fit.
+    @cached_property
+    def admission(self) -> Array:
+        """Seconds of the iterations before a request's own, with the prompts of others that interrupt them."""
+        return self.runtime.admission_steps * self.tpot
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Seconds from sending to the first token.
+
+        The server's; the prompt pass behind the whole batch's (lock-step) or an iteration; a slot's if none is free.
         """
-        runtime = self.runtime
-        host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * self.point.input
-        together = (prompt_seconds(self.running, runtime) + self.prompt) / 2
-        apart = self.prompt + np.where(self.batch > 1, runtime.admission_steps * self.step, 0.0)
+        locked = self.runtime.lockstep
+        together = (prompt_seconds(self.running, self.runtime) + self.prompt) / 2
+        apart = self.prompt + np.where(self.batch > 1, self.admission, 0.0)
         queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
-        return host + runtime.lockstep * together + (1 - runtime.lockstep) * apart + queued
+        return self.host + locked * together + (1 - locked) * apart + queued
 
     @cached_property
     def latency(self) -> Array:
@@ -251,49 +260,3 @@ _PASSES = ("fits", "batch", "arriving", "running", "entering", "memory", "slowes
 def served(point: Point) -> Static:
     """The steady state a point asks for."""
     return SERVING[point.choices.serving](point, point.choices.runtime)
-
-
-# -- what the engine adds ---------------------------------------------------------------------------------
-
-
-def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
-    """What a forward pass costs beside its kernels, whatever it computes."""
-    total: Array = (runtime.step_us + runtime.layer_us * len(point.model.layers)) * 1e-6
-    if runtime.collective_us:
-        parts = sum(point.counts[:-2])
-        total = total + np.where(point.degrees.tp > 1, runtime.collective_us * 1e-6 * parts, 0.0)
-    return total
-
-
-def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
-    """A decode step of the point's batch."""
-    kernels = point.tpot * _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
-    if runtime.core_gb_per_s is not None:
-        kernels = kernels * _starved(point, runtime.core_gb_per_s)
-    if runtime.attention_vector_share is not None:
-        seconds, on_vector = point.decode_attention
-        kernels = kernels + np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
-    host = host_seconds(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_batch
-    return kernels + host
-
-
-def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
-    """The prompt passes of the point's batch."""
-    kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
-    return kernels + point.micro_batches["prefill"] * host_seconds(point, runtime)
-
-
-def _factor(point: Point, slowdown: float, unpack: float) -> Array:
-    """On the time of kernels, shape over the axis precision."""
-    if unpack == 1.0:
-        return slowdown
-    schemes = point.choices.precision
-    packed = [scheme.weights.element_bits < scheme.activations.element_bits for scheme in schemes]
-    return point.mesh.take(np.where(packed, slowdown * unpack, slowdown), "precision")
-
-
-def _starved(point: Point, core_gb_per_s: float) -> Array:
-    """How much longer the memory takes when its cores draw no more than this; chips without a count draw enough."""
-    most = point.choices.of_hardware("cores") * core_gb_per_s * 1e9
-    reached = 0.8 * point.choices.of_hardware("bandwidth")
-    return point.mesh.take(np.maximum(np.nan_to_num(reached / most, nan=1.0), 1.0), "hardware")

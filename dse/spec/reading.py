@@ -89,7 +89,7 @@ def read(path: str | Path) -> Document:
         InputError: the file is missing, a folder, unreadable, not text, empty, too large or malformed.
     """
     file = str(path)
-    text = _text(file)
+    text = text_of(file)
     if Path(file).suffix.lower() == ".json":
         return _read_json(file, text)
     if wrong := _NOT_TEXT.search(text):
@@ -122,10 +122,15 @@ def library_file(path: str) -> Path:
     return (inside if inside.is_dir() else package.parent) / path
 
 
-def _text(file: str) -> str:
+def text_of(file: str, most: int = MAX_BYTES) -> str:
+    """The text of a file of at most so many bytes.
+
+    Raises:
+        InputError: the file is missing, a folder, unreadable, not text, empty or too large.
+    """
     try:
         with Path(file).open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(most + 1)
     except FileNotFoundError:
         raise InputError(Fault(f"no such file{_near(Path(file))}", file=file)) from None
     except IsADirectoryError:
@@ -133,8 +138,8 @@ def _text(file: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(Fault(f"cannot be read: {reason}", file=file)) from None
-    if len(data) > MAX_BYTES:
-        raise InputError(Fault(f"larger than {MAX_BYTES // 10**6} MB; expected a short text file", file=file))
+    if len(data) > most:
+        raise InputError(Fault(f"larger than {most // 10**6} MB; expected a short text file", file=file))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -167,9 +172,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_json(file: str, text: str) -> Document:
     """`Infinity` and `NaN` pass here (Hugging Face writes them); numbers that count reject them."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_int=_json_int)
+        value = json.loads(text, object_pairs_hook=_unique, parse_int=json_int)
     except json.JSONDecodeError as error:
-        raise InputError(Fault(_json_syntax(error, text), "", file, error.lineno, error.colno)) from None
+        raise InputError(Fault(json_syntax(error, text), "", file, error.lineno, error.colno)) from None
     except _DuplicateError as error:
         compose(text, file)  # says where both stand
         raise InputError(Fault("duplicate key; keep one of them", str(error), file)) from None
@@ -183,11 +188,13 @@ def _read_json(file: str, text: str) -> Document:
     return document
 
 
-def _json_int(digits: str) -> int:
+def json_int(digits: str) -> int:
+    """A whole number; one of a hundred digits is as good as too large."""
     return int(digits) if len(digits) < 80 else MAX_INT + 1
 
 
-def _json_syntax(error: json.JSONDecodeError, text: str) -> str:
+def json_syntax(error: json.JSONDecodeError, text: str) -> str:
+    """What is wrong with a JSON text, in words."""
     if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
         return "not valid JSON: the file ends in the middle of a value; it is truncated"
     return f"not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -38,12 +38,29 @@ class Supports(Strict):
     """Kinds of layer it has kernels for, by class: Attention, LatentAttention, DeltaNet, Mamba2, MLP, MoE."""
 
 
+class Offloading(Strict):
+    """What the engine does with a model that is larger than the accelerator's memory."""
+
+    weights: Literal["best", "fill", "host"] = "best"
+    """`best`: weights, cache and activations lie where they serve throughput most, and the host may compute; `fill`: as
+    many layers as fit stay on the accelerator, `host`: none, the rest is copied from host memory in every pass. Cache
+    and activations then stay on the accelerator, which computes all."""
+    overlap: Literal["serial", "pairwise", "full"] = "pairwise"
+    """Which copies run beside others and beside kernels, as on the axis of that name."""
+    link_share: Share = 1.0
+    """Of what page-locked copies reach: less where the engine copies from pageable memory."""
+    unpacked_bytes: Cost = 0.0
+    """Bytes moved per element to expand quantised weights and cache ahead of the kernels; 0 where these do it."""
+
+
 class RuntimeSpec(Strict):
     """One serving engine. All costs zero and all factors one: `ideal`, the kernels alone."""
 
     name: Text = "ideal"
     aliases: tuple[Text, ...] = ()
     """Other spellings; case, space, `_` and `-` do not matter."""
+    beside: Literal["datasheet", "calibrated"] = "calibrated"
+    """Kernels its figures were fitted beside, and hold beside: `datasheet`, then `calibrated` falls back to those."""
     prefill_slowdown: Factor = 1.0
     """Time of its kernels in prompt passes over that of the fidelity's kernels."""
     decode_slowdown: Factor = 1.0
@@ -66,11 +83,14 @@ class RuntimeSpec(Strict):
     core_gb_per_s: Factor | None = None
     """Bandwidth one core (multiprocessor) draws in its matrix-vector products, GB/s: what keeps small kernels from
     the bandwidth of chips with few cores for their memory; None for no limit."""
+    launch_us: Factor | None = None
+    """Per layer and pass: host time to issue its kernels one by one, ahead of the device, which waits only where its
+    own work is shorter (PyTorch without captured graphs); None: graphs, or launches beside the device's time."""
     request_ms: Cost = 0.0
     """Per request before its first token: the server's protocol, tokenising, admission."""
     admission_steps: Cost = 0.5
-    """Decode steps between a request's arrival and the end of its prompt pass: half of one for a queue looked at in
-    every iteration; more where the prompt's pass decodes too, or the host runs ahead."""
+    """Iterations between a request's arrival and its prompt pass: half of one for a queue looked at in every iteration;
+    more where the prompt's pass decodes too, or the host runs ahead."""
     prompt_token_us: Cost = 0.0
     """Per prompt token of the same."""
     occupancy: Share = 0.5
@@ -95,6 +115,7 @@ class RuntimeSpec(Strict):
     sources: tuple[Text, ...] = ()
     """Collections of measurements that ran this generation."""
     supports: Supports = Supports()
+    offloading: Offloading = Offloading()
     source: str = ""
     """Where the figures come from."""
     notes: str = ""
@@ -105,7 +126,7 @@ IDEAL = RuntimeSpec()
 
 
 def load_runtime(entry: Any, document: Document | None = None, at: Steps = ()) -> RuntimeSpec:
-    """The runtime a user means by a name, an alias, or a mapping with `base` and what differs.
+    """The runtime a user means by a name, an alias, the path of a file of one, or a mapping with `base` and changes.
 
     Raises:
         InputError: unknown name, or all faults of the mapping.
@@ -137,11 +158,25 @@ def runtime_names() -> list[str]:
 @cache
 def library_runtimes() -> Mapping[str, RuntimeSpec]:
     """The runtimes of `configs/runtimes.yaml` by name."""
-    document = read(library_file(FILE))
+    return _runtimes(read(library_file(FILE)))
+
+
+def _runtimes(document: Document) -> dict[str, RuntimeSpec]:
+    """The runtimes of a file by name."""
+    if not isinstance(document.value, Mapping):
+        raise InputError(document.fault((), f"expected runtimes by name, got {show(document.value)}"))
     return {
         name: build(RuntimeSpec, document, {"name": name, **(entry or {})}, (name,))
         for name, entry in document.value.items()
     }
+
+
+def _of_file(path: str) -> RuntimeSpec:
+    """The one runtime of a user's file (`dse validate RESULTS.json --fit FILE` writes such)."""
+    found = _runtimes(read(path))
+    if len(found) != 1:
+        raise InputError(f"{path}: expected one runtime, got {len(found)}: {', '.join(found) or 'none'}")
+    return next(iter(found.values()))
 
 
 def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
@@ -154,6 +189,8 @@ def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
 
 
 def _named(name: str) -> RuntimeSpec:
+    if name.endswith((".yaml", ".yml")):
+        return _of_file(name)
     library = library_runtimes()
     spelled = {plain_name(word): spec for spec in library.values() for word in (spec.name, *spec.aliases)}
     if plain_name(name) not in spelled:

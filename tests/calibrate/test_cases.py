@@ -27,9 +27,13 @@ def test_every_published_spelling_is_understood(shared_data):
     assert unknown == []
 
 
-def test_offloading_has_a_reason():
-    with pytest.raises(UnknownError, match=r"^offloading is not modelled yet$"):
-        case_of(measured(scenario="offline_offload"))
+@pytest.mark.parametrize(("scenario", "reason"), [
+    ("online_open_loop", "requests at a rate of their own: arrival processes are not modelled yet"),
+    ("online_speculative", "speculative decoding is not modelled yet"),
+])  # fmt: skip
+def test_what_is_not_modelled_has_a_reason(scenario, reason):
+    with pytest.raises(UnknownError, match=f"^{reason}$"):
+        case_of(measured(scenario=scenario))
 
 
 @pytest.mark.parametrize(

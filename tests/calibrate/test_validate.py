@@ -15,6 +15,7 @@ from dse.spec.runtime import IDEAL
 ROWS = (
     {"row_id": "fine"},
     {"row_id": "offload", "scenario": "offline_offload", "metric": "output_tok_s"},
+    {"row_id": "rate", "scenario": "online_open_loop", "metric": "tpot_ms"},
     {"row_id": "unknown", "model": "Llama-9"},
     {"row_id": "large", "model": "Llama-3.1-405B", "tp": "1"},
     {"row_id": "queued", "batch_or_concurrency": "4000"},
@@ -31,7 +32,9 @@ def test_each_row_has_a_prediction_or_a_reason(tmp_path):
         for row, one in zip(found.rows, found.predictions, strict=True)
     }
     assert said["fine"] == ("ok", "", True)
-    assert said["offload"] == ("not_modelled", "offloading is not modelled yet", False)
+    assert said["offload"] == ("ok", "", True)
+    reason = "requests at a rate of their own: arrival processes are not modelled yet"
+    assert said["rate"] == ("not_modelled", reason, False)
     assert said["unknown"][0] == "not_modelled"
     assert said["unknown"][1].startswith("unknown model 'Llama-9'")
     status, reason, predicted = said["large"]

@@ -9,7 +9,7 @@ HEADER = "source,model,hardware,framework,tp,weight_dtype,act_dtype,kv_dtype,inp
 HEADER += "batch_or_concurrency,scenario,metric,value\n"
 FINE = "mine,Llama-3.1-8B,H100-80GB-SXM,vllm,1,bf16,bf16,bf16,1024,256,16,static_batch,e2e_s,4.0\n"
 FILE = (
-    HEADER + FINE + FINE.replace("static_batch,e2e_s", "offline_offload,output_tok_s") + FINE.replace("3.1-8B", "9")
+    HEADER + FINE + FINE.replace("static_batch,e2e_s", "online_open_loop,output_tok_s") + FINE.replace("3.1-8B", "9")
 )
 
 
@@ -32,7 +32,7 @@ def test_the_terminal_shows_sources_accelerators_worst_rows_and_reasons(dse, tmp
     said = dse("validate", "m.csv")
     assert said.code == 0
     assert said.out.startswith("1 of 3 rows predicted; fidelity calibrated\n")
-    for line in ("sources: 2", "accelerators: 2", "worst rows: 1", "not predicted:", "  1  offloading is not modelled"):
+    for line in ("sources: 2", "accelerators: 2", "worst rows: 1", "not predicted:", "  1  requests at a rate"):
         assert line in said.out
 
 
@@ -60,3 +60,32 @@ def test_fitted_engines_are_written(dse, tmp_path):
     (tmp_path / "m.csv").write_text(FILE)
     assert dse("validate", "m.csv", "--fit", "r.yaml").code == 0
     assert "fitted by dse validate to 1 rows of m.csv over calibrated kernels" in (tmp_path / "r.yaml").read_text()
+
+
+RUN = {
+    "backend": "vllm", "model_id": "meta-llama/Llama-3.1-8B-Instruct", "num_prompts": 160, "request_rate": "inf",
+    "max_concurrency": 16, "duration": 26.0, "completed": 160, "total_input_tokens": 163840,
+    "total_output_tokens": 40960, "output_throughput": 1575.4, "mean_ttft_ms": 50.0, "mean_tpot_ms": 10.0,
+}  # fmt: skip
+
+
+def test_a_benchmark_s_json_needs_only_what_it_ran_on(dse, tmp_path):
+    (tmp_path / "b.json").write_text(json.dumps(RUN))
+    said = dse("validate", "b.json", "--hardware", "h100-sxm", "--tp", "1", "--fit", "mine.yaml")
+    assert said.code == 0
+    assert said.out.startswith("3 of 3 rows predicted")
+    again = dse("validate", "b.json", "--hardware", "h100-sxm", "--runtime", "./mine.yaml", "--json")
+    assert [row["predicted_rows"] for row in json.loads(again.out)] == [1, 1, 1]
+    assert dse("validate", "b.json").err == (
+        "b.json: a benchmark does not say what it ran on: state it (--hardware)\n"
+    )
+
+
+def test_what_a_benchmark_alone_needs_is_refused_for_rows(dse, tmp_path):
+    (tmp_path / "m.csv").write_text(FILE)
+    said = dse("validate", "m.csv", "--hardware", "h100-sxm", "--kv-cache", "fp8")
+    assert (said.code, said.err) == (2, "m.csv: not a benchmark's JSON, which alone needs --hardware, --kv-cache\n")
+    (tmp_path / "b.json").write_text(json.dumps(RUN)[:-3])
+    said = dse("validate", "b.json", "--hardware", "h100-sxm")
+    assert said.code == 2
+    assert said.err.endswith("not valid JSON: the file ends in the middle of a value; it is truncated\n")
