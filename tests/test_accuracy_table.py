@@ -59,7 +59,7 @@ def test_a_table_shows_errors_with_their_signs_and_names_the_worst_first():
         "bad": [group("a", 31.0, **named), group("b", 64.0, **named)],
     }  # fmt: skip
     lines = table(found)
-    about = "12 of 14 rows of `f.csv` predicted, datasheet kernels, cost model 9, 2026-01-01"
+    about = "12 of 14 rows of `f.csv` predicted at fidelity `datasheet`, cost model 9, 2026-01-01"
     assert lines[0] == f"{about}. Median error, bias:"
     assert "| a, TTFT | 7 | 12 %, -12 % | **12 %, -12 %** | 12 %, -12 % | 25 % |" in lines
     assert "| b, TTFT | 7 | none | **none** | none | none |" in lines

@@ -115,7 +115,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
     bad = sorted(found["bad"], key=lambda group: -group["model_left_out"]["median_ape"])
     predicted, rows = (sum(row[name] for row in found["rows"]) for name in ("predicted", "rows"))
     return [
-        f"{predicted:,} of {rows:,} rows of `{found['file']}` predicted, {found['fidelity']} kernels, cost model "
+        f"{predicted:,} of {rows:,} rows of `{found['file']}` predicted at fidelity `{found['fidelity']}`, cost model "
         f"{found['cost_model']}, {found['date']}. Median error, bias:",
         "",
         "| | rows | `ideal` roofline | model left out | accelerator left out | nine in ten within |",

@@ -53,7 +53,7 @@ def chains(chain: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     _, first, lengths = np.unique(chain[order], return_index=True, return_counts=True)
     return [
         order[first[lengths == length][:, None] + np.arange(length)]
-        for length in np.unique(lengths).tolist()
+        for length in sorted(set(lengths.tolist()))
         if length > 1
     ]
 

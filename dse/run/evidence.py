@@ -66,7 +66,7 @@ def _seconds(point: Point, phase: Phase) -> dict[tuple[str, int], NDArray[np.flo
     for timed in timed_operators(point, phase):
         rests = standing(timed.work, rates)
         seconds = timed.count * (timed.times.seconds + timed.overhead)
-        for index in np.unique(rests).tolist():
+        for index in sorted(set(np.ravel(rests).tolist())):
             key = (timed.work.group, index)
             found[key] = found.get(key, np.zeros(point.mesh.shape)) + np.where(rests == index, seconds, 0.0)
     return found
