@@ -37,9 +37,11 @@ def test_every_evidence_class_has_bands_and_shares():
         assert all(0 <= share <= 1 for share in model.shares.model_dump().values())
 
 
-def test_better_kernels_have_narrower_bands_of_throughput():
-    found = [error_models()[name].bands[2] for name in CLASSES]
-    assert found == sorted(found, reverse=True)
+def test_the_roofline_has_the_widest_band_of_throughput_and_fitted_kernels_the_narrowest():
+    """Between them the order is not given: `transferred` was measured on old engines alone."""
+    found = {name: error_models()[name].bands[2] for name in CLASSES}
+    assert found["ideal"] == max(found.values())
+    assert found["calibrated"] == min(found.values())
 
 
 def test_what_was_not_measured_of_a_class_is_that_of_the_next_weaker(stored):
