@@ -218,7 +218,7 @@ def _seconds(ledger: Ledger, tiers: Tiers, devices: Devices, phase: Phase) -> di
     down, up, read, written = Affine(), Affine(), Affine(), Affine()  # bytes
     _compute(streams, up, down, ledger, tiers, devices, phase)
     for kind, size in ledger.touched(phase).items():
-        tensor: Tensor = "experts" if kind == "experts" else "weights"  # not TENSOR_OF: these are weights, of attention too
+        tensor: Tensor = "experts" if kind == "experts" else "weights"  # attention has weights too
         if not devices.on_host(kind, phase):
             up.grow(tensor, size, *BELOW)
         read.grow(tensor, size, "disk")
