@@ -1,6 +1,6 @@
 """The fleet problem written out in PuLP: cheapest fleet for a demand, or most demand for a budget.
 
-    min  sum_h price_h n_h                           n_h accelerators of kind h, in whole boxes where boxes are sold whole
+    min  sum_h price_h n_h                           n_h accelerators of kind h, in whole boxes where sold so
     s.t. sum_o f[b, o] = 1                           all of every bucket (<= 1 where served demand is what is wanted)
          sum_b f[b, o] load[b, o] <= y_o - spares u_o    u_o = 1 where o is used, so that N + spares replicas stand
          sum_(o on h) devices_o y_o <= n_h           and stock, power, capital, dollars over all h

@@ -90,7 +90,9 @@ def accuracy_drop(model: Model, precision: Precision) -> AccuracyDrop:
         return AccuracyDrop(0.0, "measured", "16 bit throughout: the baseline, by definition")
     native = _longest(_library().native, model.name)
     if native and any(_fit(scheme, precision) == 0 for scheme in native.schemes):
-        return AccuracyDrop(0.0, "measured", f"published in this precision only, by definition; {native.source}")
+        return AccuracyDrop(
+            0.0, "measured", f"published in this precision only, by definition; {native.source}"
+        )
     candidates = list(_candidates(model, precision))
     if not candidates:
         family = _family(model.name)

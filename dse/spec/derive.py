@@ -95,7 +95,8 @@ def _choices(override: Override) -> list[Override]:
     if not override.is_choice:
         return [override]
     return [
-        replace(override, value=item, origin=(*override.origin, index)) for index, item in enumerate(override.value)
+        replace(override, value=item, origin=(*override.origin, index))
+        for index, item in enumerate(override.value)
     ]
 
 

@@ -247,6 +247,8 @@ class FormatReader:
         kind = "whole number" if whole else "number"
         right = isinstance(number, int if whole else (int, float)) and not isinstance(number, bool)
         if not right or not least <= number <= most:
-            self.report((*path, field), f"expected a {kind} from {least:g} to {most:.12g}, got {show(number)}")
+            self.report(
+                (*path, field), f"expected a {kind} from {least:g} to {most:.12g}, got {show(number)}"
+            )
             return None
         return float(number)

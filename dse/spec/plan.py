@@ -154,7 +154,7 @@ class Economics(Strict):
     pue: Annotated[float, Field(ge=1)] = 1.58
     """Power of the site over that of its servers; the survey mean of 2023 (Uptime Institute)."""
     host_share: AtLeastZero = 0.82
-    """Power of host, fans and network over that of the boards: DGX H100, 10.2 kW with eight boards of 700 W (recalled)."""
+    """Power of host, fans and network over that of the boards. Recalled: DGX H100, 10.2 kW with 8 boards of 700 W."""
 
 
 class CurrentEntry(Strict):

@@ -41,7 +41,9 @@ def _small_experts(f: Fields) -> ModelSpec:
     olmoe = f.family == "olmoe"
     mixer = attention(f, qk_norm="full" if olmoe else "none", **biased(f))
     defaults = (64, 8, None) if olmoe else (8, 2, None)
-    return uniform(f, mixer, moe(f, ["num_experts", "num_local_experts"], width="intermediate_size", defaults=defaults))
+    return uniform(
+        f, mixer, moe(f, ["num_experts", "num_local_experts"], width="intermediate_size", defaults=defaults)
+    )
 
 
 @family("qwen2_moe")
@@ -49,7 +51,9 @@ def _qwen2_moe(f: Fields) -> ModelSpec:
     """Shared expert behind a sigmoid gate; windowed layers alternate (configuration_qwen2_moe.py)."""
     count, size = f.layers(), optional_window(f)
     last = f.count("max_window_layers", default=28, least=0)
-    default = [SLIDING if size is not None and index % 2 == 0 and index < last else FULL for index in range(count)]
+    default = [
+        SLIDING if size is not None and index % 2 == 0 and index < last else FULL for index in range(count)
+    ]
     windows = spans(f, kinds(f, count, default), size)
     mixer = attention(f, 16, qkv_bias=f.flag("qkv_bias", default=True))
     shared = f.count("shared_expert_intermediate_size", default=5632, least=0)

@@ -132,11 +132,14 @@ class Fields:
         hint = suggest(value, options) if isinstance(value, str) else ""
         self.fault(
             field,
-            f"{show(value)} is not understood for a {self.family!r} model; expected one of {', '.join(options)}{hint}",
+            f"{show(value)} is not understood for a {self.family!r} model; expected one of "
+            f"{', '.join(options)}{hint}",
         )
         return False
 
-    def per_layer(self, field: str, layers: int, parse: Callable[[Any], T | None], what: str) -> list[T] | None:
+    def per_layer(
+        self, field: str, layers: int, parse: Callable[[Any], T | None], what: str
+    ) -> list[T] | None:
         """A list with one entry per layer, each through `parse` (None: not understood); None if absent."""
         value = self.raw(field)
         if value is None:
