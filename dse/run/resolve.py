@@ -154,7 +154,7 @@ def resolve(document: Document) -> Sweep:
     sweep = Sweep(
         name=file.name,
         axes=axes,
-        accuracy=_accuracy(axes),
+        accuracy=accuracy_of(axes),
         settings=_settings(file),
         question=Question(
             tuple(file.objectives),
@@ -165,12 +165,13 @@ def resolve(document: Document) -> Sweep:
         source=document.value,
     )
     if current is not None:
-        today = replace(sweep, axes=current, accuracy=_accuracy(current))
+        today = replace(sweep, axes=current, accuracy=accuracy_of(current))
         sweep = replace(sweep, current=today)
     return sweep
 
 
-def _accuracy(axes: Axes) -> Drops:
+def accuracy_of(axes: Axes) -> Drops:
+    """Published loss of quality of every model and precision."""
     return tuple(tuple(accuracy_drop(model, scheme) for scheme in axes.precision_of(model)) for model in axes.models)
 
 

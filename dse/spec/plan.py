@@ -38,7 +38,7 @@ class Demand(Strict):
     lengths: Text | None = None
     """CSV of a length histogram: columns `input`, `output` (or `mean_in`, `mean_out`) and `count` (or `frac`)."""
     trace: Text | None = None
-    """A trace of the library by name (`configs/traces.yaml`)."""
+    """A trace of the library by name (`configs/traces.yaml`); beside `lengths`, of that file (its column `trace`)."""
     requests_per_s: AtLeastZero | None = None
     """Mean rate over all sizes, for `lengths` and `trace`."""
     requests: Positive | None = None
@@ -53,6 +53,8 @@ class Demand(Strict):
     @model_validator(mode="after")
     def _one_source(self) -> Demand:
         given = [name for name in ("buckets", "lengths", "trace") if getattr(self, name) is not None]
+        if given == ["lengths", "trace"]:  # one of the traces of a file
+            given = ["lengths"]
         if len(given) != 1:
             raise ValueError(f"expected exactly one of buckets, lengths and trace, got {' and '.join(given) or 'none'}")
         job = (self.requests is not None, self.deadline_hours is not None)
@@ -114,8 +116,8 @@ class Candidates(Strict):
     """Degrees to combine; by default every tp and pp (and ep for experts) up to `max_devices`."""
     max_devices: Count = 8
     """Of one replica."""
-    batch: Any = Field(default_factory=lambda: {"from": 1, "to": 512, "scale": "log2"})
-    """Limits on the sequences in flight to choose from."""
+    batch: Any = None
+    """Limits on the sequences in flight to choose from; by default 1, 2, 3, 4, 6, 8, 12 ... 512."""
     serving: Any = None
     """By default as the latencies ask: `offline` without limits, else in the presence of arrivals."""
     offload: Any = "none"

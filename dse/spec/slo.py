@@ -110,8 +110,6 @@ def library_slos() -> dict[str, Slo]:
 def _named(text: Any) -> Slo:
     library = library_slos()
     if not isinstance(text, str) or text not in library:
-        word = text if isinstance(text, str) else ""
-        raise InputError(
-            f"unknown class {show(text)}{suggest(word, library) or f'; expected one of {", ".join(library)}'}"
-        )
+        hint = suggest(text, library) if isinstance(text, str) else ""
+        raise InputError(f"unknown class {show(text)}{hint or '; expected one of ' + ', '.join(library)}")
     return library[text]

@@ -1,0 +1,233 @@
+"""A plan from file to answer: read, resolve, find candidates, solve, ask what would change it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dse import __version__
+from dse.cost import COST_MODEL
+from dse.run.fleet_facts import Facts, mean_latency
+from dse.run.planning import Plan, resolve_plan
+from dse.run.problem import Problem, balanced, state_problem
+from dse.run.settings import set_values
+from dse.run.what_if import WhatIf
+from dse.search.fleet import Answer
+from dse.search.fleet_program import cheapest, most_served
+from dse.spec.reading import from_value, library_file, read
+
+Plain = dict[str, Any]
+
+
+def load_plan(source: str | Path | Mapping[str, Any], settings: Sequence[str] = ()) -> Plan:
+    """The plan in a file or mapping, with `KEY=VALUE` settings applied.
+
+    Raises:
+        InputError: all faults of its syntax, or shape, or meaning.
+        CannotRun: no candidate has a price.
+    """
+    document = from_value(dict(source)) if isinstance(source, Mapping) else read(_plan_file(source))
+    return resolve_plan(set_values(document, settings))
+
+
+def _plan_file(source: str | Path) -> str | Path:
+    """The file meant: the user's own, else the library's by its name."""
+    path = Path(source)
+    if (
+        not path.exists()
+        and path.suffix in ("", ".yaml")
+        and path.parent in (Path(), Path("plans"), Path("sweeps/plans"))
+    ):
+        shipped = library_file("sweeps/plans") / f"{path.stem}.yaml"
+        if shipped.is_file():
+            return shipped
+    return source
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The answer to a plan, as plain values."""
+
+    answer: Plain
+
+    @property
+    def feasible(self) -> bool:
+        """Whether there is a fleet."""
+        return self.answer["status"] in ("optimal", "feasible")
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the plan's name and the hash of what the answer rests on."""
+        return f"{self.answer['name']}-{self.answer['hash']}"
+
+
+def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] = ()) -> PlanResult:
+    """Which hardware, how many, at what cost, for a demand, latencies and a budget.
+
+    Args:
+        source: a plan file, the name of one of the library, its content as a mapping, or a resolved plan.
+        settings: `KEY=VALUE` changes to the plan's fields.
+
+    Returns:
+        The answer; where nothing will do, the reason.
+
+    Raises:
+        InputError: the plan is at fault.
+        CannotRun: no candidate has a price.
+    """
+    resolved = source if isinstance(source, Plan) else load_plan(source, settings)
+    problem = state_problem(resolved)
+    found: Plain = {"name": resolved.name, "hash": _hash(problem), "version": __version__, "cost_model": COST_MODEL,
+                    "objective": resolved.file.objective}  # fmt: skip
+    if len(problem.fleet.unservable) and not problem.maximising:
+        return PlanResult({**found, **_nothing("infeasible"), "reason": _unservable(problem), **_given(problem)})
+    answer = balanced(problem.fleet, problem.best())
+    if not answer.found or not answer.devices:
+        return PlanResult({**found, **_nothing(answer.status), "reason": _why_not(problem, answer), **_given(problem)})
+    return PlanResult({**found, **_described(problem, answer), **_given(problem)})
+
+
+def _described(problem: Problem, answer: Answer) -> Plain:
+    facts, what_if = Facts(problem, answer), WhatIf(problem, answer)
+    deployments = facts.deployments()
+    alternatives = list(what_if.alternatives())
+    errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
+    return {
+        "status": answer.status,
+        "gap": answer.gap,
+        "bound": answer.bound,
+        "recommendation": _sentence(problem, answer, alternatives),
+        "cost_usd_per_hour": answer.usd_per_hour,
+        "instances": dict(answer.devices),
+        "deployments": deployments,
+        "buckets": facts.buckets(what_if.margins),
+        "served": problem.served_share(answer),
+        "latency": dict(mean_latency(facts)),
+        "alternatives": alternatives,
+        "binding": what_if.binding(),
+        "economics": facts.economics(),
+        "frontier": {"served": what_if.frontier_served(), "latency": what_if.frontier_latency()},
+        "growth": what_if.growth(),
+        "sensitivity": what_if.sensitivity(max(errors, default=None)),
+        "break_even": what_if.break_even(),
+    }
+
+
+def _given(problem: Problem) -> Plain:
+    """What an answer rests on."""
+    plan_ = problem.plan
+    return {
+        "prices": [plan_.devices[name].plain() for name in sorted(plan_.devices)],
+        "slo": {model.name: {limit.name: limit.most for limit in model.slo.limits} for model in plan_.models},
+        "left_out": {"no_price": list(plan_.unpriced)},
+        "candidates": {
+            "points": problem.candidates.points,
+            "deployments": len(problem.fleet.options),
+            "hardware": len(plan_.devices),
+        },
+        "assumptions": _assumptions(problem),
+        "plan": dict(plan_.source),
+    }
+
+
+def _assumptions(problem: Problem) -> list[str]:
+    found = [
+        "The load of a replica is additive: one that could serve 4 requests/s of one size or 2 of another serves half of "
+        "each.",
+    ]
+    if problem.plan.table:
+        found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
+    if problem.plan.file.price.kinds == ("purchase",):
+        found.append("Owned devices pay for power and cooling at full draw.")
+    return found
+
+
+def _nothing(status: str) -> Plain:
+    """The keys of an answer without a fleet."""
+    return {
+        "status": "infeasible" if status == "optimal" else status, "gap": None, "cost_usd_per_hour": None,
+        "instances": {}, "deployments": [], "buckets": [], "alternatives": [], "binding": [],
+    }  # fmt: skip
+
+
+def _unservable(problem: Problem) -> str:
+    """The sizes nothing serves, each with what comes nearest."""
+    texts = []
+    for place in problem.fleet.unservable:
+        bucket = problem.plan.buckets[place]
+        text = f"no candidate serves {bucket.size} of {problem.plan.models[bucket.model].name}"
+        miss = problem.candidates.misses.get(int(place))
+        if miss is not None and math.isfinite(miss.excess):
+            text += f"; nearest: {miss.where} at {miss.excess:.2f} times the limit of {miss.limit}"
+        elif problem.plan.table:
+            text += " within its latencies: its throughput is 0 everywhere, or no row is as large"
+        texts.append(text)
+    return "; ".join(texts)
+
+
+def _why_not(problem: Problem, answer: Answer) -> str:
+    """What stands in the way where every size could be served."""
+    if answer.status == "unknown":
+        return f"no answer within {problem.plan.file.time_limit_s:g} s; raise time_limit_s"
+    if problem.maximising:
+        return "the limits allow not one replica of any candidate"
+    fleet = problem.fleet
+    free = cheapest(replace(fleet, usd_per_hour=None, capital_usd=None, watts=None, devices={
+        name: replace(device, stock=None) for name, device in fleet.devices.items()
+    }), time_limit=problem.plan.file.time_limit_s)  # fmt: skip
+    within = most_served(fleet, time_limit=problem.plan.file.time_limit_s)
+    share = problem.served_share(within) if within.found else 0.0
+    text = f"the limits allow at most {share:.0%} of the demand"
+    if free.found:
+        text += (
+            f"; without them {_fleet_words(free)} would serve it for ${free.usd_per_hour:,.2f}/h"
+            f" and {free.watts / 1e3:,.1f} kW"
+        )
+    return text
+
+
+def _sentence(problem: Problem, answer: Answer, alternatives: Sequence[Plain]) -> str:
+    """The recommendation in one sentence."""
+    facts = f"{_fleet_words(answer)} for ${answer.usd_per_hour:,.2f}/h"
+    served = "all of the demand"
+    if problem.maximising:
+        served = f"{problem.served_share(answer):.0%} of the demand"
+    text = f"{facts} serves {served}"
+    single = next((entry for entry in alternatives if entry["title"] == "best single type"), None)
+    if single is None:
+        return f"{text}; no single type could."
+    if problem.maximising:
+        return f"{text}; the best single type, {_count_words(single['instances'])}, serves {single['served']:.0%}."
+    if set(single["instances"]) == set(answer.devices):
+        return f"{text}, and no mix is cheaper."
+    return (
+        f"{text}, {single['difference_usd_per_hour'] / single['usd_per_hour']:.0%} less than the best single type"
+        f" ({_count_words(single['instances'])}, ${single['usd_per_hour']:,.2f}/h)."
+    )
+
+
+def _fleet_words(answer: Answer) -> str:
+    return _count_words(answer.devices)
+
+
+def _count_words(devices: Mapping[str, int]) -> str:
+    return " and ".join(f"{count} x {name}" for name, count in sorted(devices.items(), key=lambda item: -item[1]))
+
+
+def _hash(problem: Problem) -> str:
+    """Twelve digits of what the answer rests on: the plan as resolved, throughputs and prices, the cost model."""
+    fleet = problem.fleet
+    content = {
+        "cost_model": COST_MODEL,
+        "buckets": [(bucket.model, bucket.input, bucket.output, bucket.rate, bucket.peak) for bucket in problem.plan.buckets],
+        "options": [(o.name, o.device, o.devices, o.rates.tolist()) for o in fleet.options],
+        "prices": [each.plain() for _, each in sorted(problem.plan.devices.items())],
+        "file": {key: value for key, value in problem.plan.file.model_dump(mode="json").items()
+                 if key not in ("name", "notes")},
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -1,0 +1,399 @@
+"""A plan file -> models, buckets of demand, accelerators with their prices, axes to choose from; or all its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dse.cost.evaluate import Question
+from dse.errors import Fault, InputError
+from dse.run.axes import DEGREES, Axes, read_axes
+from dse.run.faults import Faults
+from dse.run.prices import PricedDevice, priced, unlisted
+from dse.run.resolve import Settings, Sweep, accuracy_of
+from dse.search.space import Layout, layouts_of
+from dse.spec.catalog import hardware_names, load_precision
+from dse.spec.composer import Steps
+from dse.spec.hardware import HardwareSpec
+from dse.spec.lengths import read_lengths
+from dse.spec.model import ModelSpec, MoE
+from dse.spec.plan import CurrentEntry, Demand, PlanFile
+from dse.spec.reading import Document, build, show, suggest
+from dse.spec.slo import Slo, load_slo
+from dse.spec.sweep import NATIVE, SweepFile
+from dse.spec.throughput import Measured, read_throughput
+from dse.spec.workload import Workload
+
+SECONDS_PER_HOUR = 3600.0
+BATCHES = [1, *sorted({step << doubling for doubling in range(9) for step in (2, 3)} - {768})]
+"""Limits on the sequences in flight that are tried: 1, 2, 3, 4, 6, 8, 12 ... 512."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Requests of one size of one model."""
+
+    model: int
+    input: int
+    output: int
+    rate: float
+    """Mean requests/s."""
+    peak: float
+    """What the fleet must carry."""
+
+    @property
+    def size(self) -> str:
+        """`1024x256`."""
+        return f"{self.input}x{self.output}"
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model with what it is held to."""
+
+    name: str
+    slo: Slo
+    weight: float
+    growth: float
+    """Of its demand per year."""
+    sweep: Sweep | None
+    """Every deployment to choose from, with its buckets as workloads; None where a table says what serves what."""
+
+
+@dataclass(frozen=True)
+class Today:
+    """A part of today's fleet."""
+
+    entry: CurrentEntry
+    sweep: Sweep
+    """Its deployment on the buckets of its model."""
+    model: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan whose every name is resolved."""
+
+    file: PlanFile
+    models: tuple[PlannedModel, ...]
+    buckets: tuple[Bucket, ...]
+    devices: Mapping[str, PricedDevice]
+    """By name, those with a price."""
+    unpriced: tuple[str, ...]
+    """Accelerators without a quote of the kinds wanted: no candidates."""
+    table: tuple[Measured, ...] = ()
+    """Measured throughputs, where they stand in for the cost model."""
+    today: tuple[Today, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """The file's fields as the user wrote them."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.file.name
+
+
+def resolve_plan(document: Document) -> Plan:
+    """The plan a document describes.
+
+    Raises:
+        InputError: every fault of its shape, or else of its meaning, with file, line and column.
+    """
+    file = build(PlanFile, document)
+    faults = Faults()
+    slos = _slos(file, document, faults)
+    buckets = [_buckets(index, entry.demand, document, faults) for index, entry in enumerate(file.models)]
+    table: tuple[Measured, ...] = ()
+    axes = None
+    if file.throughput is not None:
+        with faults.collected(), document.at(("throughput",)):
+            table = tuple(read_throughput(_beside(document, file.throughput)))
+        faults.found += _misplaced(file, document)
+    else:
+        axes = _axes(file, document, faults)
+    faults.check()
+    faults.found += _names(file, axes, table, document)
+    faults.check()
+    if axes is None:
+        names = list(dict.fromkeys(row.hardware for row in table))
+        devices, unpriced = unlisted(names, file, document)
+    else:
+        devices, unpriced = priced(axes.hardware, file)
+    models = tuple(
+        PlannedModel(
+            axes.models[index].name if axes else _label(entry.model, index),
+            slos[index],
+            entry.weight,
+            entry.demand.growth_per_year,
+            _sweep(file, axes, index, buckets[index], devices) if axes else None,
+        )
+        for index, entry in enumerate(file.models)
+    )
+    plan = Plan(
+        file,
+        models,
+        tuple(bucket for each in buckets for bucket in each),
+        devices,
+        unpriced,
+        table,
+        source=document.value,
+    )
+    return replace(plan, today=tuple(_today(plan, document)))
+
+
+def _label(model: Any, index: int) -> str:
+    return str(model) if model is not None else f"model-{index + 1}"
+
+
+def _slos(file: PlanFile, document: Document, faults: Faults) -> list[Slo]:
+    found = []
+    for index, entry in enumerate(file.models):
+        slo = Slo()
+        with faults.collected():
+            if entry.slo is not None:
+                slo = load_slo(entry.slo, document, ("models", index, "slo"))
+            elif file.slo is not None:
+                slo = load_slo(file.slo, document, ("slo",))
+        found.append(slo)
+    return found
+
+
+# -- demand -------------------------------------------------------------------------------------------
+
+
+def _buckets(index: int, demand: Demand, document: Document, faults: Faults) -> list[Bucket]:
+    """The buckets of one model, those of equal size joined, by size."""
+    rates: dict[Workload, float] = {}
+    at = ("models", index, "demand")
+    with faults.collected():
+        for size, rate in _sized(demand, document, at):
+            rates[size] = rates.get(size, 0.0) + rate
+        if not sum(rates.values()) > 0:
+            raise InputError(document.fault(at, "asks for nothing: every rate is 0"))
+    return [
+        Bucket(index, size.input, size.output, rate, rate * demand.peak_factor)
+        for size, rate in sorted(rates.items())
+        if rate > 0
+    ]
+
+
+def _sized(demand: Demand, document: Document, at: Steps) -> list[tuple[Workload, float]]:
+    if demand.buckets is not None:
+        if not demand.buckets:
+            raise InputError(document.fault((*at, "buckets"), "needs at least one bucket"))
+        found = []
+        for place, entry in enumerate(demand.buckets):
+            with document.at((*at, "buckets", place)):
+                found.append((Workload(entry.input, entry.output), entry.requests_per_s))
+        return found
+    total = demand.requests_per_s
+    if total is None:
+        assert demand.requests is not None and demand.deadline_hours is not None
+        total = demand.requests / (demand.deadline_hours * SECONDS_PER_HOUR)
+    if demand.lengths is None:
+        raise InputError(document.fault((*at, "trace"), "this version reads traces from 'lengths: FILE.csv'"))
+    with document.at((*at, "lengths")):
+        nodes = read_lengths(_beside(document, demand.lengths), demand.trace)
+    return [(Workload(node.input, node.output), node.weight * total) for node in nodes]
+
+
+def _beside(document: Document, name: str) -> str:
+    """A path beside the file that names it, else from the working folder."""
+    path = Path(name).expanduser()
+    beside = Path(document.file).parent / path
+    return str(beside if beside.exists() else path)
+
+
+# -- candidates ---------------------------------------------------------------------------------------
+
+
+class _View(Document):
+    """The plan's document as that of a sweep: faults stand where the plan says the same."""
+
+    plan: Document
+    places: Mapping[str, Steps]
+
+    @classmethod
+    def of(cls, plan: Document, value: Any, places: Mapping[str, Steps]) -> _View:
+        """A view of the plan.
+
+        Args:
+            plan: the whole document.
+            value: the fields of the sweep.
+            places: field -> where it stands in the plan; a list gets its own index after the first star.
+        """
+        view = cls(plan.file, value, plan.text)
+        view.__dict__ |= {"plan": plan, "places": places}
+        return view
+
+    def fault(self, path: Steps, message: str, *, key: bool = False) -> Fault:
+        """A fault, at its place in the plan."""
+        steps = list(path)
+        place: list[str | int] = []
+        for step in self.places.get(str(steps[0]) if steps else "", ()):
+            place.append(steps.pop(1) if step == "*" and len(steps) > 1 else step)
+        return self.plan.fault((*place, *steps[1:]), message, key=key)
+
+
+def _axes(file: PlanFile, document: Document, faults: Faults) -> Axes | None:
+    """The axes of all candidates; models without a name are faults."""
+    unnamed = [index for index, entry in enumerate(file.models) if entry.model is None]
+    faults.found += [document.fault(("models", index), "missing field 'model'") for index in unnamed]
+    if unnamed:
+        return None
+    own = file.candidates
+    value = {
+        "name": file.name,
+        "models": [entry.model for entry in file.models],
+        "hardware": hardware_names() if own.hardware == "all" else own.hardware,
+        "precision": own.precision,
+        "workload": "1024x256",
+        "parallel": own.parallel.model_dump() if own.parallel is not None else None,
+        "batch": BATCHES if own.batch is None else own.batch,
+        "serving": _serving(file),
+        "offload": own.offload,
+        "runtime": own.runtime,
+        "fidelity": own.fidelity,
+    }
+    fields = ("hardware", "precision", "parallel", "batch", "serving", "offload", "runtime", "fidelity")
+    places: dict[str, Steps] = {name: ("candidates", name) for name in fields}
+    view = _View.of(document, value, {**places, "models": ("models", "*", "model")})
+    return read_axes(SweepFile.model_construct(**{**_DEFAULTS, **value, "parallel": own.parallel}), view, faults)
+
+
+_DEFAULTS = {
+    name: entry.get_default(call_default_factory=True)
+    for name, entry in SweepFile.model_fields.items()
+    if not entry.is_required()
+}
+
+
+def _serving(file: PlanFile) -> Any:
+    """The states deployments are judged in: what the user says, else what the latencies ask for."""
+    if file.candidates.serving is not None:
+        return file.candidates.serving
+    limited = file.slo is not None or any(entry.slo is not None for entry in file.models)
+    return ["closed-loop" if limited else "offline"]
+
+
+def _sweep(
+    file: PlanFile, axes: Axes, index: int, buckets: Sequence[Bucket], devices: Mapping[str, PricedDevice]
+) -> Sweep:
+    """The deployments of one model on its buckets, on accelerators with a price."""
+    model = axes.models[index]
+    kept = [place for place, chip in enumerate(axes.hardware) if chip.name in devices]
+    own = replace(
+        axes,
+        models=(model,),
+        hardware=tuple(axes.hardware[place] for place in kept),
+        changes=tuple(axes.changes[place] for place in kept),
+        workload=tuple(Workload(bucket.input, bucket.output) for bucket in buckets),
+        layout=axes.layout if file.candidates.parallel is not None else _layouts(model, file.candidates.max_devices),
+    )
+    return _as_sweep(file, own)
+
+
+def _as_sweep(file: PlanFile, axes: Axes) -> Sweep:
+    settings = Settings(
+        max_prefill_tokens=float(file.candidates.max_prefill_tokens),
+        kv_block_size=16,
+        memory_utilization=file.candidates.memory_utilization,
+        host_utilization=0.9,
+        overlap="pairwise",
+        price_kind=file.price.kinds[0],
+        price_override={},
+    )
+    question = Question(("requests_per_s",), {})
+    return Sweep(file.name, axes, accuracy_of(axes), settings, question, ("model",), "frontier")
+
+
+def _layouts(model: ModelSpec, most: int) -> tuple[Layout, ...]:
+    """Every layout of powers of two up to so many devices; attention-dp and ep where there are experts to spread."""
+    degrees = [1 << doubling for doubling in range(most.bit_length()) if 1 << doubling <= most]
+    experts = any(isinstance(layer.ffn, MoE) for layer in model.layers)
+    found = layouts_of(degrees, degrees, degrees if experts else [1], "auto")
+    return tuple(layout for layout in found if layout.devices <= most)
+
+
+# -- today --------------------------------------------------------------------------------------------
+
+
+def _today(plan: Plan, document: Document) -> list[Today]:
+    """Today's deployments on the plan's buckets."""
+    faults, found = Faults(), []
+    names = [model.name for model in plan.models]
+    for place, entry in enumerate(plan.file.current):
+        with faults.collected():
+            at = ("current", place)
+            if entry.model is None and len(names) > 1:
+                raise InputError(document.fault(at, "missing field 'model': the plan has several"))
+            label = entry.model or names[0]
+            if label not in names:
+                raise InputError(
+                    document.fault((*at, "model"), f"{label!r} is no model of this plan{suggest(label, names)}")
+                )
+            base = plan.models[names.index(label)].sweep
+            if base is None:
+                raise InputError(document.fault(at, "goes without 'throughput': a table does not say how today's runs"))
+            found.append(Today(entry, _deployed(plan.file, base, entry, document, at), names.index(label)))
+    faults.check()
+    return found
+
+
+def _deployed(file: PlanFile, base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -> Sweep:
+    from dse.spec.catalog import load_hardware
+
+    chip: HardwareSpec = load_hardware(entry.hardware, document, (*at, "hardware"))
+    scheme = None if entry.precision == NATIVE else load_precision(entry.precision, document, (*at, "precision"))
+    layout = Layout(*(0 if getattr(entry, name) == "auto" else getattr(entry, name) for name in DEGREES))
+    return _as_sweep(file, replace(base.axes, hardware=(chip,), changes=({},), precision=(scheme,), layout=(layout,)))
+
+
+# -- names that mean nothing --------------------------------------------------------------------------
+
+
+def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document) -> list[Fault]:
+    """Accelerators and metrics of the plan that are none of its own, models that stand twice or have no rows."""
+    if axes is not None:
+        known = [chip.name for chip in axes.hardware]
+        models = [model.name for model in axes.models]
+    else:
+        known = list(dict.fromkeys(row.hardware for row in table))
+        models = [_label(entry.model, index) for index, entry in enumerate(file.models)]
+    found = []
+    for at, names in (
+        (("budget", "stock"), file.budget.stock),
+        (("price", "override"), file.price.override),
+        (("price", "purchase"), file.price.purchase),
+    ):
+        for name in names:
+            if name not in known:
+                message = f"{name!r} is not among this plan's hardware{suggest(name, known)}"
+                found.append(document.fault((*at, name), message, key=True))
+    for index, name in enumerate(models):
+        if name in models[:index]:
+            found.append(document.fault(("models", index), f"{name!r} stands twice; give it one demand"))
+    for name in file.constraints:
+        if name != "accuracy_drop_pct":
+            hint = "; latencies stand under 'slo', costs under 'budget'"
+            found.append(document.fault(("constraints", name), f"a plan knows only accuracy_drop_pct{hint}", key=True))
+    if file.budget.capital_usd is not None and "purchase" not in file.price.kinds:
+        found.append(document.fault(("budget", "capital_usd"), "nothing is bought; add price: {kind: purchase}"))
+    if len(models) > 1:
+        bare = [row for row in table if row.model not in models]
+        if bare:
+            wanted = f"expected one of {', '.join(models)} in its column 'model', got {show(bare[0].model)}"
+            found.append(document.fault(("throughput",), wanted))
+    return found
+
+
+def _misplaced(file: PlanFile, document: Document) -> list[Fault]:
+    """What a plan with measured throughputs cannot say: the table already rests on it."""
+    given = document.value if isinstance(document.value, Mapping) else {}
+    return [
+        document.fault((name,), "goes without 'throughput': the table's rows already rest on it", key=True)
+        for name in ("candidates", "constraints", "current")
+        if name in given
+    ]

@@ -1,0 +1,152 @@
+"""A plan as a fleet problem: its options by deployment, and what each says when it is chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.run.candidates import Candidates, Deployment, find_candidates
+from dse.run.planning import Plan
+from dse.search.fleet import Answer, Fleet, Option
+from dse.search.fleet_program import cheapest, most_served
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be solved, with the way back from options to deployments."""
+
+    plan: Plan
+    fleet: Fleet
+    deployments: Mapping[str, Deployment]
+    """By option; empty where a table says what serves what."""
+    candidates: Candidates
+    sources: Mapping[str, Sequence[str]]
+    """By option of a table, the size whose row each bucket takes; empty text where it has none."""
+
+    @cached_property
+    def model_of(self) -> NDArray[np.intp]:
+        """The model of each bucket."""
+        return np.array([bucket.model for bucket in self.plan.buckets])
+
+    @property
+    def maximising(self) -> bool:
+        """Whether as much as possible is to be served, rather than all for as little as possible."""
+        return self.plan.file.objective == "served_rate"
+
+    def best(self, fleet: Fleet | None = None) -> Answer:
+        """The answer the plan asks for, of its own or a changed problem."""
+        solve = most_served if self.maximising else cheapest
+        return solve(self.fleet if fleet is None else fleet, time_limit=self.plan.file.time_limit_s)
+
+    def served_share(self, answer: Answer) -> float:
+        """Share of the demand that an answer serves."""
+        return answer.served(self.fleet) / float(self.fleet.demand.sum()) if answer.found else math.nan
+
+    def under(self, slo_scale: float) -> Problem:
+        """The same plan with other latencies."""
+        if not self.deployments:
+            return self
+        return state_problem(self.plan, find_candidates(self.plan, slo_scale))
+
+
+def state_problem(plan: Plan, candidates: Candidates | None = None) -> Problem:
+    """The fleet problem of a plan."""
+    if plan.table:
+        options, sources = _of_table(plan)
+        return Problem(plan, _fleet(plan, options), {}, Candidates(), sources)
+    found = find_candidates(plan) if candidates is None else candidates
+    by_name = {each.name: each for each in found.deployments}
+    options = [
+        Option(name, each.hardware, each.devices, _placed(plan, each.model, each.rates))
+        for name, each in sorted(by_name.items())
+    ]
+    return Problem(plan, _fleet(plan, options), by_name, found, {})
+
+
+def _placed(plan: Plan, model: int, rates: Floats) -> Floats:
+    """Rates of a model's buckets among those of all models."""
+    placed = np.zeros(len(plan.buckets))
+    placed[[place for place, bucket in enumerate(plan.buckets) if bucket.model == model]] = rates
+    return placed
+
+
+def _fleet(plan: Plan, options: Sequence[Option]) -> Fleet:
+    file = plan.file
+    weights = np.array([plan.models[bucket.model].weight for bucket in plan.buckets])
+    return Fleet(
+        demand=np.array([bucket.peak for bucket in plan.buckets]),
+        options=tuple(options),
+        devices={name: each.device for name, each in plan.devices.items()},
+        headroom=file.headroom,
+        spares=file.redundancy,
+        usd_per_hour=file.budget.hourly,
+        capital_usd=file.budget.capital_usd,
+        watts=None if file.budget.power_kw is None else file.budget.power_kw * 1e3,
+        slices=file.slices,
+        weights=weights,
+    )
+
+
+def _of_table(plan: Plan) -> tuple[list[Option], dict[str, list[str]]]:
+    """An option per model and accelerator of a table; a bucket takes the row of its size, else the next larger one.
+
+    A larger request asks for more of everything, so that the row is on the safe side.
+    """
+    options, sources = [], {}
+    single = len(plan.models) == 1
+    for index, model in enumerate(plan.models):
+        for device in plan.devices:
+            rows = [
+                row for row in plan.table
+                if row.hardware == device and row.model in ((model.name, "") if single else (model.name,))
+            ]  # fmt: skip
+            rates, texts = np.zeros(len(plan.buckets)), [""] * len(plan.buckets)
+            for place, bucket in enumerate(plan.buckets):
+                larger = [row for row in rows if row.input >= bucket.input and row.output >= bucket.output]
+                if bucket.model == index and larger:
+                    row = min(larger, key=lambda row: (row.input + row.output, row.input))
+                    rates[place], texts[place] = row.requests_per_s, f"{row.input}x{row.output}"
+            name = device if single else f"{model.name} {device}"
+            options.append(Option(name, device, 1, rates))
+            sources[name] = texts
+    return options, sources
+
+
+def balanced(fleet: Fleet, answer: Answer) -> Answer:
+    """The same replicas with the demand spread so that the busiest kind of them is as little busy as can be.
+
+    Any shares that fit are as cheap; these leave the most room where a queue would form first.
+    """
+    if fleet.slices or not answer.found or not len(answer.options):
+        return answer
+    from scipy.optimize import linprog
+    from scipy.sparse import coo_matrix
+
+    served = answer.shares.sum(axis=0)
+    rates = np.array([option.rates for option in answer.options])
+    pairs = [(int(o), int(b)) for o, b in zip(*np.nonzero(rates > 0), strict=True) if served[b] > 0]
+    usable = np.maximum(answer.counts - fleet.spares, 0) * (1 - fleet.headroom)
+    loads = [fleet.demand[b] / rates[o, b] / usable[o] if usable[o] > 0 else np.inf for o, b in pairs]
+    pairs = [pair for pair, load in zip(pairs, loads, strict=True) if np.isfinite(load)]
+    loads = [load for load in loads if np.isfinite(load)]
+    width = len(pairs)
+    places = np.arange(width)
+    busy = coo_matrix((loads, ([o for o, _ in pairs], places)), shape=(len(rates), width + 1)).tolil()
+    busy[:, width] = -1.0
+    of_bucket = coo_matrix((np.ones(width), ([b for _, b in pairs], places)), shape=(len(served), width + 1))
+    aim = np.zeros(width + 1)
+    aim[width] = 1.0
+    found = linprog(aim, busy.tocsr(), np.zeros(len(rates)), of_bucket.tocsr(), served, method="highs-ds")
+    if found.status != 0:
+        return answer
+    shares = np.zeros_like(answer.shares)
+    for (o, b), share in zip(pairs, found.x, strict=False):
+        shares[o, b] = round(float(share), 9) if share > 1e-9 else 0.0
+    return replace(answer, shares=shares)
