@@ -16,7 +16,8 @@ from dse.cost.choices import AXES
 from dse.cost.feasible import STRUCTURE, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import Scored
-from dse.run.planning import Bucket, Plan
+from dse.run.demand import Bucket
+from dse.run.planning import Plan
 from dse.run.resolve import Sweep
 from dse.run.score import Engine
 from dse.search.fleet import Fleet, Option, pruned
@@ -134,7 +135,7 @@ def _rated(scored: Scored, slo: Slo, most_loss: float | None) -> tuple[Floats, d
     if most_loss is not None:
         loss = point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
         runs = runs & (loss <= most_loss)  # nobody's measurement is NaN: no
-    excess = {"memory": scored.memory.total / scored.memory.limit}
+    excess: dict[str, Floats] = {"memory": np.asarray(scored.memory.total / scored.memory.limit)}
     for limit in slo.limits:
         excess[limit.name] = _latency(scored, limit) / limit.most
     within = np.asarray(runs)
@@ -212,12 +213,13 @@ def _note_misses(
     workload = AXES.index("workload")
     for bucket in range(rates.shape[workload]):
         of_bucket = np.take(worst, bucket, axis=workload)
-        at = np.unravel_index(int(np.argmin(of_bucket)), of_bucket.shape)
-        if of_bucket[at] < misses[bucket].excess:
+        nearest = int(np.argmin(of_bucket))
+        if of_bucket.flat[nearest] < misses[bucket].excess:
+            at = [int(index) for index in np.unravel_index(nearest, of_bucket.shape)]
             full = (*at[:workload], bucket, *at[workload:])
             indices = {axis: int(mesh.index[axis].ravel()[i]) for axis, i in zip(AXES, full, strict=True)}
-            limit = names[int(np.argmax(ratios[(slice(None), *full)]))]
-            misses[bucket] = Miss(float(of_bucket[at]), limit, _name(sweep, box, indices))
+            limit = max(names, key=lambda name, full=full: np.nan_to_num(excess[name][full]))
+            misses[bucket] = Miss(float(of_bucket.flat[nearest]), limit, _name(sweep, box, indices))
 
 
 def _undominated(plan: Plan, deployments: Sequence[Deployment], buckets: Sequence[Bucket]) -> list[Deployment]:

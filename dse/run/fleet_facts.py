@@ -41,7 +41,7 @@ class Facts:
     def mean(self) -> Floats:
         """Mean requests/s of each bucket, what is served of it. Shape (options, buckets)."""
         rates = np.array([bucket.rate for bucket in self.problem.plan.buckets])
-        return self.answer.shares * rates
+        return np.asarray(self.answer.shares * rates)
 
     @cached_property
     def rows(self) -> list[dict[int, Plain]]:
@@ -53,15 +53,14 @@ class Facts:
         if deployment is None:
             return {}
         mine = [index for index, bucket in enumerate(self.problem.plan.buckets) if bucket.model == deployment.model]
-        served = [
-            (index, int(deployment.numbers[mine.index(index)])) for index in np.flatnonzero(self.answer.shares[place])
-        ]
+        shares = self.answer.shares[place]
+        served = [(index, int(number)) for index, number in zip(mine, deployment.numbers, strict=True) if shares[index]]
         engine = Engine(deployment.sweep)
         numbers = [number for _, number in served]
         columns = complete(engine, numbers)
         prompt = _prompt_shares(engine, numbers)
         return {
-            int(index): {**row(columns, at), "prompt_share": float(prompt[at])} for at, (index, _) in enumerate(served)
+            index: {**row(columns, at), "prompt_share": float(prompt[at])} for at, (index, _) in enumerate(served)
         }
 
     def deployment(self, place: int) -> Deployment | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,8 @@ def _given(problem: Problem) -> Plain:
 
 def _assumptions(problem: Problem) -> list[str]:
     found = [
-        "The load of a replica is additive: one that could serve 4 requests/s of one size or 2 of another serves half of "
-        "each.",
+        "The load of a replica is additive: where it could serve 4 requests/s of one size or 2 of another, it serves "
+        "half of each.",
     ]
     if problem.plan.table:
         found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
@@ -224,7 +224,7 @@ def _hash(problem: Problem) -> str:
     fleet = problem.fleet
     content = {
         "cost_model": COST_MODEL,
-        "buckets": [(bucket.model, bucket.input, bucket.output, bucket.rate, bucket.peak) for bucket in problem.plan.buckets],
+        "buckets": [astuple(bucket) for bucket in problem.plan.buckets],
         "options": [(o.name, o.device, o.devices, o.rates.tolist()) for o in fleet.options],
         "prices": [each.plain() for _, each in sorted(problem.plan.devices.items())],
         "file": {key: value for key, value in problem.plan.file.model_dump(mode="json").items()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from dse.cost.evaluate import Question
 from dse.errors import Fault, InputError
 from dse.run.axes import DEGREES, Axes, read_axes
+from dse.run.demand import Bucket, beside, buckets_of
 from dse.run.faults import Faults
 from dse.run.prices import PricedDevice, priced, unlisted
 from dse.run.resolve import Settings, Sweep, accuracy_of
@@ -17,36 +17,16 @@ from dse.search.space import Layout, layouts_of
 from dse.spec.catalog import hardware_names, load_precision
 from dse.spec.composer import Steps
 from dse.spec.hardware import HardwareSpec
-from dse.spec.lengths import read_lengths
 from dse.spec.model import ModelSpec, MoE
-from dse.spec.plan import CurrentEntry, Demand, PlanFile
+from dse.spec.plan import CurrentEntry, PlanFile
 from dse.spec.reading import Document, build, show, suggest
 from dse.spec.slo import Slo, load_slo
 from dse.spec.sweep import NATIVE, SweepFile
 from dse.spec.throughput import Measured, read_throughput
 from dse.spec.workload import Workload
 
-SECONDS_PER_HOUR = 3600.0
 BATCHES = [1, *sorted({step << doubling for doubling in range(9) for step in (2, 3)} - {768})]
 """Limits on the sequences in flight that are tried: 1, 2, 3, 4, 6, 8, 12 ... 512."""
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Requests of one size of one model."""
-
-    model: int
-    input: int
-    output: int
-    rate: float
-    """Mean requests/s."""
-    peak: float
-    """What the fleet must carry."""
-
-    @property
-    def size(self) -> str:
-        """`1024x256`."""
-        return f"{self.input}x{self.output}"
 
 
 @dataclass(frozen=True)
@@ -104,12 +84,12 @@ def resolve_plan(document: Document) -> Plan:
     file = build(PlanFile, document)
     faults = Faults()
     slos = _slos(file, document, faults)
-    buckets = [_buckets(index, entry.demand, document, faults) for index, entry in enumerate(file.models)]
+    buckets = [buckets_of(index, entry.demand, document, faults) for index, entry in enumerate(file.models)]
     table: tuple[Measured, ...] = ()
     axes = None
     if file.throughput is not None:
         with faults.collected(), document.at(("throughput",)):
-            table = tuple(read_throughput(_beside(document, file.throughput)))
+            table = tuple(read_throughput(beside(document, file.throughput)))
         faults.found += _misplaced(file, document)
     else:
         axes = _axes(file, document, faults)
@@ -160,52 +140,6 @@ def _slos(file: PlanFile, document: Document, faults: Faults) -> list[Slo]:
     return found
 
 
-# -- demand -------------------------------------------------------------------------------------------
-
-
-def _buckets(index: int, demand: Demand, document: Document, faults: Faults) -> list[Bucket]:
-    """The buckets of one model, those of equal size joined, by size."""
-    rates: dict[Workload, float] = {}
-    at = ("models", index, "demand")
-    with faults.collected():
-        for size, rate in _sized(demand, document, at):
-            rates[size] = rates.get(size, 0.0) + rate
-        if not sum(rates.values()) > 0:
-            raise InputError(document.fault(at, "asks for nothing: every rate is 0"))
-    return [
-        Bucket(index, size.input, size.output, rate, rate * demand.peak_factor)
-        for size, rate in sorted(rates.items())
-        if rate > 0
-    ]
-
-
-def _sized(demand: Demand, document: Document, at: Steps) -> list[tuple[Workload, float]]:
-    if demand.buckets is not None:
-        if not demand.buckets:
-            raise InputError(document.fault((*at, "buckets"), "needs at least one bucket"))
-        found = []
-        for place, entry in enumerate(demand.buckets):
-            with document.at((*at, "buckets", place)):
-                found.append((Workload(entry.input, entry.output), entry.requests_per_s))
-        return found
-    total = demand.requests_per_s
-    if total is None:
-        assert demand.requests is not None and demand.deadline_hours is not None
-        total = demand.requests / (demand.deadline_hours * SECONDS_PER_HOUR)
-    if demand.lengths is None:
-        raise InputError(document.fault((*at, "trace"), "this version reads traces from 'lengths: FILE.csv'"))
-    with document.at((*at, "lengths")):
-        nodes = read_lengths(_beside(document, demand.lengths), demand.trace)
-    return [(Workload(node.input, node.output), node.weight * total) for node in nodes]
-
-
-def _beside(document: Document, name: str) -> str:
-    """A path beside the file that names it, else from the working folder."""
-    path = Path(name).expanduser()
-    beside = Path(document.file).parent / path
-    return str(beside if beside.exists() else path)
-
-
 # -- candidates ---------------------------------------------------------------------------------------
 
 
@@ -231,9 +165,8 @@ class _View(Document):
     def fault(self, path: Steps, message: str, *, key: bool = False) -> Fault:
         """A fault, at its place in the plan."""
         steps = list(path)
-        place: list[str | int] = []
-        for step in self.places.get(str(steps[0]) if steps else "", ()):
-            place.append(steps.pop(1) if step == "*" and len(steps) > 1 else step)
+        known = self.places.get(str(steps[0]) if steps else "", ())
+        place = [steps.pop(1) if step == "*" and len(steps) > 1 else step for step in known]
         return self.plan.fault((*place, *steps[1:]), message, key=key)
 
 
@@ -354,7 +287,7 @@ def _deployed(file: PlanFile, base: Sweep, entry: CurrentEntry, document: Docume
 # -- names that mean nothing --------------------------------------------------------------------------
 
 
-def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document) -> list[Fault]:
+def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document) -> Iterator[Fault]:
     """Accelerators and metrics of the plan that are none of its own, models that stand twice or have no rows."""
     if axes is not None:
         known = [chip.name for chip in axes.hardware]
@@ -362,7 +295,23 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
     else:
         known = list(dict.fromkeys(row.hardware for row in table))
         models = [_label(entry.model, index) for index, entry in enumerate(file.models)]
-    found = []
+    yield from _unknown_hardware(file, known, document)
+    for index, name in enumerate(models):
+        if name in models[:index]:
+            yield document.fault(("models", index), f"{name!r} stands twice; give it one demand")
+    for name in file.constraints:
+        if name != "accuracy_drop_pct":
+            hint = "; latencies stand under 'slo', costs under 'budget'"
+            yield document.fault(("constraints", name), f"a plan knows only accuracy_drop_pct{hint}", key=True)
+    if file.budget.capital_usd is not None and "purchase" not in file.price.kinds:
+        yield document.fault(("budget", "capital_usd"), "nothing is bought; add price: {kind: purchase}")
+    strange = [row.model for row in table if row.model not in models] if len(models) > 1 else []
+    if strange:
+        wanted = f"expected one of {', '.join(models)} in its column 'model', got {show(strange[0])}"
+        yield document.fault(("throughput",), wanted)
+
+
+def _unknown_hardware(file: PlanFile, known: Sequence[str], document: Document) -> Iterator[Fault]:
     for at, names in (
         (("budget", "stock"), file.budget.stock),
         (("price", "override"), file.price.override),
@@ -371,22 +320,7 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
         for name in names:
             if name not in known:
                 message = f"{name!r} is not among this plan's hardware{suggest(name, known)}"
-                found.append(document.fault((*at, name), message, key=True))
-    for index, name in enumerate(models):
-        if name in models[:index]:
-            found.append(document.fault(("models", index), f"{name!r} stands twice; give it one demand"))
-    for name in file.constraints:
-        if name != "accuracy_drop_pct":
-            hint = "; latencies stand under 'slo', costs under 'budget'"
-            found.append(document.fault(("constraints", name), f"a plan knows only accuracy_drop_pct{hint}", key=True))
-    if file.budget.capital_usd is not None and "purchase" not in file.price.kinds:
-        found.append(document.fault(("budget", "capital_usd"), "nothing is bought; add price: {kind: purchase}"))
-    if len(models) > 1:
-        bare = [row for row in table if row.model not in models]
-        if bare:
-            wanted = f"expected one of {', '.join(models)} in its column 'model', got {show(bare[0].model)}"
-            found.append(document.fault(("throughput",), wanted))
-    return found
+                yield document.fault((*at, name), message, key=True)
 
 
 def _misplaced(file: PlanFile, document: Document) -> list[Fault]:

@@ -104,7 +104,8 @@ def _quote(name: str, chip: HardwareSpec | None, watts: float, file: PlanFile) -
     """The quote, what a device costs by the hour, and how much of that is energy."""
     if name in file.price.override:
         price = quote((), "assumed", file.price.override[name])
-        assert price is not None and price.usd_per_hour is not None
+        assert price is not None
+        assert price.usd_per_hour is not None
         return price, price.usd_per_hour, 0.0
     for kind in file.price.kinds:
         if kind != "purchase":

@@ -241,12 +241,13 @@ class WhatIf:
         Args:
             error_pct: what the throughputs of the recommended deployments may be off by, where that was measured.
         """
-        found = []
-        for name in self.answer.devices:
-            for factor in (1 - OFF, 1 + OFF):
-                found.append(self._tried(f"price of {name}", factor, self.fleet.priced({name: factor})))
-        for factor in (1 - OFF, 1 + OFF):
-            found.append(self._tried("all throughputs", factor, self.fleet.slower(factor)))
+        either = (1 - OFF, 1 + OFF)
+        found = [
+            self._tried(f"price of {name}", factor, self.fleet.priced({name: factor}))
+            for name in self.answer.devices
+            for factor in either
+        ]
+        found += [self._tried("all throughputs", factor, self.fleet.slower(factor)) for factor in either]
         if error_pct is not None and error_pct > 0:
             factor = 1 / (1 + error_pct / 100)
             found.append(self._tried(f"all throughputs at the edge of their error ({error_pct:g} %)", factor,

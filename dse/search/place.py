@@ -262,4 +262,6 @@ def _roundings(on: Mapping[Tier, Array], layers: int) -> list[dict[Tier, float]]
         for h in (np.floor(host + 1e-9), np.ceil(host - 1e-9), layers - a)
         if 0 <= a <= layers and 0 <= h <= layers - a
     }
-    return [{"accelerator": a / layers, "host": h / layers, "disk": (layers - a - h) / layers} for a, h in found]
+    return [
+        {"accelerator": a / layers, "host": h / layers, "disk": (layers - a - h) / layers} for a, h in found
+    ]

@@ -28,8 +28,7 @@ class Measured:
 
 
 def read_throughput(file: str) -> list[Measured]:
-    """The rows of a CSV file with the columns `input, output, hardware, requests_per_s`, and `model` where there are
-    several.
+    """The rows of a CSV file: `input, output, hardware, requests_per_s`, and `model` where there are several.
 
     Raises:
         InputError: a column is missing, a value is no number, or a row stands twice; all faults at once.
