@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dse.cost.placement.affine import TIERS, Affine, Tensor, Tier
-from dse.cost.placement.plan import PHASES, Plan
+from dse.cost.placement.plan import Plan
+from dse.cost.setting import PHASES
 from dse.search.milp import quiet
 
 if TYPE_CHECKING:
