@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dse.errors import CannotRun, DseError, InputError
     from dse.run.evaluate import evaluate, explain
     from dse.run.place import place
+    from dse.run.plan import PlanResult, load_plan, plan
     from dse.run.sweep import Run, load_sweep, run_sweep
     from dse.spec.catalog import load_hardware, load_model, load_precision
     from dse.spec.hardware import HardwareSpec
@@ -31,6 +32,7 @@ _HOMES = {
     "HardwareSpec": "dse.spec.hardware",
     "InputError": "dse.errors",
     "ModelSpec": "dse.spec.model",
+    "PlanResult": "dse.run.plan",
     "Precision": "dse.spec.precision",
     "Run": "dse.run.sweep",
     "evaluate": "dse.run.evaluate",
@@ -38,8 +40,10 @@ _HOMES = {
     "load_hardware": "dse.spec.catalog",
     "load_model": "dse.spec.catalog",
     "load_precision": "dse.spec.catalog",
+    "load_plan": "dse.run.plan",
     "load_sweep": "dse.run.sweep",
     "place": "dse.run.place",
+    "plan": "dse.run.plan",
     "run_sweep": "dse.run.sweep",
 }
 
@@ -49,15 +53,18 @@ __all__ = [
     "HardwareSpec",
     "InputError",
     "ModelSpec",
+    "PlanResult",
     "Precision",
     "Run",
     "evaluate",
     "explain",
     "load_hardware",
     "load_model",
+    "load_plan",
     "load_precision",
     "load_sweep",
     "place",
+    "plan",
     "run_sweep",
 ]
 

@@ -218,7 +218,8 @@ def _note_misses(
             at = [int(index) for index in np.unravel_index(nearest, of_bucket.shape)]
             full = (*at[:workload], bucket, *at[workload:])
             indices = {axis: int(mesh.index[axis].ravel()[i]) for axis, i in zip(AXES, full, strict=True)}
-            limit = max(names, key=lambda name, full=full: np.nan_to_num(excess[name][full]))
+            here = {name: float(np.nan_to_num(excess[name][full])) for name in names}
+            limit = max(names, key=here.__getitem__)
             misses[bucket] = Miss(float(of_bucket.flat[nearest]), limit, _name(sweep, box, indices))
 
 

@@ -16,6 +16,7 @@ from dse.run.fleet_facts import Facts, mean_latency
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, balanced, state_problem
 from dse.run.settings import set_values
+from dse.run.store import Store, finite, write_whole, writing
 from dse.run.what_if import WhatIf
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
@@ -231,3 +232,20 @@ def _hash(problem: Problem) -> str:
                  if key not in ("name", "notes")},
     }  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def write_plan(found: PlanResult, out: str | Path = "results") -> Path:
+    """Write `plan.json` and `report.html` into the plan's folder under `out`; each appears whole or not at all.
+
+    Raises:
+        CannotRun: the folder cannot be written.
+    """
+    from dse.report.plan_html import write_plan_report
+
+    folder = Store.of(Path(out), found.answer["name"], found.answer["hash"]).folder
+    plain: Plain = finite(found.answer)
+    text = json.dumps(plain, indent=1, ensure_ascii=False, default=str)
+    write_whole(folder / "plan.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    with writing(folder / "report.html"):
+        write_plan_report(plain, folder / "report.html")
+    return folder
