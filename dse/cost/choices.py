@@ -22,7 +22,7 @@ from dse.spec.workload import Workload
 Table = NDArray[np.float64]
 Made = TypeVar("Made")
 
-AXES = ("layout", "hardware", "precision", "fidelity", "workload", "batch")
+AXES = ("layout", "hardware", "precision", "fidelity", "workload", "rate", "batch")
 """Axes of a block after the model, slowest first.
 
 Layouts come first because slices are cut along them: then a slice holds all accelerators, precisions and workloads, and
@@ -41,6 +41,12 @@ class Choices:
     fidelity: Sequence[str]
     layout: Sequence[Layout]
     batch: Sequence[int]
+    rate: Sequence[float] = (np.nan,)
+    """Requests per second that arrive at one replica; NaN where nobody says (all servings but `open-loop`)."""
+    burstiness: float = 1.0
+    """Coefficient of variation of the times between arrivals; 1 is a Poisson process."""
+    slo: Mapping[str, float] = field(default_factory=dict)
+    """Most that a request may take: `ttft_ms`, `tpot_ms`, `latency_s`; what is absent does not matter."""
     techniques: Mapping[str, Any] = field(default_factory=dict)
     """Technique (`dse.cost.techniques`) -> value; what is absent is at its neutral value."""
     max_prefill_tokens: float = 8192
@@ -116,6 +122,11 @@ class Choices:
     def batches(self) -> Table:
         """Sequences in flight per replica. Shape (batch,)."""
         return np.array(self.batch, dtype=float)
+
+    @cached_property
+    def rates(self) -> Table:
+        """Requests per second arriving at a replica. Shape (rate,)."""
+        return np.array(self.rate, dtype=float)
 
     @cached_property
     def prices(self) -> Table:

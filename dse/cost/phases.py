@@ -78,6 +78,11 @@ class Point:
         return self.mesh.take(self.choices.batches, "batch")
 
     @cached_property
+    def rate(self) -> NDArray[np.float64]:
+        """Requests per second that arrive at a replica, NaN where nobody says."""
+        return self.mesh.take(self.choices.rates, "rate")
+
+    @cached_property
     def rank_batch(self) -> Array:
         """Sequences on the fullest attention-dp rank: it sets the pace."""
         return cast(Array, np.ceil(self.batch / self.degrees.dp))

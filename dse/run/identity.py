@@ -61,6 +61,8 @@ def content(sweep: Sweep) -> Plain:
             "overlap": settings.overlap,
             "price_kind": settings.price_kind,
             "price_override": dict(settings.price_override),
+            "burstiness": settings.burstiness,
+            "slo": dict(settings.slo),
         },
         "constraints": {name: list(bound) for name, bound in sweep.question.constraints.items()},
         "objectives": list(sweep.question.objectives),
@@ -100,6 +102,7 @@ def _axes(axes: Axes) -> Plain:
         "workload": [[shape.input, shape.output] for shape in axes.workload],
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
+        "rate": list(axes.rate),
         **{axis: list(getattr(axes, axis)) for axis in NAMED if axis != "runtime"},
         "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
     }
@@ -177,6 +180,7 @@ def _restore_axes(resolved: Plain) -> Axes:
         workload=tuple(Workload(*lengths) for lengths in resolved["workload"]),
         layout=tuple(Layout(*degrees) for degrees in resolved["layout"]),
         batch=tuple(resolved["batch"]),
+        rate=tuple(resolved["rate"]),
         runtime=tuple(build(RuntimeSpec, Document("", runtime)) for runtime in resolved["runtime"]),
         **{axis: tuple(resolved[axis]) for axis in NAMED if axis != "runtime"},
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
-    "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
+    "rate", "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
 )  # fmt: skip
 
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
