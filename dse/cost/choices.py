@@ -110,13 +110,26 @@ class Choices:
 
     @cached_property
     def inputs(self) -> Table:
-        """Prompt tokens per request. Shape (workload,)."""
-        return np.array([workload.input for workload in self.workload], dtype=float)
+        """Prompt tokens per request, the mean of a distribution. Shape (workload,)."""
+        return np.array([workload.mean[0] for workload in self.workload], dtype=float)
 
     @cached_property
     def outputs(self) -> Table:
-        """Generated tokens per request. Shape (workload,)."""
-        return np.array([workload.output for workload in self.workload], dtype=float)
+        """Generated tokens per request, the mean of a distribution. Shape (workload,)."""
+        return np.array([workload.mean[1] for workload in self.workload], dtype=float)
+
+    @cached_property
+    def requests(self) -> list[tuple[Table, Table, Table]]:
+        """Input, output and share of requests of each length, in a fixed order; each of shape (workload,).
+
+        Workloads of fewer lengths end with repetitions that have no share.
+        """
+        most = max(len(workload.requests) for workload in self.workload)
+        padded = [
+            [*workload.requests, *[(*workload.requests[0][:2], 0.0)] * (most - len(workload.requests))]
+            for workload in self.workload
+        ]
+        return [tuple(np.array(column, dtype=float) for column in zip(*nodes)) for nodes in zip(*padded)]
 
     @cached_property
     def batches(self) -> Table:

@@ -103,6 +103,20 @@ class Point:
         other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
         return other
 
+    @cached_property
+    def requests(self) -> list[tuple[Array, Array, Array]]:
+        """The lengths of requests: prompt tokens, generated tokens, and share of the requests of each."""
+        return [
+            (self.mesh.take(inputs, "workload"), self.mesh.take(outputs, "workload"), self.mesh.take(shares, "workload"))
+            for inputs, outputs, shares in self.choices.requests
+        ]
+
+    def with_input(self, tokens: Array) -> Point:
+        """The same point with prompts of another length."""
+        other = self.with_batch(self.batch)
+        other.__dict__["input"] = tokens
+        return other
+
     # -- micro-batches ------------------------------------------------------------------------------
 
     @cached_property
