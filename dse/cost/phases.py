@@ -142,8 +142,11 @@ class Point:
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
-        sequences = self.rank_batch / self.micro_batches[phase]
         queries = self.input if phase == "prefill" else 1.0
+        return self.pass_setting(phase, self.rank_batch / self.micro_batches[phase], queries)
+
+    def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array = 0.0) -> Setting:
+        """A pass of any shape, as the techniques leave it."""
         setting = Setting(
             phase=phase,
             sequences=sequences,
@@ -152,6 +155,7 @@ class Point:
             degrees=self.degrees,
             widths=self.widths,
             links=self.links,
+            cached=cached,
         )
         return rewrite_setting(setting, self.choices.techniques)
 
