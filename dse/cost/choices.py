@@ -119,6 +119,11 @@ class Choices:
         return np.array([workload.mean[1] for workload in self.workload], dtype=float)
 
     @cached_property
+    def longest(self) -> Table:
+        """Tokens of the longest request, prompt and generated. Shape (workload,)."""
+        return np.array([workload.longest for workload in self.workload], dtype=float)
+
+    @cached_property
     def requests(self) -> list[tuple[Table, Table, Table]]:
         """Input, output and share of requests of each length, in a fixed order; each of shape (workload,).
 

@@ -93,8 +93,37 @@ class Point:
 
     @cached_property
     def contexts(self) -> Contexts:
-        """Contexts of the decode steps: input + 1 ... input + output - 1 (one step at least, for the shape)."""
-        return Contexts(self.input + 1, np.maximum(self.input + self.output - 1, self.input + 1))
+        """Contexts of the decode steps: input + 1 ... input + output - 1 (one step at least, for the shape).
+
+        Of several lengths, the even range of contexts that has the mean and the variance of all their steps: what is
+        a line in the context is exact.
+        """
+        if len(self.requests) == 1:
+            return Contexts(self.input + 1, np.maximum(self.input + self.output - 1, self.input + 1))
+        steps = mean = square = cast(Array, 0.0)
+        for tokens, output, share in self.requests:
+            count = share * np.maximum(output - 1, 0.0)
+            middle = tokens + output / 2
+            steps, mean = steps + count, mean + count * middle
+            square = square + count * (middle**2 + (np.maximum(output - 1, 1.0) ** 2 - 1) / 12)
+        steps = np.maximum(steps, 1e-9)
+        mean = np.where(steps > 1e-9, mean / steps, self.input + 1)
+        half = np.sqrt(np.maximum(3 * (square / steps - mean**2), 0.0))
+        first = np.maximum(np.round(mean - half), 1.0)
+        return Contexts(first, np.maximum(2 * mean - first, first))
+
+    def held(self, occupancy: float) -> Array:
+        """Tokens of a running sequence on average, when each holds so much of its output.
+
+        Over time: a request of twice the output runs twice as long, and counts twice.
+        """
+        if len(self.requests) == 1:
+            return self.input + occupancy * self.output
+        weighted, total = cast(Array, 0.0), cast(Array, 0.0)
+        for tokens, output, share in self.requests:
+            weighted = weighted + share * output * (tokens + occupancy * output)
+            total = total + share * output
+        return weighted / total
 
     @cached_property
     def steps(self) -> Array:

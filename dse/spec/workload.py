@@ -56,6 +56,11 @@ class Workload:
         """Mean input and output, not rounded."""
         return _means(self.requests)
 
+    @property
+    def longest(self) -> float:
+        """Most tokens of a request, prompt and generated."""
+        return max(length.input + length.output for length in self.requests)
+
     @classmethod
     def of(cls, lengths: Sequence[Length], label: str) -> Workload:
         """A distribution, in at most 16 pairs.
