@@ -183,36 +183,30 @@ class Queue:
 
     def met(self, running: Array) -> Iterations:
         """Iterations with so many running sequences."""
-        step = interpolate(self.loop.engine.counts, self.loop.engine.steps, running / self.point.degrees.dp)
-        return iterations(self.rate, self.passes(step), self.loop.point.choices.burstiness)
+        return iterations(self.rate, self.passes(self.step_at(running)), self._bursts)
+
+    @cached_property
+    def _cycles(self) -> list[Iterations]:
+        """Iterations at each of the engine's counts."""
+        return [iterations(self.rate, self.passes(step), self._bursts) for step in self.loop.engine.steps]
+
+    @property
+    def _bursts(self) -> float:
+        return self.point.choices.burstiness
 
     @cached_property
     def _decoded(self) -> NDArray[np.float64]:
-        """Seconds from the first token to the last at each of the engine's counts, shape (counts, ...)."""
-        engine, point = self.loop.engine, self.point
-        found = []
-        for step in engine.steps:
-            passes = self.passes(step)
-            cycle = iterations(self.rate, passes, point.choices.burstiness)
-            # Between two decode steps lie prompt passes; after one's own pass, those of who came during it.
-            gap = cycle.length / cycle.decoding - step
-            own = cycle.setup + cycle.each * (1.0 + self.rate * cycle.met)
-            found.append(np.where(point.steps > 0, point.steps * (step + gap) + (own / step - 1.0) * gap, 0.0))
-        return _stacked(found)
+        """Seconds per token at each of the engine's counts, the passes of prompts between included."""
+        pairs = zip(self.loop.engine.steps, self._cycles, strict=True)
+        return _stacked([step / np.maximum(1.0 - cycle.prompting, 1e-9) for step, cycle in pairs])
 
     def decoded(self, running: Array) -> Array:
-        """Seconds from the first token to the last at a number of running sequences, for the mean output."""
+        """Seconds per token at a number of running sequences."""
         return interpolate(self.loop.engine.counts, self._decoded, running / self.point.degrees.dp)
 
-    def residence(self, running: Array) -> Array:
-        """Seconds in the batch."""
-        return self.decoded(running) + self._own
-
-    @cached_property
-    def _own(self) -> Array:
-        """Seconds of the pass of one's own prompt, at the middle of the load."""
-        cycle = self.met(np.maximum(self.loop.slots / 2.0, 1.0))
-        return cycle.setup + cycle.each * (1.0 + np.minimum(self.rate * cycle.met, self.passes(1.0).most - 1.0))
+    def finished(self, running: Array) -> Array:
+        """Requests per second that so many running sequences finish."""
+        return running / (np.maximum(self.point.steps, 1e-6) * self.decoded(running))
 
     # -- sequences in flight ------------------------------------------------------------------------
 
@@ -222,7 +216,7 @@ class Queue:
         low, high = np.zeros(1), self.loop.slots
         for _ in range(20):
             middle = (low + high) / 2.0
-            enough = middle >= self.rate * self.residence(np.maximum(middle, 1.0))
+            enough = self.finished(middle) >= self.rate
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return (low + high) / 2.0
 
@@ -230,14 +224,38 @@ class Queue:
     def elasticity(self) -> Array:
         """Relative growth of the rate of completions with the number running: 1 where none slows the others."""
         at = np.maximum(self.middle, 1.0)
-        here, more = self.residence(at), self.residence(at * 1.1)
-        return np.clip(1.0 - (more / here - 1.0) / 0.1, 0.05, 1.0)
+        return np.clip((self.finished(at * 1.1) / self.finished(at) - 1.0) / 0.1, 0.05, 1.0)
+
+    @cached_property
+    def clumps(self) -> Array:
+        """Variance over mean of the number that joins the batch within a time that decodes."""
+        cycle = self.met(np.maximum(self.middle, 1.0))
+        free = 1.0 - self.rate * cycle.each
+        offspring = self.rate * cycle.each + self.rate**2 * self.passes(1.0).spread
+        joined = (1.0 + self.rate * self.step_at(self.middle)) / free + offspring / free**2 - 1.0
+        return 1.0 + np.maximum(self._alike * (joined + self._bursts**2 - 1.0), -0.9)
+
+    def step_at(self, running: Array) -> Array:
+        """Seconds of a decode step of so many sequences."""
+        return interpolate(self.loop.engine.counts, self.loop.engine.steps, running / self.point.degrees.dp)
+
+    @cached_property
+    def _alike(self) -> Array:
+        """How much of a clump still runs together: E[min(D1, D2)] / E[D] of two outputs, 1 where all are alike."""
+        total: Array = 0.0
+        for _, one, share in self._requests:
+            for _, other, weight in self._requests:
+                total = total + share * weight * np.minimum(one, other)
+        return total / self.point.output
 
     @cached_property
     def flight(self) -> Flight:
         """Sequences in the batch."""
-        width = 6.0 * np.sqrt((self.middle + 1.0) / self.elasticity) + 2.0
-        return in_flight(self.rate, self.loop.slots, self.loop.capacity, self.residence, self.middle, width)
+        width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
+        tail = width + 3.0 * self.clumps
+        span = (self.middle - width, self.middle + tail)
+        loop = self.loop
+        return in_flight(self.rate, loop.slots, loop.capacity, self.finished, self.clumps, span)
 
     # -- times --------------------------------------------------------------------------------------
 
@@ -251,14 +269,17 @@ class Queue:
         """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
         cycle, passes = self.cycle, self.passes(1.0)
         busy = 1.0 - self.flight.empty
+        # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
         others = self.rate * cycle.met / 2.0
-        behind = np.minimum(others, (passes.most - 1.0) / 2.0)
-        mean = cycle.met / 2.0 + cycle.each * (others + behind)
-        per_second = 0.5 + cycle.each * self.rate
+        ratio = others / (1.0 + others)
+        first, any_place = 1.0 - ratio ** (passes.most - 1.0), 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
+        behind = (1.0 - ratio) * first + ratio * any_place
+        work = self.rate * cycle.each
+        mean = cycle.met * (1.0 + work * (1.0 + behind)) / 2.0
         variance = (
-            cycle.met_square / 12.0
-            + 2.0 * others * (cycle.each**2 + passes.spread)
-            + per_second**2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
+            cycle.met_square * (1.0 - work * (1.0 - behind)) ** 2 / 12.0
+            + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
+            + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
         )
         return busy * mean, busy * variance + busy * (1.0 - busy) * mean**2
 
@@ -291,8 +312,12 @@ class Queue:
     @cached_property
     def tpot(self) -> Array:
         """Mean seconds per token after the first."""
-        decode = self.flight.residence - self._own
-        return self._shown(decode / np.maximum(self.point.steps, 1.0))
+        steps, cycle = np.maximum(self.point.steps, 1.0), self.cycle
+        step = self.step_at(self.flight.mean)
+        # After one's own pass come those who arrived during it: the first gap is of another length.
+        gap = step * cycle.prompting / (1.0 - cycle.prompting)
+        own = cycle.setup + cycle.each * (1.0 + self.rate * cycle.met)
+        return self._shown((self.flight.mean / self.rate + (own / step - 1.0) * gap) / steps)
 
     @cached_property
     def first_tokens(self) -> Cases:
@@ -314,8 +339,8 @@ class Queue:
         interrupted = self.rate * (passes.spread + bursts * (cycle.each + cycle.setup) ** 2) * mean / free**2
         # The number running drifts: over a long residence it averages out.
         most = np.maximum(flight.mean, 1.0)
-        slope = (self.decoded(most * 1.1) - self.decoded(most)) / (0.1 * most) / np.maximum(self.point.steps, 1.0)
-        memory = np.maximum(flight.variance, 1e-9) / self.rate
+        slope = (self.decoded(most * 1.1) - self.decoded(most)) / (0.1 * most)
+        memory = np.maximum(flight.variance, 1e-9) / (self.rate * self.clumps)
         drift = (slope * steps) ** 2 * flight.variance / (1.0 + mean / memory / 2.0)
         return interrupted + drift
 

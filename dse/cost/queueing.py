@@ -9,8 +9,11 @@ An engine alternates prompt passes with decode steps (`dse.cost.open_loop` says 
                  E[L] = (q t + (1 - q) a) / (1 - rate s). An arrival falls into an iteration of mean length
                  u = E[L^2] / E[L]: it waits for half of it, and for those who came before it in the same one. With
                  a = 0 this is the M/G/1 queue with vacations (Doshi 1986; Pollaczek-Khinchine).
-    in flight    the number in the batch is a birth-death chain with death rates k / residence(k): for a processor
-                 shared by all, only the means of residences matter (Kelly 1979, chapter 3).
+    in flight    the number that decodes is a birth-death chain with death rates k / residence(k): for a processor
+                 shared by all, only the means of residences matter (Kelly 1979, chapter 3). While prompts run nobody
+                 decodes, and all prompts of a busy period join at once: in time that decodes, arrivals come in clumps
+                 of X requests, E[X^2] / E[X] = (1 + rate t) / (1 - rate s) + rate s / (1 - rate s)^2 (the total
+                 progeny of a branching process, Borel-Tanner).
     slots        beyond the most that may run, requests wait in order: the chain's geometric tail, its mean corrected
                  for the variability of arrivals and service (Allen-Cunneen; Cosmetatos 1975 for constant service).
 """
@@ -65,13 +68,10 @@ class Iterations:
     """Mean square of the same: E[L^3] / E[L]."""
     setup: Array
     """Seconds of a pass beside those of each request."""
+    prompting: Array
+    """Share of the time that prompt passes take."""
     each: Array
     """Seconds that each request adds."""
-
-    @property
-    def prompts(self) -> Array:
-        """Requests of a pass, as one of them sees it: itself and those of the same iteration."""
-        return self.setup + self.each
 
 
 def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iterations:
@@ -117,9 +117,10 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iteratio
         + third * came
         + 3.0 * rate**2 * square * each * second
     ) / (1.0 - (rate * each) ** 3)
+    prompting = 1.0 - decoding * step / length
     over = free <= 0.0
     length, square, cube = (np.where(over, np.inf, moment) for moment in (length, square, cube))
-    return Iterations(decoding, length, square / length, cube / length, setup, each)
+    return Iterations(decoding, length, square / length, cube / length, setup, prompting, each)
 
 
 @dataclass(frozen=True)
@@ -133,59 +134,50 @@ class Flight:
     """Share of the time in which there is none."""
     waits: Array
     """Share of requests that find no place."""
-    residence: Array
-    """Mean of a quantity over arrivals, each at the number in flight that it makes."""
 
 
 def in_flight(
-    rate: Array, slots: Array, capacity: Array, residence: Callable[[Array], Array], middle: Array, width: Array
+    rate: Array, slots: Array, capacity: Array, finished: Callable[[Array], Array], clumps: Array, span: tuple[Array, Array]
 ) -> Flight:
-    """The birth-death chain over the number of requests in the system.
+    """The number of running sequences, as a birth-death chain.
+
+    With births that come in clumps, the chain whose birth rate is (rate + (clumps - 1) finished(k)) / clumps: where no
+    sequence slows another it is the negative binomial law, of mean rate x residence and `clumps` times that variance.
 
     Args:
         rate: requests per second.
         slots: most sequences that run.
         capacity: requests per second that a full batch finishes.
-        residence: seconds in the batch at a number in flight.
-        middle: where most of the probability lies.
-        width: how far from it to look.
+        finished: requests per second that so many running sequences finish.
+        clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
+        span: the least and the most that matter.
     """
-    top = np.minimum(slots, np.ceil(middle + width))
-    bottom = np.maximum(np.floor(middle - width), 0.0)
+    bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
     gap = np.maximum((top - bottom) / (STATES - 1), 1.0)
-    state, log = top, np.zeros(1)
-    states, logs = [state], [log]
+    busy = np.minimum(rate / capacity, 1.0 - 1e-9)
+    states, logs = [top], [np.zeros(1)]
     for _ in range(STATES - 1):
-        lower = state - gap
+        lower = states[-1] - gap
         # From a state to one `gap` lower: the ratio at the middle of the way, as often as there are steps.
-        between = np.maximum(lower + (gap + 1.0) / 2.0, 1.0)
-        log = log + gap * np.log(between / (rate * residence(between)))
-        state = lower
-        states.append(state)
-        logs.append(np.where(lower < 0.0, -np.inf, log))
+        middle = lower + gap / 2.0
+        few, more = finished(np.maximum(middle - 0.5, 0.0)), finished(np.maximum(middle + 0.5, 1.0))
+        logs.append(logs[-1] - gap * np.log((rate + (clumps - 1.0) * few) / (clumps * more)))
+        states.append(lower)
+    logs = [np.where(state < 0.0, -np.inf, log) for state, log in zip(states, logs, strict=True)]
     most = logs[0]
     for log in logs[1:]:
         most = np.maximum(most, log)
-    full = top == slots
-    busy = rate / capacity
+    full = np.where(top == slots, np.exp(logs[0] - most), 0.0)
     weights = [np.exp(log - most) * gap for log in logs]
-    weights[0] = weights[0] * np.where(full, (gap + 1.0) / (2.0 * gap), 1.0)
-    beyond = np.where(full, np.exp(logs[0] - most) * busy / (1.0 - busy), 0.0)
-    total = beyond
-    for weight in weights:
-        total = total + weight
-    mean, square, stay = beyond * slots, beyond * slots**2, beyond * residence(slots)
+    weights[0] = weights[0] * (gap + 1.0) / (2.0 * gap)
+    beyond = full * busy / (1.0 - busy)
+    total, mean, square, empty = beyond, beyond * slots, beyond * slots**2, cast(Array, 0.0)
     for state, weight in zip(states, weights, strict=True):
-        mean = mean + weight * state
-        square = square + weight * state**2
-        stay = stay + weight * residence(np.minimum(np.maximum(state, 0.0) + 1.0, slots))
-    mean, square, stay = mean / total, square / total, stay / total
-    waits = np.where(full, np.exp(logs[0] - most) / (1.0 - busy) / total, 0.0)
-    lowest = np.where(states[-1] <= 0.0, 1.0, 0.0)
-    empty: Array = 0.0
-    for state, weight in zip(states, weights, strict=True):
-        empty = empty + np.where((state <= 0.0) & (gap == 1.0), weight, 0.0)
-    return Flight(mean, np.maximum(square - mean**2, 0.0), lowest * empty / total, waits, stay)
+        total, mean, square = total + weight, mean + weight * state, square + weight * state**2
+        empty = empty + np.where(state == 0.0, weight / gap, 0.0)
+    mean = mean / total
+    variance = np.maximum(square / total - mean**2, 0.0)
+    return Flight(mean, variance, empty / total, full / (1.0 - busy) / total)
 
 
 def slot_wait(busy: Array, slots: Array, capacity: Array, arrivals: float, service: Array) -> Array:
