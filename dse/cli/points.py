@@ -25,6 +25,8 @@ from dse.errors import InputError
 @click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
 @click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
 @click.option("--serving", default="static", show_default=True)
+@click.option("--rate", type=float, metavar="R", help="Requests per second at one replica, for --serving open-loop.")
+@click.option("--burstiness", type=float, default=1.0, show_default=True, help="Of the times between arrivals, CV.")
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
 @click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
 @click.option("--runtime", default="ideal", show_default=True)
@@ -32,6 +34,7 @@ from dse.errors import InputError
 @click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
 @click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
 @click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
+@click.option("--chunk-tokens", default="none", show_default=True, help="Tokens of an iteration with chunked prefill.")
 @click.option(
     "--fidelity",
     type=click.Choice(["ideal", "datasheet", "calibrated"]),
@@ -128,7 +131,7 @@ def _axes(point: dict[str, Any]) -> dict[str, Any]:
 
     axes = {name: value for name, value in point.items() if value is not None}
     axes["input"] = axes.pop("input_")
-    for name in {"kv_budget", "weight_sparsity", "dequantization"} & axes.keys():
+    for name in {"kv_budget", "weight_sparsity", "dequantization", "chunk_tokens"} & axes.keys():
         axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():

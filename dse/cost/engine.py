@@ -21,29 +21,47 @@ def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """A decode step of the point's batch."""
-    kernels = point.tpot * _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
-    if runtime.core_gb_per_s is not None:
-        kernels = kernels * _starved(point, runtime.core_gb_per_s)
-    if runtime.attention_vector_share is not None:
-        seconds, on_vector = point.decode_attention
-        kernels = kernels + np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
-    host = host_seconds(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_batch
-    return _issued(point, runtime, kernels, 1.0) + host
+    kernels = point.tpot * decode_factor(point, runtime) + vector_excess(point, runtime)
+    host = host_seconds(point, runtime) + sequence_seconds(point, runtime)
+    return issued(point, runtime, kernels, 1.0) + host
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
-    kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
     passes = point.micro_batches["prefill"]
-    return _issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
+    kernels = point.ttft * prompt_factor(point, runtime)
+    return issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
 
 
-def _issued(point: Point, runtime: RuntimeSpec, kernels: Array, passes: Array) -> Array:
+def prompt_factor(point: Point, runtime: RuntimeSpec) -> Array:
+    """On the time of the kernels of prompt passes."""
+    return _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
+
+
+def decode_factor(point: Point, runtime: RuntimeSpec) -> Array:
+    """On the time of the kernels of decode steps."""
+    factor = _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
+    return factor if runtime.core_gb_per_s is None else factor * _starved(point, runtime.core_gb_per_s)
+
+
+def vector_excess(point: Point, runtime: RuntimeSpec) -> Array:
+    """Seconds by which decode attention outside the matrix units exceeds the kernels' own time for it."""
+    if runtime.attention_vector_share is None:
+        return 0.0
+    seconds, on_vector = point.decode_attention
+    return np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
+
+
+def sequence_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """What the host does for each sequence of a decode step."""
+    return runtime.sequence_us * 1e-6 * point.rank_batch
+
+
+def issued(point: Point, runtime: RuntimeSpec, kernels: Array, passes: Array) -> Array:
     """Kernels whose launches the host issues ahead of the device: the slower of the two sets the pace."""
     if runtime.launch_us is None:
         return kernels
-    issued = passes * (runtime.launch_us * 1e-6 * len(point.model.layers))
-    return cast(Array, np.maximum(kernels, issued))
+    return cast(Array, np.maximum(kernels, passes * (runtime.launch_us * 1e-6 * len(point.model.layers))))
 
 
 def _factor(point: Point, slowdown: float, unpack: float) -> Array:

@@ -82,14 +82,48 @@ class Point:
         return self.mesh.take(self.choices.batches, "batch")
 
     @cached_property
+    def rate(self) -> NDArray[np.float64]:
+        """Requests per second that arrive at a replica, NaN where nobody says."""
+        return self.mesh.take(self.choices.rates, "rate")
+
+    @cached_property
     def rank_batch(self) -> Array:
         """Sequences on the fullest attention-dp rank: it sets the pace."""
         return cast(Array, np.ceil(self.batch / self.degrees.dp))
 
     @cached_property
     def contexts(self) -> Contexts:
-        """Contexts of the decode steps: input + 1 ... input + output - 1 (one step at least, for the shape)."""
-        return Contexts(self.input + 1, np.maximum(self.input + self.output - 1, self.input + 1))
+        """Contexts of the decode steps: input + 1 ... input + output - 1 (one step at least, for the shape).
+
+        Of several lengths, the even range of contexts that has the mean and the variance of all their steps: what is
+        a line in the context is exact.
+        """
+        if len(self.requests) == 1:
+            return Contexts(self.input + 1, np.maximum(self.input + self.output - 1, self.input + 1))
+        steps = mean = square = cast(Array, 0.0)
+        for tokens, output, share in self.requests:
+            count = share * np.maximum(output - 1, 0.0)
+            middle = tokens + output / 2
+            steps, mean = steps + count, mean + count * middle
+            square = square + count * (middle**2 + (np.maximum(output - 1, 1.0) ** 2 - 1) / 12)
+        steps = np.maximum(steps, 1e-9)
+        mean = np.where(steps > 1e-9, mean / steps, self.input + 1)
+        half = np.sqrt(np.maximum(3 * (square / steps - mean**2), 0.0))
+        first = np.maximum(np.round(mean - half), 1.0)
+        return Contexts(first, np.maximum(2 * mean - first, first))
+
+    def held(self, occupancy: float) -> Array:
+        """Tokens of a running sequence on average, when each holds so much of its output.
+
+        Over time: a request of twice the output runs twice as long, and counts twice.
+        """
+        if len(self.requests) == 1:
+            return self.input + occupancy * self.output
+        weighted, total = cast(Array, 0.0), cast(Array, 0.0)
+        for tokens, output, share in self.requests:
+            weighted = weighted + share * output * (tokens + occupancy * output)
+            total = total + share * output
+        return weighted / total
 
     @cached_property
     def steps(self) -> Array:
@@ -100,6 +134,20 @@ class Point:
         """The same point with another batch, which may vary along any axis: nothing is shared along one."""
         other = Point(self.model, self.choices, self.mesh)
         other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
+        return other
+
+    @cached_property
+    def requests(self) -> list[tuple[Array, Array, Array]]:
+        """The lengths of requests: prompt tokens, generated tokens, and share of the requests of each."""
+        return [
+            (self.mesh.take(inputs, "workload"), self.mesh.take(outputs, "workload"), self.mesh.take(shares, "workload"))
+            for inputs, outputs, shares in self.choices.requests
+        ]
+
+    def with_input(self, tokens: Array) -> Point:
+        """The same point with prompts of another length."""
+        other = self.with_batch(self.batch)
+        other.__dict__["input"] = tokens
         return other
 
     # -- micro-batches ------------------------------------------------------------------------------
@@ -127,8 +175,11 @@ class Point:
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
-        sequences = self.rank_batch / self.micro_batches[phase]
         queries = self.input if phase == "prefill" else 1.0
+        return self.pass_setting(phase, self.rank_batch / self.micro_batches[phase], queries)
+
+    def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array = 0.0) -> Setting:
+        """A pass of any shape, as the techniques leave it."""
         setting = Setting(
             phase=phase,
             sequences=sequences,
@@ -137,6 +188,7 @@ class Point:
             degrees=self.degrees,
             widths=self.widths,
             links=self.links,
+            cached=cached,
         )
         return rewrite_setting(setting, self.choices.techniques)
 

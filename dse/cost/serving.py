@@ -7,6 +7,7 @@ With B sequences running, input I, output O, a prompt pass of n requests and a d
                   so tpot = step(B) + B/n prompt(n) / O, and B / tpot tokens per second
     closed-loop   C requests in flight, the next sent when one is answered: B = min(C, what the memory holds), tpot as
                   offline; C = rate x latency (Little 1961)
+    open-loop     requests arrive at a rate, and B follows from it (`dse.cost.open_loop`)
 
 A static batch of 1 is the single stream. What fits is counted at the average age of a running sequence:
 input + occupancy x output tokens.
@@ -14,7 +15,6 @@ input + occupancy x output tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -106,7 +106,7 @@ class SteadyMemory(Memory):
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the average age."""
-        return self.cache_at(self.point.input + self._occupancy * self.point.output)
+        return self.cache_at(self.point.held(self._occupancy))
 
     @cached_property
     def activations(self) -> Array:
@@ -162,6 +162,16 @@ class Steady(Static):
     def memory(self) -> Memory:
         """Memory of one device."""
         return SteadyMemory(self.running, self.point.with_batch(self.point.degrees.dp), self.runtime.occupancy)
+
+    @cached_property
+    def prompt(self) -> Array:
+        """Seconds of the prompt passes of the requests that enter together, mean over lengths."""
+        if len(self.point.requests) == 1:
+            return prompt_seconds(self.entering, self.runtime)
+        total: Array = 0.0
+        for tokens, _, share in self.point.requests:
+            total = total + share * prompt_seconds(self.entering.with_input(tokens), self.runtime)
+        return total
 
     @cached_property
     def slowest_stage(self) -> Array:
@@ -250,13 +260,5 @@ class ClosedLoop(Steady):
         return self.point.batch / self.latency
 
 
-SERVING: Mapping[str, type[Static]] = {"static": Static, "offline": Steady, "closed-loop": ClosedLoop}
-"""The values of the axis `serving`."""
-
 _PASSES = ("fits", "batch", "arriving", "running", "entering", "memory", "slowest_stage")
 """What does not depend on the engine's costs, but for how it fills the batch."""
-
-
-def served(point: Point) -> Static:
-    """The steady state a point asks for."""
-    return SERVING[point.choices.serving](point, point.choices.runtime)

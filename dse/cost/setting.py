@@ -81,8 +81,15 @@ class Setting:
     widths: Widths
     links: Links
     fused_attention: bool = True
+    cached: Array = 0.0
+    """Tokens of each sequence whose keys and values lie in the cache before a prompt pass: its earlier chunks."""
 
     @property
     def decoding(self) -> bool:
         """True in the decode phase, where work grows with the context."""
         return self.phase == "decode"
+
+    @property
+    def fresh(self) -> bool:
+        """True where nothing is cached before the pass."""
+        return isinstance(self.cached, float) and self.cached == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
@@ -11,7 +12,7 @@ from dse.cost.techniques import TECHNIQUES
 from dse.errors import Fault, InputError
 from dse.run.faults import Faults
 from dse.search.space import Layout, layouts, layouts_of
-from dse.spec.axis import Path, integers, values
+from dse.spec.axis import Path, integers, reals, values
 from dse.spec.catalog import expand_hardware, load_model, load_precision
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
@@ -32,10 +33,12 @@ NAMED = ("serving", "offload", "runtime", "fidelity", *TECHNIQUES)
 BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
 """Axes of which each combination of values is a box of its own."""
 
-BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
-"""Axes of which each combination of values is a box of its own."""
+OPEN = "open-loop"
+"""The serving that has the axis `rate`."""
 
 MAX_BATCH = 10**9
+MAX_RATE = 1e9
+"""Requests per second at one replica."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,13 @@ class Axes:
     kv_budget: tuple[int | str, ...]
     weight_sparsity: tuple[float | str, ...]
     dequantization: tuple[float | str, ...]
+    chunk_tokens: tuple[int | str, ...]
+    rate: tuple[float, ...] = ()
+    """Requests per second at one replica; open-loop serving alone has such an axis."""
+
+    def rates_of(self, serving: str) -> tuple[float, ...]:
+        """The axis of arrival rates under a serving: one unknown where it has none."""
+        return self.rate if serving == OPEN and self.rate else (math.nan,)
 
     def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
         """The axis of precisions for one model."""
@@ -78,9 +88,9 @@ class Axes:
     @property
     def points(self) -> int:
         """Size of the product of all axes."""
-        total = 1
+        total = sum(len(self.rates_of(serving)) for serving in self.serving)
         for axis in ("models", "hardware", "precision", "workload", "layout", "batch", *NAMED):
-            total *= len(getattr(self, axis))
+            total *= len(getattr(self, axis)) if axis != "serving" else 1
         return total
 
 
@@ -106,9 +116,28 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
     found: list[Layout] = []
     with faults.collected():
         found = _layouts(file, document)
-    axes = Axes(tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words)
+    rate = read_rates(file.rate, words["serving"], document, faults)
+    axes = Axes(
+        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words, rate=rate
+    )
     faults.found += _native_twice(axes, document)
     return axes
+
+
+def read_rates(raw: Any, serving: Sequence[str], document: Document, faults: Faults) -> tuple[float, ...]:
+    """The axis of arrival rates: open-loop serving needs one, and no other takes one."""
+    if raw is None:
+        if OPEN in serving:
+            message = "open-loop serving needs 'rate': the requests per second that arrive at one replica"
+            faults.found.append(document.fault(("serving",), message))
+        return ()
+    found: list[float] = []
+    with faults.collected():
+        found = reals(document, ("rate",), raw, most=MAX_RATE)
+    if serving and OPEN not in serving:
+        message = f"only open-loop serving has arrivals; add it to 'serving' ({', '.join(serving)}) or leave out 'rate'"
+        faults.found.append(document.fault(("rate",), message, key=True))
+    return tuple(found)
 
 
 Load = Callable[[Any, Document, Path], Sequence[Any]]

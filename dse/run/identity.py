@@ -23,6 +23,7 @@ from dse.spec import layers
 from dse.spec.accuracy import AccuracyDrop
 from dse.spec.bands import error_models
 from dse.spec.hardware import HardwareSpec
+from dse.spec.lengths import Length
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
 from dse.spec.reading import Document, build
@@ -61,6 +62,8 @@ def content(sweep: Sweep) -> Plain:
             "overlap": settings.overlap,
             "price_kind": settings.price_kind,
             "price_override": dict(settings.price_override),
+            "burstiness": settings.burstiness,
+            "slo": dict(settings.slo),
         },
         "constraints": {name: list(bound) for name, bound in sweep.question.constraints.items()},
         "objectives": list(sweep.question.objectives),
@@ -87,7 +90,7 @@ def _nameless(value: Any, *, named: bool = False) -> Any:
 
 
 _UNREAD = ("name", "notes", "aliases")
-_NAMED = ("models", "hardware", "precision", "accuracy", "runtime")
+_NAMED = ("models", "hardware", "precision", "accuracy", "runtime", "workload")
 """What is told by names and identified without them."""
 
 
@@ -97,12 +100,27 @@ def _axes(axes: Axes) -> Plain:
         "hardware": [chip.model_dump(mode="json") for chip in axes.hardware],
         "changes": [dict(changed) for changed in axes.changes],
         "precision": [NATIVE if scheme is None else encode(scheme) for scheme in axes.precision],
-        "workload": [[shape.input, shape.output] for shape in axes.workload],
+        "workload": [_workload(shape) for shape in axes.workload],
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
+        "rate": list(axes.rate),
         **{axis: list(getattr(axes, axis)) for axis in NAMED if axis != "runtime"},
         "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
     }
+
+
+def _workload(shape: Workload) -> Any:
+    """A pair as such; a distribution with its pairs."""
+    if not shape.lengths:
+        return [shape.input, shape.output]
+    return {"name": shape.label, "input": shape.input, "output": shape.output, "lengths": [*map(list, shape.lengths)]}
+
+
+def _restore_workload(plain: Any) -> Workload:
+    if isinstance(plain, list):
+        return Workload(*plain)
+    lengths = tuple(Length(*node) for node in plain["lengths"])
+    return Workload(plain["input"], plain["output"], lengths, plain["name"])
 
 
 def _accuracy(sweep: Sweep) -> list[Plain]:
@@ -174,9 +192,10 @@ def _restore_axes(resolved: Plain) -> Axes:
         hardware=tuple(build(HardwareSpec, Document("", chip)) for chip in resolved["hardware"]),
         changes=tuple(resolved["changes"]),
         precision=tuple(None if scheme == NATIVE else decode(scheme) for scheme in resolved["precision"]),
-        workload=tuple(Workload(*lengths) for lengths in resolved["workload"]),
+        workload=tuple(map(_restore_workload, resolved["workload"])),
         layout=tuple(Layout(*degrees) for degrees in resolved["layout"]),
         batch=tuple(resolved["batch"]),
+        rate=tuple(resolved["rate"]),
         runtime=tuple(build(RuntimeSpec, Document("", runtime)) for runtime in resolved["runtime"]),
         **{axis: tuple(resolved[axis]) for axis in NAMED if axis != "runtime"},
     )

@@ -40,6 +40,10 @@ class Settings:
     overlap: str
     price_kind: str
     price_override: Mapping[str, float]
+    burstiness: float
+    """Coefficient of variation of the times between arrivals."""
+    slo: Mapping[str, float]
+    """What a request must meet to count as goodput."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ class Sweep:
             fidelity=axes.fidelity,
             layout=axes.layout,
             batch=axes.batch,
+            rate=axes.rates_of(variant["serving"]),
+            burstiness=settings.burstiness,
+            slo=settings.slo,
             techniques={name: value for name, value in variant.items() if name in TECHNIQUES},
             serving=variant["serving"],
             runtime=variant["runtime"],
@@ -185,4 +192,6 @@ def _settings(file: SweepFile) -> Settings:
         overlap=file.overlap,
         price_kind=file.price.kind,
         price_override=file.price.override,
+        burstiness=file.burstiness,
+        slo=file.slo.model_dump(exclude_none=True),
     )

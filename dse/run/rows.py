@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
-    "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
+    "rate", "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
 )  # fmt: skip
 
 CHUNK = 20_000

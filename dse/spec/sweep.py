@@ -36,6 +36,14 @@ class PriceChoice(Strict):
     """Accelerator name -> dollars per device and hour."""
 
 
+class Slo(Strict):
+    """Service level objectives of a request; it meets them when it exceeds none."""
+
+    ttft_ms: Positive | None = None
+    tpot_ms: Positive | None = None
+    latency_s: Positive | None = None
+
+
 class Parallel(Strict):
     """Degrees to combine freely."""
 
@@ -64,9 +72,15 @@ class SweepFile(Strict):
     """Instead of `parallel`: every layout of so many devices."""
     batch: Any = 1
     """Sequences in flight per replica."""
+    rate: Any = None
+    """Requests per second that arrive at one replica, for `serving: open-loop`."""
+    burstiness: Annotated[float, Field(ge=0, le=20)] = 1.0
+    """Coefficient of variation of the times between arrivals: 0 a clock, 1 a Poisson process, above it bursts."""
+    slo: Slo = Slo()
+    """What a request must meet to count as goodput: `{ttft_ms: 2000, tpot_ms: 30}`, also `latency_s`."""
     serving: Any = "static"
-    """`static`, `offline` (the engine sets the batch: only the first value of `batch` counts) or `closed-loop`
-    (`batch` is the requests in flight)."""
+    """`static`, `offline` (the engine sets the batch: only the first value of `batch` counts), `closed-loop`
+    (`batch` is the requests in flight) or `open-loop` (requests arrive at `rate`, at most `batch` run)."""
     offload: Any = "none"
     """`lp`: weights, cache and activations are placed over accelerator, host and disk by a linear program."""
     runtime: Any = "ideal"
@@ -80,6 +94,8 @@ class SweepFile(Strict):
     """`2:4`, the share of weights that are zero, or `none`."""
     dequantization: Any = "fused"
     """`fused`, or the bytes moved per element where narrow weights and cache are expanded in memory before use."""
+    chunk_tokens: Any = "none"
+    """Chunked prefill: tokens of an iteration that decodes and pieces of prompts share, or `none`."""
     max_prefill_tokens: Count | Literal["unlimited"] = 8192
     """Tokens of one prompt pass."""
     kv_block_size: Count = 16
@@ -109,7 +125,7 @@ class SweepFile(Strict):
 
 
 AXIS_VALUES: dict[str, tuple[str, ...]] = {
-    "serving": ("static", "offline", "closed-loop"),
+    "serving": ("static", "offline", "closed-loop", "open-loop"),
     "offload": ("none", "lp"),
     "fidelity": ("ideal", "datasheet", "calibrated"),
 }

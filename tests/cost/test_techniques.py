@@ -16,6 +16,7 @@ VALUES = {
     "kv_budget": (64, 1024, 10**9),
     "weight_sparsity": (0.5, 0.9, "2:4"),
     "dequantization": (4.0, 24.0),
+    "chunk_tokens": (512,),
 }
 """Values of each technique beside its neutral one."""
 

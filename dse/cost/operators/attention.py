@@ -31,6 +31,22 @@ def causal_pairs(queries: Array, span: Span) -> Array:
     return queries * (queries + 1) / 2
 
 
+def new_pairs(setting: Setting, span: Span) -> Array:
+    """Query-key pairs of the new tokens of a prompt, those before them cached (2308.16369 section 3)."""
+    if setting.fresh:
+        return causal_pairs(setting.queries, span)
+    return causal_pairs(setting.cached + setting.queries, span) - causal_pairs(setting.cached, span)
+
+
+def new_keys(setting: Setting, span: Span) -> Array:
+    """Keys that the new tokens of a prompt read: their own, and of the cached ones those within reach."""
+    if setting.fresh:
+        return setting.queries
+    reach = span.window or span.chunk
+    seen = setting.cached if reach is None else np.minimum(setting.cached, reach)
+    return seen + setting.queries
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores, softmax and weighted values of one sequence on one device.
@@ -115,12 +131,12 @@ class Scores:
     def _prompted(self, work: Work, setting: Setting, span: Span) -> Work:
         """A prompt: tiles of 128 queries of a head, the longest of which sees the most keys."""
         queries, dims = setting.queries, self.key_dim + self.value_dim
-        seen = [queries, *(float(reach) for reach in (span.window, span.chunk) if reach is not None)]
+        seen = [setting.cached + queries, *(float(reach) for reach in (span.window, span.chunk) if reach is not None)]
         tiles = self.heads * np.ceil(queries / ROWS_OF_A_TILE)
         return replace(
             work,
             form="latent_prefill" if self.latent else "prefill",
-            extra={"items": (0.0, tiles), "scores": (0.0, self.heads * causal_pairs(queries, span))},
+            extra={"items": (0.0, tiles), "scores": (0.0, self.heads * new_pairs(setting, span))},
             launch={"starts": 1.0, "longest": 2.0 * ROWS_OF_A_TILE * dims * reduce(np.minimum, seen)},
         )
 
@@ -143,8 +159,8 @@ def context_work(
         fixed, each = (scaled(amount(n, n, q), setting.sequences) for n, q in ((0.0, 1.0), (1.0, 0.0)))
         return Work(name, name, group, operands, setting.sequences, each, fixed, span)
     queries = setting.queries
-    pairs = queries * queries if square else causal_pairs(queries, span)
-    return Work(name, name, group, operands, setting.sequences, amount(pairs, queries, queries))
+    pairs = queries * (setting.cached + queries) if square else new_pairs(setting, span)
+    return Work(name, name, group, operands, setting.sequences, amount(pairs, new_keys(setting, span), queries))
 
 
 def scaled(amount: Amount, by: Array) -> Amount:

@@ -49,7 +49,9 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
         works.append(_per_head("v_absorb", setting, heads, r, mixer.value_dim))
     else:
         expanded = heads * (mixer.nope_dim + mixer.value_dim)
-        works.append(linear("kv_b_proj", setting, r, expanded, operands="projections"))
+        # What is cached is latent, and expanded once more.
+        rows = None if setting.fresh else setting.tokens + setting.sequences * setting.cached
+        works.append(linear("kv_b_proj", setting, r, expanded, operands="projections", rows=rows))
         per_key = heads * (qk + mixer.value_dim) * act
         scores = Scores(heads, qk, mixer.value_dim, per_key, act, items=heads, cached=False, latent=True)
         works += scores.works(setting, span)

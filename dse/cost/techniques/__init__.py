@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dse.cost.setting import Setting
+from dse.cost.techniques.chunking import CHUNK_TOKENS
 from dse.cost.techniques.dequantization import DEQUANTIZATION
 from dse.cost.techniques.eviction import KV_BUDGET
 from dse.cost.techniques.fusion import ATTENTION
@@ -18,7 +19,7 @@ from dse.cost.techniques.technique import Technique
 from dse.cost.work import Array, Work
 from dse.spec.model import Mixer
 
-TECHNIQUES: Mapping[str, Technique] = {t.name: t for t in (ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION)}
+TECHNIQUES: Mapping[str, Technique] = {t.name: t for t in (ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, CHUNK_TOKENS)}
 """By name, in the order they are applied."""
 
 Chosen = Mapping[str, Any]
