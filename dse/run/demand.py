@@ -8,7 +8,7 @@ from pathlib import Path
 from dse.errors import InputError
 from dse.run.faults import Faults
 from dse.spec.composer import Steps
-from dse.spec.lengths import read_lengths
+from dse.spec.lengths import read_histogram, reduced, trace
 from dse.spec.plan import Demand
 from dse.spec.reading import Document
 from dse.spec.workload import Workload
@@ -64,11 +64,17 @@ def _sized(demand: Demand, document: Document, at: Steps) -> list[tuple[Workload
         assert demand.requests is not None
         assert demand.deadline_hours is not None
         total = demand.requests / (demand.deadline_hours * SECONDS_PER_HOUR)
-    if demand.lengths is None:
-        raise InputError(document.fault((*at, "trace"), "this version reads traces from 'lengths: FILE.csv'"))
-    with document.at((*at, "lengths")):
-        nodes = read_lengths(beside(document, demand.lengths), demand.trace)
-    return [(Workload(node.input, node.output), node.weight * total) for node in nodes]
+    if demand.trace is not None:
+        with document.at((*at, "trace")):
+            _, cells = trace(demand.trace)
+    else:
+        assert demand.lengths is not None
+        with document.at((*at, "lengths")):
+            cells = read_histogram(beside(document, demand.lengths))
+    nodes = reduced(cells)
+    return [
+        (Workload(max(round(node.input), 1), max(round(node.output), 1)), node.weight * total) for node in nodes
+    ]
 
 
 def beside(document: Document, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dse.cost.evaluate import Question
 from dse.errors import Fault, InputError
-from dse.run.axes import DEGREES, Axes, read_axes
+from dse.run.axes import DEGREES, OPEN, Axes, read_axes
 from dse.run.demand import Bucket, beside, buckets_of
 from dse.run.faults import Faults
 from dse.run.prices import PricedDevice, priced, unlisted
@@ -176,7 +176,7 @@ def _axes(file: PlanFile, document: Document, faults: Faults) -> Axes | None:
     faults.found += [document.fault(("models", index), "missing field 'model'") for index in unnamed]
     if unnamed:
         return None
-    own = file.candidates
+    own, serving = file.candidates, _serving(file)
     value = {
         "name": file.name,
         "models": [entry.model for entry in file.models],
@@ -185,7 +185,8 @@ def _axes(file: PlanFile, document: Document, faults: Faults) -> Axes | None:
         "workload": "1024x256",
         "parallel": own.parallel.model_dump() if own.parallel is not None else None,
         "batch": BATCHES if own.batch is None else own.batch,
-        "serving": _serving(file),
+        "serving": serving,
+        "rate": 1.0 if OPEN in serving else None,
         "offload": own.offload,
         "runtime": own.runtime,
         "fidelity": own.fidelity,
@@ -203,12 +204,17 @@ _DEFAULTS = {
 }
 
 
-def _serving(file: PlanFile) -> Any:
+def _serving(file: PlanFile) -> list[Any]:
     """The states deployments are judged in: what the user says, else what the latencies ask for."""
-    if file.candidates.serving is not None:
-        return file.candidates.serving
-    limited = file.slo is not None or any(entry.slo is not None for entry in file.models)
-    return ["closed-loop" if limited else "offline"]
+    stated = file.candidates.serving
+    if stated is None:
+        limited = file.slo is not None or any(entry.slo is not None for entry in file.models)
+        stated = OPEN if limited else "offline"
+    found = list(stated) if isinstance(stated, list) else [stated]
+    offloads = file.candidates.offload
+    if "lp" in (offloads if isinstance(offloads, list) else [offloads]) and "static" not in found:
+        found.append("static")  # placements run static blocks
+    return found
 
 
 def _sweep(
@@ -225,10 +231,10 @@ def _sweep(
         workload=tuple(Workload(bucket.input, bucket.output) for bucket in buckets),
         layout=axes.layout if file.candidates.parallel is not None else _layouts(model, file.candidates.max_devices),
     )
-    return _as_sweep(file, own)
+    return _as_sweep(file, own, file.models[index].demand.burstiness)
 
 
-def _as_sweep(file: PlanFile, axes: Axes) -> Sweep:
+def _as_sweep(file: PlanFile, axes: Axes, burstiness: float) -> Sweep:
     settings = Settings(
         max_prefill_tokens=float(file.candidates.max_prefill_tokens),
         kv_block_size=16,
@@ -237,6 +243,8 @@ def _as_sweep(file: PlanFile, axes: Axes) -> Sweep:
         overlap="pairwise",
         price_kind=file.price.kinds[0],
         price_override={},
+        burstiness=burstiness,
+        slo={},
     )
     question = Question(("requests_per_s",), {})
     return Sweep(file.name, axes, accuracy_of(axes), settings, question, ("model",), "frontier")
@@ -281,7 +289,8 @@ def _deployed(file: PlanFile, base: Sweep, entry: CurrentEntry, document: Docume
     chip: HardwareSpec = load_hardware(entry.hardware, document, (*at, "hardware"))
     scheme = None if entry.precision == NATIVE else load_precision(entry.precision, document, (*at, "precision"))
     layout = Layout(*(0 if getattr(entry, name) == "auto" else getattr(entry, name) for name in DEGREES))
-    return _as_sweep(file, replace(base.axes, hardware=(chip,), changes=({},), precision=(scheme,), layout=(layout,)))
+    axes = replace(base.axes, hardware=(chip,), changes=({},), precision=(scheme,), layout=(layout,))
+    return _as_sweep(file, axes, base.settings.burstiness)
 
 
 # -- names that mean nothing --------------------------------------------------------------------------

@@ -36,9 +36,9 @@ class Demand(Strict):
     buckets: tuple[BucketEntry, ...] | None = None
     """Sizes with the rate of each."""
     lengths: Text | None = None
-    """CSV of a length histogram: columns `input`, `output` (or `mean_in`, `mean_out`) and `count` (or `frac`)."""
+    """CSV of a length histogram (`dse.spec.lengths`): `input, output, weight`, or bins with a `count`."""
     trace: Text | None = None
-    """A trace of the library by name (`configs/traces.yaml`); beside `lengths`, of that file (its column `trace`)."""
+    """A trace of the library by name (`configs/traces.yaml`)."""
     requests_per_s: AtLeastZero | None = None
     """Mean rate over all sizes, for `lengths` and `trace`."""
     requests: Positive | None = None
@@ -47,14 +47,14 @@ class Demand(Strict):
     """... done in so many hours."""
     peak_factor: Annotated[float, Field(ge=1)] = 1.0
     """Rate the fleet must carry over the mean rate; dollars per token count the mean."""
+    burstiness: Annotated[float, Field(ge=0, le=20)] = 1.0
+    """Coefficient of variation of the times between arrivals; 1 is a Poisson process."""
     growth_per_year: Annotated[float, Field(gt=-1)] = 0.0
     """0.5: half as much again in a year."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Demand:
         given = [name for name in ("buckets", "lengths", "trace") if getattr(self, name) is not None]
-        if given == ["lengths", "trace"]:  # one of the traces of a file
-            given = ["lengths"]
         if len(given) != 1:
             raise ValueError(f"expected exactly one of buckets, lengths and trace, got {' and '.join(given) or 'none'}")
         job = (self.requests is not None, self.deadline_hours is not None)
@@ -119,7 +119,8 @@ class Candidates(Strict):
     batch: Any = None
     """Limits on the sequences in flight to choose from; by default 1, 2, 3, 4, 6, 8, 12 ... 512."""
     serving: Any = None
-    """By default as the latencies ask: `offline` without limits, else in the presence of arrivals."""
+    """By default as the latencies ask: `offline` without limits, else `open-loop`: requests arrive at some rate, and the
+    highest that keeps the latencies counts."""
     offload: Any = "none"
     """`lp` beside `none` lets deployments with weights and cache on host and disk compete (batch jobs)."""
     runtime: Any = "vllm"
