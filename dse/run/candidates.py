@@ -7,24 +7,31 @@ with the highest throughput among those that keep the latencies is taken, bucket
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.capacity import excesses, highest_rate, memory_share
 from dse.cost.choices import AXES
 from dse.cost.feasible import STRUCTURE, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import Scored
+from dse.run.axes import BOXED, OPEN
 from dse.run.demand import Bucket
 from dse.run.planning import Plan
 from dse.run.resolve import Sweep
 from dse.run.score import Engine
 from dse.search.fleet import Fleet, Option, pruned
 from dse.search.space import slices
-from dse.spec.slo import Limit, Slo
+from dse.spec.hardware import HardwareSpec
+from dse.spec.slo import Slo
 
 Floats = NDArray[np.float64]
+
+CELLS = 40_000
+"""Points of a slice: queues take hundreds of arrays for each."""
 
 _CODES = {reason: code for code, reason in enumerate(STRUCTURE, 1)}
 
@@ -36,12 +43,49 @@ class Deployment:
     name: str
     model: int
     sweep: Sweep
-    hardware: str
-    devices: int
-    numbers: NDArray[np.int64]
-    """Point of the sweep at each of the model's buckets: the batch chosen for it; -1 where it cannot serve it."""
+    box: int
+    """Which of the sweep's variants: serving, offloading, engine."""
+    layout: int
+    hardware: int
+    precision: int
+    batch: NDArray[np.intp]
+    """Index of the batch limit chosen for each of the model's buckets."""
     rates: Floats
     """Requests/s of each of the model's buckets; 0 where it cannot serve it."""
+
+    @property
+    def chip(self) -> HardwareSpec:
+        """The accelerator."""
+        return self.sweep.hardware[self.hardware]
+
+    @property
+    def devices(self) -> int:
+        """Accelerators of a replica."""
+        return self.sweep.axes.layout[self.layout].devices
+
+    def points(self, buckets: Sequence[int], rates: Sequence[float]) -> tuple[Engine, list[int]]:
+        """This deployment at some of the model's buckets, as points of a sweep of their own.
+
+        Args:
+            buckets: of the model's.
+            rates: requests/s of one replica that serves the bucket alone, for serving that has arrivals.
+
+        Returns:
+            The sweep's engine, and the number of the point of each bucket.
+        """
+        axes, variant = self.sweep.axes, self.sweep.variants[self.box]
+        arrivals = variant["serving"] == OPEN
+        one: dict[str, Any] = {name: (variant[name],) for name in BOXED}
+        one |= {"hardware": (self.chip,), "changes": (axes.changes[self.hardware],)}
+        one |= {"layout": (axes.layout[self.layout],), "precision": (axes.precision[self.precision],)}
+        one |= {"workload": tuple(axes.workload[bucket] for bucket in buckets), "rate": tuple(rates) if arrivals else ()}
+        accuracy = ((self.sweep.accuracy[0][self.precision],),)
+        engine = Engine(replace(self.sweep, axes=replace(axes, **one), accuracy=accuracy))
+        zero = np.zeros(len(buckets), dtype=np.intp)
+        place = np.arange(len(buckets))
+        coordinates = {"workload": place, "rate": place if arrivals else zero, "batch": self.batch[list(buckets)]}
+        numbers = engine.space.boxes[0].encode([zero, *(coordinates.get(axis, zero) for axis in AXES)])
+        return engine, numbers.tolist()
 
 
 @dataclass
@@ -65,22 +109,16 @@ class Candidates:
     """Evaluated."""
 
 
-def find_candidates(plan: Plan, slo_scale: float = 1.0) -> Candidates:
-    """The undominated deployments of every model on every accelerator.
-
-    Args:
-        plan: with sweeps.
-        slo_scale: factor on all latencies allowed.
-    """
+def find_candidates(plan: Plan) -> Candidates:
+    """The undominated deployments of every model on every accelerator."""
     found = Candidates()
     for index, model in enumerate(plan.models):
         assert model.sweep is not None
         places = [place for place, bucket in enumerate(plan.buckets) if bucket.model == index]
         buckets = [plan.buckets[place] for place in places]
-        slo = model.slo if slo_scale == 1.0 else model.slo.scaled(slo_scale)
         bound = plan.file.constraints.get("accuracy_drop_pct")
         most_loss = None if bound is None else bound.max
-        deployments, misses, points = deployments_of(model.sweep, index, buckets, slo, most_loss)
+        deployments, misses, points = deployments_of(model.sweep, index, buckets, model.slo, most_loss)
         found.points += points
         found.deployments += _undominated(plan, deployments, buckets)
         for place, miss in zip(places, misses, strict=True):
@@ -101,19 +139,21 @@ def deployments_of(
         slo: its latencies.
         most_loss: accuracy a precision may lose, percent.
     """
+    # Attainment of the percentile limits is part of what is computed on the mesh.
+    p99 = {limit.metric: limit.most for limit in slo.limits if limit.statistic == "p99"}
+    sweep = replace(sweep, settings=replace(sweep.settings, slo=p99))
     engine = Engine(sweep)
     found: list[Deployment] = []
     misses = [Miss() for _ in buckets]
     for box, space_box in enumerate(engine.space.boxes):
         if not _sensible(sweep, box):
             continue
-        for block in slices(space_box):
+        for block in slices(space_box, CELLS):
             mesh = Mesh.open(AXES, block[1:])
             scored = Scored.of(sweep.models[0], sweep.choices_of(box, 0), mesh)
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 rates, excess = _rated(scored, slo, most_loss)
-            numbers = np.asarray(space_box.numbers(block)).reshape(mesh.shape)
-            found += _best(sweep, box, model, mesh, rates, numbers)
+            found += _best(sweep, box, model, mesh, rates)
             _note_misses(misses, sweep, box, mesh, rates, excess)
     return found, misses, engine.space.size
 
@@ -129,58 +169,34 @@ def _sensible(sweep: Sweep, box: int) -> bool:
 
 def _rated(scored: Scored, slo: Slo, most_loss: float | None) -> tuple[Floats, dict[str, Floats]]:
     """Requests/s of every point, 0 where it cannot run or is too slow, and how far it is beyond each limit."""
-    point = scored.point
+    point = scored.asked
     shape = point.mesh.shape
-    runs = structure_status(scored.asked, _CODES) == 0
+    runs = structure_status(point, _CODES) == 0
     if most_loss is not None:
         loss = point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
         runs = runs & (loss <= most_loss)  # nobody's measurement is NaN: no
-    excess: dict[str, Floats] = {"memory": np.asarray(scored.memory.total / scored.memory.limit)}
-    for limit in slo.limits:
-        excess[limit.name] = _latency(scored, limit) / limit.most
-    within = np.asarray(runs)
-    for ratio in excess.values():
-        within = within & ~(ratio > 1.0)
-    rates = np.where(within, scored.requests_per_s, 0.0)
-    excess = {name: np.broadcast_to(np.where(runs, ratio, np.nan), shape) for name, ratio in excess.items()}
-    return np.broadcast_to(np.nan_to_num(rates), shape), excess
-
-
-def _latency(scored: Scored, limit: Limit) -> Floats:
-    """A latency in the unit of its limit; NaN, which exceeds nothing, where requests have none."""
     served = scored.served
-    match limit.metric:
-        case "ttft_ms":
-            return np.asarray(served.ttft * 1e3)
-        case "tpot_ms":
-            return np.where(scored.point.steps > 0, served.tpot * 1e3, np.nan)
-    return np.asarray(served.latency)
+    excess = {"memory": memory_share(served), **excesses(served, slo.limits)}
+    rates = highest_rate(served, slo.limits, runs & ~(excess["memory"] > 1.0))
+    known = {name: np.broadcast_to(np.where(runs, ratio, np.nan), shape) for name, ratio in excess.items()}
+    return rates, known
 
 
-def _best(
-    sweep: Sweep, box: int, model: int, mesh: Mesh, rates: Floats, numbers: NDArray[np.int64]
-) -> list[Deployment]:
-    """Per layout, accelerator and precision the best batch of each bucket."""
-    batch = AXES.index("batch")
-    at = np.argmax(rates, axis=batch, keepdims=True)
-    best = np.take_along_axis(rates, at, batch)[..., 0]
-    chosen = np.where(best > 0, np.take_along_axis(numbers, at, batch)[..., 0], -1)
+def _best(sweep: Sweep, box: int, model: int, mesh: Mesh, rates: Floats) -> list[Deployment]:
+    """Per layout, accelerator and precision the best batch limit of each bucket."""
+    axis = AXES.index("batch")
+    at = np.argmax(rates, axis=axis, keepdims=True)
+    best = np.take_along_axis(rates, at, axis)[:, :, :, 0, :, 0, 0]  # fidelity and rate have one value each
+    batch = at[:, :, :, 0, :, 0, 0] + int(mesh.index["batch"].ravel()[0])
     found = []
     for place in np.argwhere(np.any(best > 0, axis=-1)):
-        layout, hardware, precision, fidelity = (int(index) for index in place)
-        where = {"layout": layout, "hardware": hardware, "precision": precision, "fidelity": fidelity}
-        indices = {axis: int(mesh.index[axis].ravel()[index]) for axis, index in where.items()}
-        found.append(
-            Deployment(
-                _name(sweep, box, indices),
-                model,
-                sweep,
-                sweep.hardware[indices["hardware"]].name,
-                sweep.axes.layout[indices["layout"]].devices,
-                chosen[tuple(place)],
-                best[tuple(place)],
-            )
+        layout, hardware, precision = (
+            int(mesh.index[name].ravel()[index]) for name, index in zip(AXES[:3], place, strict=True)
         )
+        where = {"layout": layout, "hardware": hardware, "precision": precision}
+        name = _name(sweep, box, where)
+        here = tuple(place)
+        found.append(Deployment(name, model, sweep, box, layout, hardware, precision, batch[here], best[here]))
     return found
 
 
@@ -229,8 +245,8 @@ def _undominated(plan: Plan, deployments: Sequence[Deployment], buckets: Sequenc
     devices = {name: each.device for name, each in plan.devices.items()}
     watts = plan.file.budget.power_kw
     kept: list[Deployment] = []
-    for hardware in dict.fromkeys(each.hardware for each in deployments):
-        here = {each.name: each for each in deployments if each.hardware == hardware}
+    for hardware in dict.fromkeys(each.chip.name for each in deployments):
+        here = {each.name: each for each in deployments if each.chip.name == hardware}
         options = [Option(name, hardware, each.devices, each.rates) for name, each in sorted(here.items())]
         # The slowest bucket decides: a deployment that serves others may still be needed for one.
         left = pruned(Fleet(demand, tuple(options), devices, watts=watts)).options

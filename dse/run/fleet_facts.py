@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.capacity import most_running
 from dse.cost.metrics import Scored
 from dse.run.candidates import Deployment
 from dse.run.launch import launch_commands, published_as
@@ -25,7 +26,7 @@ from dse.spec.plan import HOURS_PER_MONTH, HOURS_PER_YEAR
 Floats = NDArray[np.float64]
 Plain = dict[str, Any]
 
-SHOWN = ("ttft_ms", "tpot_ms", "latency_s")
+SHOWN = ("ttft_ms", "tpot_ms", "latency_s", "ttft_p99_ms", "tpot_p99_ms", "latency_p99_s")
 CONFIGURATION = ("precision", "tp", "pp", "dp", "ep", "serving", "offload", "runtime")
 TRUST = ("evidence", "ttft_error_pct", "tpot_error_pct", "throughput_error_pct")
 
@@ -53,14 +54,15 @@ class Facts:
         if deployment is None:
             return {}
         mine = [index for index, bucket in enumerate(self.problem.plan.buckets) if bucket.model == deployment.model]
-        shares = self.answer.shares[place]
-        served = [(index, int(number)) for index, number in zip(mine, deployment.numbers, strict=True) if shares[index]]
-        engine = Engine(deployment.sweep)
-        numbers = [number for _, number in served]
+        served = [at for at, index in enumerate(mine) if self.answer.shares[place, index] > 0]
+        # A replica that is busy for a share of its time is as slow as one that serves each size alone at that share.
+        peak = self.answer.utilisation(self.problem.fleet)[place]
+        engine, numbers = deployment.points(served, [float(deployment.rates[at] * peak) for at in served])
         columns = complete(engine, numbers)
-        prompt = _prompt_shares(engine, numbers)
+        prompt, slots = _prompt_shares_and_slots(engine, numbers)
         return {
-            index: {**row(columns, at), "prompt_share": float(prompt[at])} for at, (index, _) in enumerate(served)
+            mine[at]: {**row(columns, line), "prompt_share": float(prompt[line]), "slots": int(slots[line])}
+            for line, at in enumerate(served)
         }
 
     def deployment(self, place: int) -> Deployment | None:
@@ -122,7 +124,7 @@ class Facts:
         if not rows:
             return {}
         weakest = max(rows, key=lambda each: each["throughput_error_pct"])
-        batch = max(int(each["batch"]) for each in rows)
+        batch = max(each["slots"] for each in rows)
         longest = max(int(each["input"]) + int(each["output"]) for each in rows)
         axes, settings = deployment.sweep.axes, deployment.sweep.settings
         scheme = next(s for s in axes.precision_of(axes.models[0]) if s.name == rows[0]["precision"])
@@ -167,7 +169,7 @@ class Facts:
         option = self.answer.options[place]
         entry: Plain = {"share": share, "requests_per_s_per_replica": float(option.rates[index])}
         if point := self.rows[place].get(index) if self.rows[place] else None:
-            entry |= {name: point[name] for name in (*SHOWN, "batch", "number")}
+            entry |= {name: point[name] for name in (*SHOWN, "batch")}
         elif option.name in self.problem.sources:
             entry["row"] = self.problem.sources[option.name][index]
         return entry
@@ -252,15 +254,17 @@ def _per_million(usd_per_hour: float, tokens_per_s: float) -> float:
     return usd_per_hour / 3600 / tokens_per_s * 1e6 if tokens_per_s else math.nan
 
 
-def _prompt_shares(engine: Engine, numbers: list[int]) -> Floats:
-    """Share of the busy time that prompts take, of points by number."""
-    found = np.zeros(len(numbers))
+def _prompt_shares_and_slots(engine: Engine, numbers: list[int]) -> tuple[Floats, Floats]:
+    """Share of the busy time that prompts take, and the most sequences that run at once, of points by number."""
+    shares, slots = np.zeros(len(numbers)), np.zeros(len(numbers))
     for piece in pieces(engine, numbers):
         with np.errstate(divide="ignore", invalid="ignore"):
             model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
-            prompts, steps, _ = Scored.of(model, choices, piece.mesh).served.spent
-            found[piece.where] = np.broadcast_to(prompts / (prompts + steps), piece.mesh.shape)
-    return found
+            served = Scored.of(model, choices, piece.mesh).served
+            prompts, steps, _ = served.spent
+            shares[piece.where] = np.broadcast_to(prompts / (prompts + steps), piece.mesh.shape)
+            slots[piece.where] = np.broadcast_to(most_running(served), piece.mesh.shape)
+    return shares, slots
 
 
 def mean_latency(facts: Facts) -> Mapping[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,11 @@ from dse.spec.throughput import Measured, read_throughput
 from dse.spec.workload import Workload
 
 BATCHES = [1, *sorted({step << doubling for doubling in range(9) for step in (2, 3)} - {768})]
-"""Limits on the sequences in flight that are tried: 1, 2, 3, 4, 6, 8, 12 ... 512."""
+"""Limits on the sequences in flight that are tried in a closed loop: 1, 2, 3, 4, 6, 8, 12 ... 512."""
+
+OPEN_BATCHES = [32, 128, 512]
+"""The same where requests arrive: there the rate decides how many run, and the limit hardly matters (the highest rate is
+within 1 % of that of the best of 18 limits, mean over 450 cases; at worst 16 % below)."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def _axes(file: PlanFile, document: Document, faults: Faults) -> Axes | None:
         "precision": own.precision,
         "workload": "1024x256",
         "parallel": own.parallel.model_dump() if own.parallel is not None else None,
-        "batch": BATCHES if own.batch is None else own.batch,
+        "batch": own.batch if own.batch is not None else OPEN_BATCHES if serving == [OPEN] else BATCHES,
         "serving": serving,
         "rate": 1.0 if OPEN in serving else None,
         "offload": own.offload,
@@ -222,16 +226,21 @@ def _sweep(
 ) -> Sweep:
     """The deployments of one model on its buckets, on accelerators with a price."""
     model = axes.models[index]
-    kept = [place for place, chip in enumerate(axes.hardware) if chip.name in devices]
     own = replace(
         axes,
         models=(model,),
-        hardware=tuple(axes.hardware[place] for place in kept),
-        changes=tuple(axes.changes[place] for place in kept),
         workload=tuple(Workload(bucket.input, bucket.output) for bucket in buckets),
         layout=axes.layout if file.candidates.parallel is not None else _layouts(model, file.candidates.max_devices),
     )
-    return _as_sweep(file, own, file.models[index].demand.burstiness)
+    return on_hardware(_as_sweep(file, own, file.models[index].demand.burstiness), devices)
+
+
+def on_hardware(sweep: Sweep, names: Collection[str]) -> Sweep:
+    """A sweep on some of its accelerators."""
+    axes = sweep.axes
+    kept = [place for place, chip in enumerate(axes.hardware) if chip.name in names]
+    chips, changes = (tuple(of[place] for place in kept) for of in (axes.hardware, axes.changes))
+    return replace(sweep, axes=replace(axes, hardware=chips, changes=changes))
 
 
 def _as_sweep(file: PlanFile, axes: Axes, burstiness: float) -> Sweep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.run.candidates import Candidates, Deployment, find_candidates
-from dse.run.planning import Plan
+from dse.run.planning import Plan, on_hardware
 from dse.search.fleet import Answer, Fleet, Option
 from dse.search.fleet_program import cheapest, most_served
+from dse.spec.slo import Slo
 
 Floats = NDArray[np.float64]
 
@@ -49,22 +50,29 @@ class Problem:
         """Share of the demand that an answer serves."""
         return answer.served(self.fleet) / float(self.fleet.demand.sum()) if answer.found else math.nan
 
-    def under(self, slo_scale: float) -> Problem:
-        """The same plan with other latencies."""
-        if not self.deployments:
-            return self
-        return state_problem(self.plan, find_candidates(self.plan, slo_scale))
+    def under(self, slos: Sequence[Slo], hardware: Collection[str]) -> Problem:
+        """The same plan with other latencies, on some of its accelerators.
+
+        Args:
+            slos: by model.
+            hardware: names.
+        """
+        models = tuple(
+            replace(model, slo=slo, sweep=None if model.sweep is None else on_hardware(model.sweep, hardware))
+            for model, slo in zip(self.plan.models, slos, strict=True)
+        )
+        return state_problem(replace(self.plan, models=models))
 
 
-def state_problem(plan: Plan, candidates: Candidates | None = None) -> Problem:
+def state_problem(plan: Plan) -> Problem:
     """The fleet problem of a plan."""
     if plan.table:
         options, sources = _of_table(plan)
         return Problem(plan, _fleet(plan, options), {}, Candidates(), sources)
-    found = find_candidates(plan) if candidates is None else candidates
+    found = find_candidates(plan)
     by_name = {each.name: each for each in found.deployments}
     options = [
-        Option(name, each.hardware, each.devices, _placed(plan, each.model, each.rates))
+        Option(name, each.chip.name, each.devices, _placed(plan, each.model, each.rates))
         for name, each in sorted(by_name.items())
     ]
     return Problem(plan, _fleet(plan, options), by_name, found, {})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dse.run.fleet_facts import Facts, mean_latency
-from dse.run.problem import Problem, balanced, state_problem
+from dse.run.problem import Problem, balanced
 from dse.search.fleet import Answer, Fleet
 from dse.search.fleet_program import Multipliers, best_distinct, cheapest, growth_left, multipliers
 from dse.spec.slo import Slo
@@ -25,10 +25,10 @@ OFF = 0.1
 """Error of prices and throughputs that the answer is tried against."""
 SERVED = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Points of the frontier of cost against demand, in demands of the plan."""
-TIGHTNESS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+TIGHTNESS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 """Points of the frontier of cost against latency, in latencies of the plan."""
-FASTER = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Latencies tried for the fastest fleet, in latencies of the plan."""
+NEAR = 6
+"""Kinds of accelerator, beside those of the answer, that are looked at under other latencies: the cheapest alone."""
 HORIZON_YEARS = 20.0
 
 
@@ -74,14 +74,34 @@ class WhatIf:
     @cached_property
     def fastest(self) -> tuple[float, Facts] | None:
         """The tightest latencies, in those of the plan, that some fleet within the limits meets, and that fleet."""
-        limited = any(model.slo.limits for model in self.problem.plan.models)
-        if not limited or not self.problem.deployments or self.problem.maximising:
+        if not self._limited or self.problem.maximising:
             return None
-        for scale in FASTER:
-            under = self.problem.under(scale)
+        for scale in (scale for scale in TIGHTNESS if scale < 1):
+            under = self._at(scale)
             if not len(under.fleet.unservable) and (answer := under.best()).found:
                 return scale, Facts(under, balanced(under.fleet, answer))
         return None
+
+    @property
+    def _limited(self) -> bool:
+        """Whether latencies play a part, and can be changed: measured throughputs rest on theirs."""
+        return bool(self.problem.deployments) and any(model.slo.limits for model in self.problem.plan.models)
+
+    @cached_property
+    def near(self) -> frozenset[str]:
+        """The kinds of accelerator that are looked at under other latencies."""
+        return frozenset([*self.answer.devices, *list(self.singles)[:NEAR]])
+
+    def _at(self, scale: float) -> Problem:
+        """The problem with all latencies times a factor."""
+        if scale not in self._scaled:
+            slos = [model.slo.scaled(scale) for model in self.problem.plan.models]
+            self._scaled[scale] = self.problem.under(slos, self.near)
+        return self._scaled[scale]
+
+    @cached_property
+    def _scaled(self) -> dict[float, Problem]:
+        return {}
 
     def alternatives(self) -> Iterator[Plain]:
         """The recommendation beside what else could be had, each with its cost over the recommended."""
@@ -160,13 +180,12 @@ class WhatIf:
 
     def _latencies(self) -> Iterator[Plain]:
         """Each latency a quarter looser."""
-        if not self.problem.deployments:
+        if not self._limited:
             return
-        plan = self.problem.plan
-        for name in dict.fromkeys(limit.name for model in plan.models for limit in model.slo.limits):
-            models = tuple(replace(model, slo=_looser(model.slo, name)) for model in plan.models)
-            fleet = state_problem(replace(plan, models=models)).fleet
-            yield self._change(f"slo {name}", fleet, factor=LOOSER)
+        models = self.problem.plan.models
+        for name in dict.fromkeys(limit.name for model in models for limit in model.slo.limits):
+            looser = self.problem.under([_looser(model.slo, name) for model in models], self.near)
+            yield self._change(f"slo {name}", looser.fleet, factor=LOOSER)
 
     def _rules(self) -> Iterator[Plain]:
         if self.fleet.headroom:
@@ -190,11 +209,11 @@ class WhatIf:
 
     def frontier_latency(self) -> list[Plain]:
         """The cheapest fleet for each multiple of the latencies allowed."""
-        if not self.problem.deployments or not any(model.slo.limits for model in self.problem.plan.models):
+        if not self._limited:
             return []
 
         def under(scale: float) -> Fleet:
-            fleet = self.fleet if scale == 1.0 else self.problem.under(scale).fleet
+            fleet = self.fleet if scale == 1.0 else self._at(scale).fleet
             return replace(fleet, usd_per_hour=None)
 
         return list(self._frontier("slo_scale", TIGHTNESS, under))

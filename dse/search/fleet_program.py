@@ -79,7 +79,7 @@ def cheapest(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, others: Seq
     Args:
         fleet: the problem.
         time_limit: seconds per program.
-        others: sets of devices the answer's own set must differ from.
+        others: sets of devices none of which the answer may hold all of.
     """
     fleet = pruned(canonical(fleet))
     if len(fleet.unservable):
@@ -104,7 +104,7 @@ def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT) -> Answe
 
 
 def best_distinct(fleet: Fleet, count: int, *, time_limit: float | None = TIME_LIMIT) -> list[Answer]:
-    """The cheapest fleets of different kinds of device, cheapest first: no two hold the same set of kinds."""
+    """The cheapest fleets of different kinds of device, cheapest first: none holds all kinds of one before it."""
     found: list[Answer] = []
     while len(found) < count:
         answer = cheapest(fleet, time_limit=time_limit, others=[frozenset(each.devices) for each in found])
@@ -289,18 +289,15 @@ def _limit(program: Program) -> None:
 
 
 def _differ(program: Program, devices: frozenset[str], number: int) -> None:
-    """Cut off the fleets that hold exactly these kinds of device."""
+    """Cut off the fleets that hold all of these kinds of device: one more of another kind makes no other answer."""
     import pulp
 
-    if not program.uses:
-        for place, (name, held) in enumerate(program.devices.items()):
-            used = program.uses[name] = pulp.LpVariable(f"uses_{place}", 0, 1, "Integer")
-            most = sum(_most(program.fleet, p) * o.devices for p, o in enumerate(program.fleet.options)
-                       if o.device == name) + program.fleet.devices[name].box  # fmt: skip
-            program.problem += held <= most * used, f"only_if_used_{place}"
-            program.problem += held >= used, f"used_if_any_{place}"
-    terms = [1 - used if name in devices else 1 * used for name, used in program.uses.items()]
-    program.problem += pulp.lpSum(terms) >= 1, f"unlike_{number}"
+    for name in sorted(devices - program.uses.keys()):
+        used = program.uses[name] = pulp.LpVariable(f"uses_{len(program.uses)}", 0, 1, "Integer")
+        options = [(place, o) for place, o in enumerate(program.fleet.options) if o.device == name]
+        most = sum(_most(program.fleet, place) * o.devices for place, o in options) + program.fleet.devices[name].box
+        program.problem += program.devices[name] <= most * used, f"only_if_used_{len(program.uses)}"
+    program.problem += pulp.lpSum(program.uses[name] for name in devices) <= len(devices) - 1, f"unlike_{number}"
 
 
 def _most(fleet: Fleet, place: int) -> int:

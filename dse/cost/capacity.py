@@ -1,0 +1,133 @@
+"""The most requests per second a replica may be sent: the highest rate at which its latencies stay within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.memory import Memory
+from dse.cost.mesh import Mesh
+from dse.cost.open_loop import OpenLoop, Queue
+from dse.cost.phases import Point
+from dse.cost.serving import Static, SteadyMemory
+from dse.cost.work import Array
+from dse.spec.slo import Limit
+
+ATTAINED = 0.99
+"""Share of requests that must meet all percentile limits together: stricter than each by itself."""
+
+LEAST = 1 / 256
+"""Share of the capacity below which no rate is looked for: a replica that idle is no way to serve anything."""
+
+SECTIONS = 11
+"""Bisections of the logarithm of the rate, from `LEAST` of the capacity to all of it: to 0.3 %, on the safe side."""
+
+
+def highest_rate(served: Static, limits: Sequence[Limit], may_run: Array) -> NDArray[np.float64]:
+    """Requests/s of one replica within the limits, 0 where there is no such rate. Shape of the mesh.
+
+    Where requests arrive (`open-loop`) the rate is searched for; a steady state of another kind has one rate, and its
+    latencies have means only: to these all limits are held.
+
+    Args:
+        served: on an open mesh.
+        limits: of latencies.
+        may_run: where structure and memory allow it.
+    """
+    shape = served.point.mesh.shape
+    within: Array = may_run
+    for excess in excesses(served, limits).values():
+        within = within & ~(excess > 1.0)
+    if not isinstance(served, OpenLoop):
+        return np.broadcast_to(np.where(within, np.nan_to_num(served.requests_per_s), 0.0), shape)
+    found = np.zeros(shape)
+    places = np.nonzero(np.broadcast_to(within & _widens(served), shape))
+    if len(places[0]):
+        found[places] = _searched(_listed(served, places), limits)
+    return found
+
+
+def excesses(served: Static, limits: Sequence[Limit]) -> Mapping[str, Array]:
+    """Limit -> what a request takes over what it may; NaN where it has no such time.
+
+    Of an open loop, a request that has the replica to itself: what misses a limit then, misses it at any rate.
+    """
+    times = _alone(served) if isinstance(served, OpenLoop) else served
+    return {limit.name: _mean(times, limit.metric, served.point.steps) / limit.most for limit in limits}
+
+
+def most_running(served: Static) -> Array:
+    """Most sequences that run at once in a replica."""
+    return served.slots if isinstance(served, OpenLoop) else served.running.batch
+
+
+def memory_share(served: Static) -> Array:
+    """Memory of a device over what it has, with all places of the batch taken."""
+    if isinstance(served, OpenLoop):  # its own memory is that of the sequences that run at the rate of the axis
+        point = served.point
+        full, entering = point.with_batch(served.slots), point.with_batch(point.degrees.dp)
+        memory: Memory = SteadyMemory(full, entering, served.runtime.occupancy)
+    else:
+        memory = served.memory
+    return cast(Array, memory.total / memory.limit)
+
+
+def _widens(loop: OpenLoop) -> Array:
+    """Where a limit on the batch lets more run than the limit before it: the others are the same again."""
+    slots = np.broadcast_to(loop.slots, loop.point.mesh.shape)
+    return np.diff(slots, axis=-1, prepend=0.0) > 0
+
+
+def _listed(loop: OpenLoop, places: tuple[NDArray[np.intp], ...]) -> OpenLoop:
+    """The open loop at some points of its open mesh, as a list: queues cost the same for each, wanted or not."""
+    point = loop.point
+    axes = list(point.mesh.index)
+    coordinates = [point.mesh.index[axis].ravel()[place] for axis, place in zip(axes, places, strict=True)]
+    return OpenLoop(Point(point.model, point.choices, Mesh.points(axes, coordinates)), loop.runtime)
+
+
+def _searched(loop: OpenLoop, limits: Sequence[Limit]) -> Array:
+    """The highest rate of each point of a list."""
+    low: Array = np.zeros(1)
+    high = loop.capacity
+    floor = LEAST * high
+    for _ in range(SECTIONS):
+        middle = np.sqrt(np.maximum(low, floor) * high)
+        good = _within(Queue(loop, middle), limits)
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    return low
+
+
+def _within(queue: Queue, limits: Sequence[Limit]) -> Array:
+    good: Array = queue.stable
+    if any(limit.statistic == "p99" for limit in limits):
+        good = good & (queue.attainment >= ATTAINED)
+    for limit in limits:
+        if limit.statistic == "mean":
+            good = good & ~(_mean(queue, limit.metric, queue.point.steps) > limit.most)
+    return good
+
+
+class _Alone:
+    """A request that has a replica to itself."""
+
+    def __init__(self, ttft: Array, tpot: Array, steps: Array) -> None:
+        self.ttft, self.tpot, self.latency = ttft, tpot, ttft + steps * tpot
+
+
+def _alone(loop: OpenLoop) -> _Alone:
+    runtime, point = loop.runtime, loop.point
+    host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * point.input
+    return _Alone(loop.engine.groups[0] + host, loop.engine.steps[0], point.steps)
+
+
+def _mean(times: Any, metric: str, steps: Array) -> Array:
+    """A mean latency in the unit of its name."""
+    if metric == "ttft_ms":
+        return cast(Array, times.ttft * 1e3)
+    if metric == "tpot_ms":
+        return cast(Array, np.where(steps > 0, times.tpot * 1e3, np.nan))
+    return cast(Array, times.ttft + steps * times.tpot if isinstance(times, Queue) else times.latency)
