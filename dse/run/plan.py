@@ -14,9 +14,10 @@ from dse import __version__
 from dse.cost import COST_MODEL
 from dse.run.fleet_facts import Facts, mean_latency
 from dse.run.planning import Plan, resolve_plan
-from dse.run.problem import Problem, balanced, state_problem
+from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
 from dse.run.store import Store, finite, write_whole, writing
+from dse.run.verified import Solved, solve
 from dse.run.what_if import WhatIf
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
@@ -67,6 +68,11 @@ class PlanResult:
         return f"{self.answer['name']}-{self.answer['hash']}"
 
 
+def solved_plan(resolved: Plan) -> Solved:
+    """The answer to a resolved plan, replayed where it can be; its status says where there is none."""
+    return solve(state_problem(resolved))
+
+
 def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] = ()) -> PlanResult:
     """Which hardware, how many, at what cost, for a demand, latencies and a budget.
 
@@ -82,18 +88,20 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
         CannotRun: no candidate has a price.
     """
     resolved = source if isinstance(source, Plan) else load_plan(source, settings)
-    problem = state_problem(resolved)
+    solved = solved_plan(resolved)
+    problem = solved.problem
     found: Plain = {"name": resolved.name, "hash": _hash(problem), "version": __version__, "cost_model": COST_MODEL,
                     "objective": resolved.file.objective}  # fmt: skip
     if len(problem.fleet.unservable) and not problem.maximising:
         return PlanResult({**found, **_nothing("infeasible"), "reason": _unservable(problem), **_given(problem)})
-    answer = balanced(problem.fleet, problem.best())
+    answer = solved.answer
     if not answer.found or not answer.devices:
         return PlanResult({**found, **_nothing(answer.status), "reason": _why_not(problem, answer), **_given(problem)})
-    return PlanResult({**found, **_described(problem, answer), **_given(problem)})
+    return PlanResult({**found, **_described(solved), **_given(problem)})
 
 
-def _described(problem: Problem, answer: Answer) -> Plain:
+def _described(solved: Solved) -> Plain:
+    problem, answer = solved.problem, solved.answer
     facts, what_if = Facts(problem, answer), WhatIf(problem, answer)
     deployments = facts.deployments()
     alternatives = list(what_if.alternatives())
@@ -116,6 +124,19 @@ def _described(problem: Problem, answer: Answer) -> Plain:
         "growth": what_if.growth(),
         "sensitivity": what_if.sensitivity(max(errors, default=None)),
         "break_even": what_if.break_even(),
+        "verification": _verification(solved),
+    }
+
+
+def _verification(solved: Solved) -> Plain | None:
+    """What the simulator said; None where nothing could be replayed."""
+    if not solved.tried:
+        return None
+    return {
+        "holds": solved.verified,
+        "seed": solved.problem.plan.file.verify.seed,
+        "demoted": len(solved.tried) - 1 if solved.verified else len(solved.tried),
+        "tried": [each.plain() for each in solved.tried],
     }
 
 

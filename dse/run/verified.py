@@ -1,0 +1,59 @@
+"""The first answer of a plan that the simulator confirms; those before it are demoted, and the plan says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dse.run.problem import Problem, balanced
+from dse.run.replay import Replay, can_replay, replay
+from dse.search.fleet import Answer
+
+DERATED = 0.85
+"""Factor on the throughput of a deployment whose requests came too late, before the next answer is looked for."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """An answer, and what the simulator said of it and of those before."""
+
+    problem: Problem
+    """With the throughputs that the answer was found at: those of demoted deployments are lower than predicted."""
+    answer: Answer
+    tried: tuple[Replay, ...] = ()
+    """In the order tried; empty where nothing can be replayed."""
+
+    @property
+    def verified(self) -> bool | None:
+        """Whether the answer held; None where nothing was replayed."""
+        return self.tried[-1].holds if self.tried else None
+
+
+def solve(problem: Problem) -> Solved:
+    """The best answer that keeps its latencies in the simulator.
+
+    After each that does not, the deployments whose own requests came too late count for less, and the problem is
+    solved again: with more replicas of them, or others. Where none of the answers tried holds, the last is given.
+    """
+    answer = balanced(problem.fleet, problem.best())
+    if not answer.found or not answer.devices or not can_replay(problem):
+        return Solved(problem, answer)
+    tried: list[Replay] = []
+    while True:
+        tried.append(replay(problem, answer, problem.plan.file.verify.seed))
+        if tried[-1].holds or len(tried) >= problem.plan.file.verify.answers:
+            return Solved(problem, answer, tuple(tried))
+        again = derated(problem, tried[-1])
+        next_answer = balanced(again.fleet, again.best())
+        if not next_answer.found or not next_answer.devices:
+            return Solved(problem, answer, tuple(tried))
+        problem, answer = again, next_answer
+
+
+def derated(problem: Problem, missed: Replay) -> Problem:
+    """The problem with lower throughputs of the deployments whose requests came too late."""
+    late = {name for name, excess in missed.excess.items() if excess > 1}
+    options = [
+        replace(option, rates=option.rates * DERATED) if option.name in late else option
+        for option in problem.fleet.options
+    ]
+    return replace(problem, fleet=problem.fleet.of(options))
