@@ -59,7 +59,7 @@ def demand(number: int) -> dict[str, Any]:
         ],
         "slo": SLOS[int(random.integers(len(SLOS)))],
         "redundancy": int(random.integers(0, 2)),
-        "candidates": {"hardware": HARDWARE, "precision": ["bf16", "fp8"]},
+        "candidates": {"hardware": sorted(random.choice(HARDWARE, 5, replace=False).tolist()), "precision": ["bf16", "fp8"]},
         "price": {"kind": ["on-demand", "neocloud", "tco-neocloud"]},
         "verify": {"seed": number},
     }

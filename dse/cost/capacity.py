@@ -22,8 +22,8 @@ ATTAINED = 0.99
 LEAST = 1 / 256
 """Share of the capacity below which no rate is looked for: a replica that idle is no way to serve anything."""
 
-SECTIONS = 11
-"""Bisections of the logarithm of the rate, from `LEAST` of the capacity to all of it: to 0.3 %, on the safe side."""
+SECTIONS = 9
+"""Bisections of the logarithm of the rate, from `LEAST` of the capacity to all of it: to 1.1 %, on the safe side."""
 
 
 def highest_rate(served: Static, limits: Sequence[Limit], may_run: Array) -> NDArray[np.float64]:

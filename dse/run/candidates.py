@@ -112,19 +112,26 @@ class Candidates:
 def find_candidates(plan: Plan) -> Candidates:
     """The undominated deployments of every model on every accelerator."""
     found = Candidates()
-    for index, model in enumerate(plan.models):
-        assert model.sweep is not None
-        places = [place for place, bucket in enumerate(plan.buckets) if bucket.model == index]
-        buckets = [plan.buckets[place] for place in places]
-        bound = plan.file.constraints.get("accuracy_drop_pct")
-        most_loss = None if bound is None else bound.max
-        deployments, misses, points = deployments_of(model.sweep, index, buckets, model.slo, most_loss)
-        found.points += points
-        found.deployments += _undominated(plan, deployments, buckets)
-        for place, miss in zip(places, misses, strict=True):
-            if not any(each.rates[places.index(place)] > 0 for each in deployments):
-                found.misses[place] = miss
+    for index in range(len(plan.models)):
+        part = _of_model(plan, index)
+        found.deployments += part.deployments
+        found.misses |= part.misses
+        found.points += part.points
     return found
+
+
+def _of_model(plan: Plan, index: int) -> Candidates:
+    """The undominated deployments of one model, and the nearest miss of each bucket that none serves."""
+    model = plan.models[index]
+    assert model.sweep is not None
+    places = [place for place, bucket in enumerate(plan.buckets) if bucket.model == index]
+    buckets = [plan.buckets[place] for place in places]
+    bound = plan.file.constraints.get("accuracy_drop_pct")
+    most_loss = None if bound is None else bound.max
+    deployments, misses, points = deployments_of(model.sweep, index, buckets, model.slo, most_loss)
+    served = np.any([each.rates > 0 for each in deployments], axis=0) if deployments else np.zeros(len(places), bool)
+    missed = {place: miss for place, miss, by in zip(places, misses, served, strict=True) if not by}
+    return Candidates(_undominated(plan, deployments, buckets), missed, points)
 
 
 def deployments_of(

@@ -28,7 +28,7 @@ from dse.spec.workload import Workload
 BATCHES = [1, *sorted({step << doubling for doubling in range(9) for step in (2, 3)} - {768})]
 """Limits on the sequences in flight that are tried in a closed loop: 1, 2, 3, 4, 6, 8, 12 ... 512."""
 
-OPEN_BATCHES = [32, 128, 512]
+OPEN_BATCHES = [64, 512]
 """The same where requests arrive: there the rate decides how many run, and the limit hardly matters (the highest rate is
 within 1 % of that of the best of 18 limits, mean over 450 cases; at worst 16 % below)."""
 

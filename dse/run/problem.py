@@ -42,9 +42,10 @@ class Problem:
         return self.plan.file.objective == "served_rate"
 
     def best(self, fleet: Fleet | None = None) -> Answer:
-        """The answer the plan asks for, of its own or a changed problem."""
+        """The answer the plan asks for; of a changed problem without the last digits."""
         solve = most_served if self.maximising else cheapest
-        return solve(self.fleet if fleet is None else fleet, time_limit=self.plan.file.time_limit_s)
+        limit = self.plan.file.time_limit_s
+        return solve(self.fleet, time_limit=limit) if fleet is None else solve(fleet, time_limit=limit, rough=True)
 
     def served_share(self, answer: Answer) -> float:
         """Share of the demand that an answer serves."""

@@ -23,12 +23,14 @@ LOOSER = 1.25
 """Factor on one latency to see what it costs."""
 OFF = 0.1
 """Error of prices and throughputs that the answer is tried against."""
-SERVED = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+SERVED = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 """Points of the frontier of cost against demand, in demands of the plan."""
-TIGHTNESS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+TIGHTNESS = (0.25, 0.5, 1.0, 1.5, 2.5)
 """Points of the frontier of cost against latency, in latencies of the plan."""
 NEAR = 6
 """Kinds of accelerator, beside those of the answer, that are looked at under other latencies: the cheapest alone."""
+PRICED = 3
+"""Kinds of accelerator whose prices are changed: those most is spent on."""
 HORIZON_YEARS = 20.0
 
 
@@ -119,8 +121,8 @@ class WhatIf:
             yield {**self._row("fastest", facts.answer), "slo_scale": scale, **_rounded(mean_latency(facts))}
 
     def _runners_up(self) -> list[Answer]:
-        limit = self.problem.plan.file.time_limit_s
-        return best_distinct(self.fleet, self.problem.plan.file.alternatives, time_limit=limit)
+        file = self.problem.plan.file
+        return best_distinct(self.fleet, self.answer, file.alternatives, time_limit=file.time_limit_s)
 
     def _row(self, title: str, answer: Answer) -> Plain:
         mine, its = self.answer.usd_per_hour, answer.usd_per_hour
@@ -220,7 +222,7 @@ class WhatIf:
 
     def _frontier(self, key: str, values: tuple[float, ...], fleet_at: Callable[[float], Fleet]) -> Iterator[Plain]:
         for value in values:
-            answer = cheapest(fleet_at(value), time_limit=self.problem.plan.file.time_limit_s)
+            answer = cheapest(fleet_at(value), time_limit=self.problem.plan.file.time_limit_s, rough=True)
             if answer.found:
                 yield {
                     key: value, "usd_per_hour": answer.usd_per_hour, "lower_bound": answer.bound,
@@ -261,9 +263,10 @@ class WhatIf:
             error_pct: what the throughputs of the recommended deployments may be off by, where that was measured.
         """
         either = (1 - OFF, 1 + OFF)
+        spent = {name: count * self.fleet.devices[name].usd_per_hour for name, count in self.answer.devices.items()}
         found = [
             self._tried(f"price of {name}", factor, self.fleet.priced({name: factor}))
-            for name in self.answer.devices
+            for name in sorted(spent, key=lambda name: (-spent[name], name))[:PRICED]
             for factor in either
         ]
         found += [self._tried("all throughputs", factor, self.fleet.slower(factor)) for factor in either]

@@ -12,21 +12,24 @@ the program has a row per bucket and option instead of a column per slice, and i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.search.fleet import Answer, Fleet, canonical, pruned
-from dse.search.milp import Solved, minimise, relax
+from dse.search.milp import GAP, Solved, minimise, relax
 
 if TYPE_CHECKING:
     from pulp import LpAffineExpression, LpProblem, LpVariable
 
 TIME_LIMIT = 30.0
 """Seconds for one program."""
+
+ROUGH_GAP = 1e-3
+"""Relative gap that decides nothing: of answers to what would change the answer."""
 
 UNUSED = 1e-9
 """A share below this is the solver's noise."""
@@ -48,8 +51,6 @@ class Program:
     """Accelerators paid for, by name."""
     whole: int = 1
     """What a share of one is in the unit of the variables: 1, or the slices."""
-    uses: dict[str, LpVariable] = field(default_factory=dict)
-    """Device -> 1 where any is used; made where a solve asks for other kinds of device."""
 
     @property
     def usd_per_hour(self) -> LpAffineExpression:
@@ -73,45 +74,98 @@ class Program:
         return _total((float(worth[bucket]) / self.whole, share) for (_, bucket), share in self.shares.items())
 
 
-def cheapest(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, others: Sequence[frozenset[str]] = ()) -> Answer:
+def cheapest(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: bool = False) -> Answer:
     """The cheapest fleet that serves all of the demand; of equally cheap ones that of fewest devices, first by name.
 
     Args:
         fleet: the problem.
         time_limit: seconds per program.
-        others: sets of devices none of which the answer may hold all of.
+        rough: to `ROUGH_GAP`, and any of equally cheap fleets.
     """
-    fleet = pruned(canonical(fleet))
+    fleet = canonical(fleet)
     if len(fleet.unservable):
         return Answer("infeasible", math.inf, math.nan)
-    if not others and not fleet.coupled:
-        return _joined(fleet, [_cheapest(part, time_limit, ()) for part in components(fleet)])
-    return _cheapest(fleet, time_limit, others)
+    return _joined(fleet, [_cheapest(pruned(part), time_limit, rough) for part in parted(fleet)])
 
 
-def _cheapest(fleet: Fleet, time_limit: float | None, others: Sequence[frozenset[str]]) -> Answer:
+def _cheapest(fleet: Fleet, time_limit: float | None, rough: bool) -> Answer:
     program = written(fleet, all_of_it=True)
-    for number, devices in enumerate(others):
-        _differ(program, devices, number)
-    return _answer(program, minimise(program.problem, [program.usd_per_hour, program.ranks], time_limit))
+    aims = [program.usd_per_hour] if rough else [program.usd_per_hour, program.ranks]
+    return _answer(program, minimise(program.problem, aims, time_limit, ROUGH_GAP if rough else GAP))
 
 
-def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT) -> Answer:
-    """The fleet within the limits that serves most; of equal ones the cheapest, of fewest devices, first by name."""
+def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: bool = False) -> Answer:
+    """The fleet within the limits that serves most; of equal ones the cheapest, of fewest devices, first by name.
+
+    Args:
+        fleet: the problem.
+        time_limit: seconds per program.
+        rough: to `ROUGH_GAP`, and any of those that serve as much.
+    """
     program = written(pruned(canonical(fleet)), all_of_it=False)
-    solved = minimise(program.problem, [-program.served, program.usd_per_hour, program.ranks], time_limit)
+    aims = [-program.served] if rough else [-program.served, program.usd_per_hour, program.ranks]
+    solved = minimise(program.problem, aims, time_limit, ROUGH_GAP if rough else GAP)
     return _answer(program, Solved(solved.status, -solved.value, -solved.bound))
 
 
-def best_distinct(fleet: Fleet, count: int, *, time_limit: float | None = TIME_LIMIT) -> list[Answer]:
-    """The cheapest fleets of different kinds of device, cheapest first: none holds all kinds of one before it."""
+def best_distinct(fleet: Fleet, first: Answer, count: int, *, time_limit: float | None = TIME_LIMIT) -> list[Answer]:
+    """The cheapest fleets of different kinds of device after the best, cheapest first: none holds all kinds of another.
+
+    What does not hold all kinds of the best lacks one of them, so it is found where that kind is left out; what lacks
+    kinds of several, where these are (Lawler 1972). That needs no cuts in the program, and what shares nothing stays
+    in parts.
+
+    Args:
+        fleet: the problem.
+        first: its best answer.
+        count: fleets wanted beside it.
+        time_limit: seconds per program.
+    """
+    fleet = canonical(fleet)
+    parts = parted(fleet)
     found: list[Answer] = []
-    while len(found) < count:
-        answer = cheapest(fleet, time_limit=time_limit, others=[frozenset(each.devices) for each in found])
-        if not answer.found:
-            break
-        found.append(answer)
-    return found
+    waiting = {frozenset[str](): [_of_part(first, part) for part in parts] if len(parts) > 1 else [first]}
+    seen = set(waiting)
+    while waiting:
+        whole = {lacking: _joined(fleet, answers) for lacking, answers in waiting.items()}
+        lacking = min(whole, key=lambda key: (whole[key].usd_per_hour, sorted(key)))
+        answers, kinds = waiting.pop(lacking), whole[lacking].devices
+        inside = next((each.devices for each in found if each.devices.keys() <= kinds.keys()), None)
+        if inside is None:
+            found.append(whole[lacking])
+            if len(found) > count:
+                break
+        for name in kinds if inside is None else inside:
+            without = lacking | {name}
+            if without in seen:
+                continue
+            seen.add(without)
+            again = [
+                _without(part, without, time_limit) if name in answer.devices else answer
+                for part, answer in zip(parts, answers, strict=True)
+            ]
+            if all(answer.found for answer in again):
+                waiting[without] = again
+    return found[1:]
+
+
+def _without(fleet: Fleet, names: Collection[str], time_limit: float | None) -> Answer:
+    left = fleet.of([option for option in fleet.options if option.device not in names])
+    return cheapest(left, time_limit=time_limit, rough=True)
+
+
+def _of_part(whole: Answer, part: Fleet) -> Answer:
+    """What an answer holds for a part that shares nothing with the others."""
+    names = {option.name for option in part.options}
+    mine = [place for place, option in enumerate(whole.options) if option.name in names]
+    options, counts = tuple(whole.options[place] for place in mine), whole.counts[mine]
+    devices: dict[str, int] = {}
+    for option, count in zip(options, counts, strict=True):
+        devices[option.device] = devices.get(option.device, 0) + option.devices * int(count)
+    cost = sum(part.devices[name].usd_per_hour * held for name, held in devices.items())
+    watts = sum(part.devices[name].watts * held for name, held in devices.items())
+    capital = sum(part.devices[name].capital_usd * held for name, held in devices.items())
+    return Answer(whole.status, whole.gap, cost, options, counts, whole.shares[mine], devices, cost, capital, watts)
 
 
 @dataclass(frozen=True)
@@ -168,6 +222,11 @@ def growth_left(fleet: Fleet, answer: Answer) -> float:
     for shares in served.values():
         problem += pulp.lpSum(shares) >= factor
     return float(-minimise(problem, [-1 * factor]).value)
+
+
+def parted(fleet: Fleet) -> list[Fleet]:
+    """The problem in parts that can be solved apart: those that share no option, unless something else ties them."""
+    return [fleet] if fleet.coupled else list(components(fleet))
 
 
 def components(fleet: Fleet) -> Iterator[Fleet]:
@@ -286,18 +345,6 @@ def _limit(program: Program) -> None:
     for name, (total, most) in rows.items():
         if most is not None:
             program.problem += total <= most, f"limit_{name}"
-
-
-def _differ(program: Program, devices: frozenset[str], number: int) -> None:
-    """Cut off the fleets that hold all of these kinds of device: one more of another kind makes no other answer."""
-    import pulp
-
-    for name in sorted(devices - program.uses.keys()):
-        used = program.uses[name] = pulp.LpVariable(f"uses_{len(program.uses)}", 0, 1, "Integer")
-        options = [(place, o) for place, o in enumerate(program.fleet.options) if o.device == name]
-        most = sum(_most(program.fleet, place) * o.devices for place, o in options) + program.fleet.devices[name].box
-        program.problem += program.devices[name] <= most * used, f"only_if_used_{len(program.uses)}"
-    program.problem += pulp.lpSum(program.uses[name] for name in devices) <= len(devices) - 1, f"unlike_{number}"
 
 
 def _most(fleet: Fleet, place: int) -> int:
