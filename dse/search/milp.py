@@ -121,6 +121,8 @@ def _run(problem: LpProblem, aim: LpAffineExpression, *, whole: bool = True, **o
     ended, info, solution = model.getModelStatus(), model.getInfo(), model.getSolution()
     if ended in (names.kInfeasible, names.kUnboundedOrInfeasible):
         return Solved("infeasible", math.nan, math.nan)
+    if ended == names.kModelEmpty:
+        return Solved("optimal", float(aim.constant), float(aim.constant))
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return Solved("unknown", math.nan, math.nan)
     for variable, value in zip(problem.variables(), solution.col_value, strict=True):
