@@ -34,6 +34,9 @@ HARDWARE = ["l4", "l40s", "a10g", "a100-sxm-80gb", "a100-sxm-40gb", "h100-sxm", 
             "mi300x", "rtx-a6000"]  # fmt: skip
 
 
+PRECISIONS = ["bf16", "fp8"]
+
+
 def demand(number: int) -> dict[str, Any]:
     """A plan drawn at random: a model, one to six sizes of request, a rate, latencies."""
     random = np.random.default_rng([SEED, number])
@@ -59,7 +62,7 @@ def demand(number: int) -> dict[str, Any]:
         ],
         "slo": SLOS[int(random.integers(len(SLOS)))],
         "redundancy": int(random.integers(0, 2)),
-        "candidates": {"hardware": sorted(random.choice(HARDWARE, 5, replace=False).tolist()), "precision": ["bf16", "fp8"]},
+        "candidates": {"hardware": [str(name) for name in random.choice(HARDWARE, 5, False)], "precision": PRECISIONS},
         "price": {"kind": ["on-demand", "neocloud", "tco-neocloud"]},
         "verify": {"seed": number},
     }
@@ -81,8 +84,8 @@ def main(count: int) -> None:
         first += len(solved.tried) == 1
         worst = max(again.excess.values())
         print(
-            f"{number}: {'holds' if again.holds else 'MISSES'} at {worst:.2f} of its limits, {len(solved.tried)} tried, "
-            f"${solved.answer.usd_per_hour:.2f}/h, {time.perf_counter() - start:.1f} s",
+            f"{number}: {'holds' if again.holds else 'MISSES'} at {worst:.2f} of its limits, {len(solved.tried)} tried,"
+            f" ${solved.answer.usd_per_hour:.2f}/h, {time.perf_counter() - start:.1f} s",
             flush=True,
         )
     print(f"{held} of {planned} plans hold ({held / planned:.1%}); {first} of them with the first answer")

@@ -16,6 +16,8 @@ from dse.cost.serving import Static, SteadyMemory
 from dse.cost.work import Array
 from dse.spec.slo import Limit
 
+Mask = NDArray[np.bool_]
+
 ATTAINED = 0.99
 """Share of requests that must meet all percentile limits together: stricter than each by itself."""
 
@@ -26,7 +28,7 @@ SECTIONS = 9
 """Bisections of the logarithm of the rate, from `LEAST` of the capacity to all of it: to 1.1 %, on the safe side."""
 
 
-def highest_rate(served: Static, limits: Sequence[Limit], may_run: Array) -> NDArray[np.float64]:
+def highest_rate(served: Static, limits: Sequence[Limit], may_run: Mask) -> NDArray[np.float64]:
     """Requests/s of one replica within the limits, 0 where there is no such rate. Shape of the mesh.
 
     Where requests arrive (`open-loop`) the rate is searched for; a steady state of another kind has one rate, and its
@@ -38,7 +40,7 @@ def highest_rate(served: Static, limits: Sequence[Limit], may_run: Array) -> NDA
         may_run: where structure and memory allow it.
     """
     shape = served.point.mesh.shape
-    within: Array = may_run
+    within = may_run
     for excess in excesses(served, limits).values():
         within = within & ~(excess > 1.0)
     if not isinstance(served, OpenLoop):
@@ -75,10 +77,10 @@ def memory_share(served: Static) -> Array:
     return cast(Array, memory.total / memory.limit)
 
 
-def _widens(loop: OpenLoop) -> Array:
+def _widens(loop: OpenLoop) -> Mask:
     """Where a limit on the batch lets more run than the limit before it: the others are the same again."""
     slots = np.broadcast_to(loop.slots, loop.point.mesh.shape)
-    return np.diff(slots, axis=-1, prepend=0.0) > 0
+    return np.asarray(np.diff(slots, axis=-1, prepend=0.0) > 0)
 
 
 def _listed(loop: OpenLoop, places: tuple[NDArray[np.intp], ...]) -> OpenLoop:
@@ -101,8 +103,8 @@ def _searched(loop: OpenLoop, limits: Sequence[Limit]) -> Array:
     return low
 
 
-def _within(queue: Queue, limits: Sequence[Limit]) -> Array:
-    good: Array = queue.stable
+def _within(queue: Queue, limits: Sequence[Limit]) -> Mask:
+    good: Mask = np.asarray(queue.stable)
     if any(limit.statistic == "p99" for limit in limits):
         good = good & (queue.attainment >= ATTAINED)
     for limit in limits:

@@ -70,7 +70,7 @@ def _body(answer: Plain, console: Console, say: Callable[..., None], wrapped: Ca
         say(title, "bold")
         _table(console, rows)
     say()
-    for line in (*binding_sentences(answer), *growth_sentences(answer), *error_sentences(answer)):
+    for line in sentences(answer):
         wrapped(line)
     for entry in answer["deployments"]:
         if entry.get("launch"):
@@ -182,6 +182,52 @@ def _table(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()))
     console.print(table)
+
+
+def sentences(answer: Plain) -> Iterator[str]:
+    """Everything that is said of an answer, a sentence each."""
+    yield from _verified(answer.get("verification"))
+    yield from binding_sentences(answer)
+    yield from growth_sentences(answer)
+    yield from _today(answer.get("current"))
+    yield from error_sentences(answer)
+
+
+def _verified(found: Plain | None) -> Iterator[str]:
+    """What the simulator said."""
+    if not found:
+        return
+    last = found["tried"][-1]
+    measured = "; ".join(
+        f"{model}: {', '.join(_measured(name, value) for name, value in values.items())}"
+        for model, values in last["measured"].items()
+    )
+    held = "keeps its latencies" if found["holds"] else "MISSES its latencies"
+    yield f"Simulated with {last['requests']:,} requests at the peak, the answer {held}: {measured}."
+    for each in found["tried"][:-1]:
+        late = ", ".join(name for names in each["missed"].values() for name in names)
+        cost = f"${each['usd_per_hour']:,.2f}/h"
+        yield f"Demoted: {fleet_text(each['instances'])} for {cost}, which misses {late} in the simulator."
+
+
+def _measured(name: str, value: float) -> str:
+    metric, statistic = name.split(":")
+    word, unit = metric.rsplit("_", 1)
+    return f"{statistic} {word.upper()} {number_text(value)} {unit}"
+
+
+def _today(found: Plain | None) -> Iterator[str]:
+    """Today's fleet, and what staying with it costs."""
+    if not found:
+        return
+    cost = "at no known price" if found["usd_per_hour"] is None else f"for ${found['usd_per_hour']:,.2f}/h"
+    text = f"Today's {fleet_text(found['instances'])} {cost}"
+    if not found["carries_the_demand"]:
+        yield f"{text} does not carry the peak with its head-room: it serves {found['served']:.0%} of it."
+    elif found["regret_usd_per_hour"] is None:
+        yield f"{text} carries the demand."
+    else:
+        yield f"{text} carries the demand; staying costs ${found['regret_usd_per_hour']:,.2f}/h more than moving."
 
 
 def binding_sentences(answer: Plain) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.report.html import render_page, write_page
-from dse.report.plan import binding_sentences, error_sentences, growth_sentences, headlines
+from dse.report.plan import headlines, sentences
 
 
 def write_plan_report(answer: Mapping[str, Any], path: Path) -> Path:
@@ -24,7 +24,7 @@ def write_plan_report(answer: Mapping[str, Any], path: Path) -> Path:
     if answer["instances"]:
         words = {
             "headlines": list(headlines(answer)),
-            "sentences": [*binding_sentences(answer), *growth_sentences(answer), *error_sentences(answer)],
+            "sentences": list(sentences(answer)),
         }
     name = str(answer["name"])
     page = render_page("plan.html", name=name, title=f"{name}: plan", data={**answer, **words}, details={})

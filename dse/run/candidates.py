@@ -78,7 +78,10 @@ class Deployment:
         one: dict[str, Any] = {name: (variant[name],) for name in BOXED}
         one |= {"hardware": (self.chip,), "changes": (axes.changes[self.hardware],)}
         one |= {"layout": (axes.layout[self.layout],), "precision": (axes.precision[self.precision],)}
-        one |= {"workload": tuple(axes.workload[bucket] for bucket in buckets), "rate": tuple(rates) if arrivals else ()}
+        one |= {
+            "workload": tuple(axes.workload[bucket] for bucket in buckets),
+            "rate": tuple(rates) if arrivals else (),
+        }
         accuracy = ((self.sweep.accuracy[0][self.precision],),)
         engine = Engine(replace(self.sweep, axes=replace(axes, **one), accuracy=accuracy))
         zero = np.zeros(len(buckets), dtype=np.intp)

@@ -17,6 +17,7 @@ from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
 from dse.run.store import Store, finite, write_whole, writing
+from dse.run.today_fleet import today
 from dse.run.verified import Solved, solve
 from dse.run.what_if import WhatIf
 from dse.search.fleet import Answer
@@ -124,6 +125,7 @@ def _described(solved: Solved) -> Plain:
         "growth": what_if.growth(),
         "sensitivity": what_if.sensitivity(max(errors, default=None)),
         "break_even": what_if.break_even(),
+        "current": today(problem, answer),
         "verification": _verification(solved),
     }
 

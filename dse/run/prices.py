@@ -47,7 +47,7 @@ def priced(hardware: Sequence[HardwareSpec], file: PlanFile) -> tuple[dict[str, 
     Raises:
         CannotRun: none has any.
     """
-    found = {chip.name: _priced(chip.name, chip, file) for chip in hardware}
+    found = {chip.name: priced_device(chip.name, chip, file) for chip in hardware}
     return _split(found, file)
 
 
@@ -68,7 +68,7 @@ def unlisted(
             if name not in file.price.override and name not in file.price.purchase:
                 message = f"{name!r} is not in the library; give its price under override"
                 raise InputError(document.fault(("price",), message)) from None
-        found[name] = _priced(name, chip, file)
+        found[name] = priced_device(name, chip, file)
     return _split(found, file)
 
 
@@ -80,7 +80,8 @@ def _split(found: Mapping[str, PricedDevice | None], file: PlanFile) -> tuple[di
     return there, tuple(name for name in found if name not in there)
 
 
-def _priced(name: str, chip: HardwareSpec | None, file: PlanFile) -> PricedDevice | None:
+def priced_device(name: str, chip: HardwareSpec | None, file: PlanFile) -> PricedDevice | None:
+    """An accelerator at the plan's prices; None where there is no quote of the kinds wanted."""
     watts = 0.0
     if chip is not None and chip.tdp_w is not None:
         watts = chip.tdp_w * (1 + file.economics.host_share)

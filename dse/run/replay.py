@@ -18,7 +18,7 @@ from dse.run.fleet_facts import Facts
 from dse.run.problem import Problem
 from dse.search.fleet import Answer
 from dse.simulate.deployment import Deployment as Simulated
-from dse.simulate.fleet import simulate
+from dse.simulate.fleet import Dispatch, simulate
 from dse.simulate.trace import draw
 from dse.spec.slo import Limit
 
@@ -32,7 +32,7 @@ WARM_UP = 0.2
 MOST_REQUESTS = 30_000
 """Of one deployment: about a second each."""
 CASE_OF = {"ttft_ms": ("ttft", 1e3), "tpot_ms": ("tpot", 1e3), "latency_s": ("latency", 1.0)}
-DISPATCH = "least-loaded"
+DISPATCH: Dispatch = "least-loaded"
 
 
 @dataclass(frozen=True)

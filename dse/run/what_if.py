@@ -29,6 +29,8 @@ TIGHTNESS = (0.25, 0.5, 1.0, 1.5, 2.5)
 """Points of the frontier of cost against latency, in latencies of the plan."""
 NEAR = 6
 """Kinds of accelerator, beside those of the answer, that are looked at under other latencies: the cheapest alone."""
+NOISE = 2e-3
+"""Relative difference of two answers that their gaps may explain."""
 PRICED = 3
 """Kinds of accelerator whose prices are changed: those most is spent on."""
 HORIZON_YEARS = 20.0
@@ -143,7 +145,8 @@ class WhatIf:
     def binding(self) -> list[Plain]:
         """What the answer would be cheaper (or serve more) without, most valuable first."""
         found = [*self._limits(), *self._latencies(), *self._rules()]
-        held = [entry for entry in found if abs(entry["change"]) > 1e-9 or entry.get("dual")]
+        least = NOISE * abs(self.worth(self.answer))
+        held = [entry for entry in found if abs(entry["change"]) > least or entry.get("dual")]
         held.sort(key=lambda entry: (-abs(entry["change"]), str(entry["what"])))
         return [*held, *self._traffic()]
 
@@ -164,7 +167,7 @@ class WhatIf:
             )
             dual = duals.get(name, 0.0)
             change = self._change(f"limit {name}", without, used=used, limit=most, dual=dual)
-            if dual > 0 or used + smallest > most or abs(change["change"]) > 1e-9:
+            if dual > 0 or used + smallest > most:
                 yield change
 
     def _reached(self) -> Iterator[tuple[str, float, float, Fleet]]:

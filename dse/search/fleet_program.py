@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -222,6 +222,19 @@ def growth_left(fleet: Fleet, answer: Answer) -> float:
     for shares in served.values():
         problem += pulp.lpSum(shares) >= factor
     return float(-minimise(problem, [-1 * factor]).value)
+
+
+def most_served_by(fleet: Fleet, counts: Sequence[int]) -> Answer:
+    """The most of the demand that so many replicas of each option serve; limits on the fleet do not matter.
+
+    Args:
+        fleet: the problem, with the options that are there.
+        counts: replicas of each.
+    """
+    program = written(replace(fleet, usd_per_hour=None, watts=None, capital_usd=None), all_of_it=False)
+    for variable, count in zip(program.counts, counts, strict=True):
+        variable.lowBound = variable.upBound = count
+    return _answer(program, minimise(program.problem, [-program.served]))
 
 
 def parted(fleet: Fleet) -> list[Fleet]:

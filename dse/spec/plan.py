@@ -119,8 +119,8 @@ class Candidates(Strict):
     batch: Any = None
     """Limits on the sequences in flight to choose from; by default 1, 2, 3, 4, 6, 8, 12 ... 512."""
     serving: Any = None
-    """By default as the latencies ask: `offline` without limits, else `open-loop`: requests arrive at some rate, and the
-    highest that keeps the latencies counts."""
+    """By default as the latencies ask: `offline` without limits, else `open-loop`, the highest rate of arrivals that
+    keeps them."""
     offload: Any = "none"
     """`lp` beside `none` lets deployments with weights and cache on host and disk compete (batch jobs)."""
     runtime: Any = "vllm"

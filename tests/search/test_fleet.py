@@ -32,8 +32,8 @@ def check(fleet: Fleet, answer) -> None:
     np.testing.assert_allclose(answer.shares.sum(axis=0)[fleet.wanted], 1.0, atol=1e-6)
     usable = (answer.counts - fleet.spares) * (1 - fleet.headroom)
     assert np.all(loads(fleet, answer) <= usable * (1 + 1e-6) + 1e-6)
-    devices = fleet.devices
-    assert answer.usd_per_hour == pytest.approx(sum(devices[n].usd_per_hour * held for n, held in answer.devices.items()))
+    paid = sum(fleet.devices[name].usd_per_hour * held for name, held in answer.devices.items())
+    assert answer.usd_per_hour == pytest.approx(paid)
 
 
 # -- what it answers ------------------------------------------------------------------------------------
