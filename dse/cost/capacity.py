@@ -42,7 +42,7 @@ def highest_rate(served: Static, limits: Sequence[Limit], may_run: Mask) -> NDAr
     shape = served.point.mesh.shape
     within = may_run
     for excess in excesses(served, limits).values():
-        within = within & ~(excess > 1.0)
+        within = within & np.logical_not(excess > 1.0)
     if not isinstance(served, OpenLoop):
         return np.broadcast_to(np.where(within, np.nan_to_num(served.requests_per_s), 0.0), shape)
     found = np.zeros(shape)
@@ -74,7 +74,7 @@ def memory_share(served: Static) -> Array:
         memory: Memory = SteadyMemory(full, entering, served.runtime.occupancy)
     else:
         memory = served.memory
-    return cast(Array, memory.total / memory.limit)
+    return memory.total / memory.limit
 
 
 def _widens(loop: OpenLoop) -> Mask:
@@ -109,7 +109,7 @@ def _within(queue: Queue, limits: Sequence[Limit]) -> Mask:
         good = good & (queue.attainment >= ATTAINED)
     for limit in limits:
         if limit.statistic == "mean":
-            good = good & ~(_mean(queue, limit.metric, queue.point.steps) > limit.most)
+            good = good & np.logical_not(_mean(queue, limit.metric, queue.point.steps) > limit.most)
     return good
 
 

@@ -92,6 +92,8 @@ def resolve_plan(document: Document) -> Plan:
         InputError: every fault of its shape, or else of its meaning, with file, line and column.
     """
     file = build(PlanFile, document)
+    if not file.models:
+        raise InputError(document.fault(("models",), "needs at least one model with its demand"))
     faults = Faults()
     slos = _slos(file, document, faults)
     buckets = [buckets_of(index, entry.demand, document, faults) for index, entry in enumerate(file.models)]

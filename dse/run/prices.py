@@ -76,7 +76,7 @@ def _split(found: Mapping[str, PricedDevice | None], file: PlanFile) -> tuple[di
     there = {name: device for name, device in found.items() if device is not None}
     if not there:
         kinds = " or ".join(file.price.kinds)
-        raise CannotRun(f"no candidate has a {kinds} price; choose another price.kind, or give price.override")
+        raise CannotRun(f"no candidate has a price of kind {kinds}; choose another price.kind, or give price.override")
     return there, tuple(name for name in found if name not in there)
 
 

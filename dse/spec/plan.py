@@ -188,7 +188,8 @@ class PlanFile(Strict):
     """The fields of a plan."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    models: Annotated[tuple[ModelDemand, ...], Field(min_length=1)]
+    models: tuple[ModelDemand, ...]
+    """At least one."""
     slo: Any = None
     """A class by name (`configs/slos.yaml`), or limits such as `{ttft_ms: {p99: 2000}, tpot_ms: {mean: 50}}`."""
     budget: Budget = Budget()
