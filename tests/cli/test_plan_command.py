@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ verify: {requests: 500}
 TABLE = "input,output,hardware,requests_per_s\n512,128,old,2\n512,128,new,9\n2048,256,old,0\n2048,256,new,3\n"
 MEASURED = """\
 name: measured
-models: [{demand: {buckets: [{input: 512, output: 128, requests_per_s: 10}, {input: 2048, output: 256, requests_per_s: 2}]}}]
+models:
+  - demand:
+      buckets: [{input: 512, output: 128, requests_per_s: 10}, {input: 2048, output: 256, requests_per_s: 2}]
 throughput: table.csv
 headroom: 0
 price: {override: {old: 0.5, new: 4}}
@@ -84,7 +87,7 @@ def test_json_has_what_a_script_needs(answer):
         assert entry["devices"] == entry["replicas"] * entry["devices_per_replica"]
         assert 0 < entry["utilisation"] <= entry["utilisation_at_peak"] <= 0.8 + 1e-6
         assert entry["evidence"]
-    held = {name: 0 for name in answer["instances"]}
+    held = dict.fromkeys(answer["instances"], 0)
     for entry in answer["deployments"]:
         held[entry["hardware"]] += entry["devices"]
     assert held == answer["instances"]
@@ -194,7 +197,7 @@ def test_a_frontier_never_costs_less_than_its_bound(answer):
     costs = [row["usd_per_hour"] for row in answer["frontier"]["served"]]
     assert costs == sorted(costs)
     costs = [row["usd_per_hour"] for row in answer["frontier"]["latency"]]
-    assert all(later <= earlier * 1.001 for earlier, later in zip(costs, costs[1:], strict=False))
+    assert all(later <= earlier * 1.001 for earlier, later in pairwise(costs))
 
 
 # -- nothing will do, or the plan is at fault ------------------------------------------------------------

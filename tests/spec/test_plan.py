@@ -77,8 +77,8 @@ def test_a_job_with_a_deadline_is_a_rate(tmp_path):
     (tmp_path / "lengths.csv").write_text("input,output,weight\n512,32,1\n1024,64,3\n")
     path = tmp_path / "plan.yaml"
     path.write_text(
-        "name: job\nmodels: [{model: llama-3.1-8b, demand: {lengths: lengths.csv, requests: 7200, deadline_hours: 2}}]\n"
-        "candidates: {hardware: [h100-sxm]}\n"
+        "name: job\ncandidates: {hardware: [h100-sxm]}\n"
+        "models: [{model: llama-3.1-8b, demand: {lengths: lengths.csv, requests: 7200, deadline_hours: 2}}]\n"
     )
     found = resolve_plan(read(path)).buckets
     assert [(b.size, b.rate) for b in found] == [("512x32", 0.25), ("1024x64", 0.75)]
@@ -203,7 +203,8 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
         ({"models": []}, "models: needs at least one model with its demand"),
         ({"models": [{"demand": {"buckets": [SIZE]}}]}, "models[0]: missing field 'model'"),
         ({"models": demand(buckets=[])}, "models[0].demand.buckets: needs at least one bucket"),
-        ({"models": demand(buckets=[{**SIZE, "requests_per_s": 0}])}, "models[0].demand: asks for nothing: every rate is 0"),
+        ({"models": demand(buckets=[{**SIZE, "requests_per_s": 0}])},
+         "models[0].demand: asks for nothing: every rate is 0"),
         ({"models": demand(buckets=[SIZE], requests_per_s=3)},
          "models[0].demand: buckets bring their own rates; leave out requests_per_s, requests and deadline_hours"),
         ({"models": demand(requests_per_s=3)},
@@ -225,7 +226,7 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
 def test_a_fault_and_what_would_be_right(changes, message):
     with pytest.raises(InputError) as caught:
         plan(**changes)
-    assert [str(fault) for fault in caught.value.faults][0].startswith(message)
+    assert str(caught.value.faults[0]).startswith(message)
 
 
 def test_a_model_twice():
