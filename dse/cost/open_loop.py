@@ -129,7 +129,7 @@ class OpenLoop(Steady):
     @cached_property
     def latency(self) -> Array:
         """Seconds from arrival to the last token."""
-        return self.queue.ttft + self.point.steps * self.queue.tpot
+        return self.queue.latency
 
     @cached_property
     def requests_per_s(self) -> Array:
@@ -262,13 +262,13 @@ class Queue:
     @cached_property
     def cycle(self) -> Iterations:
         """Iterations as arrivals meet them."""
-        return self.met(np.maximum(self.flight.mean, 1.0))
+        step = self.step_at(np.maximum(self.flight.mean, 1.0))
+        return iterations(self.rate, self.passes(step), self._bursts, self.flight.empty)
 
     @cached_property
     def queued(self) -> tuple[Array, Array]:
         """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
         cycle, passes = self.cycle, self.passes(1.0)
-        busy = 1.0 - self.flight.empty
         # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
         others = self.rate * cycle.met / 2.0
         ratio = others / (1.0 + others)
@@ -281,7 +281,7 @@ class Queue:
             + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
             + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
         )
-        return busy * mean, busy * variance + busy * (1.0 - busy) * mean**2
+        return mean, variance
 
     @cached_property
     def place(self) -> tuple[Array, Array]:
@@ -311,13 +311,27 @@ class Queue:
 
     @cached_property
     def tpot(self) -> Array:
-        """Mean seconds per token after the first."""
-        steps, cycle = np.maximum(self.point.steps, 1.0), self.cycle
+        """Mean seconds per token after the first, over the requests that have such."""
+        total = share = cast(Array, 0.0)
+        for _, output, weight in self._requests:
+            some = np.where(output > 1, weight, 0.0)
+            total, share = total + some * self._decode_mean(output - 1.0) / np.maximum(output - 1.0, 1.0), share + some
+        return self._shown(total / np.where(share > 0.0, share, 1.0))
+
+    def _decode_mean(self, steps: Array) -> Array:
+        """Mean seconds from the first token to the last, for so many steps."""
+        cycle = self.cycle
         step = self.step_at(self.flight.mean)
         # After one's own pass come those who arrived during it: the first gap is of another length.
         gap = step * cycle.prompting / (1.0 - cycle.prompting)
         own = cycle.setup + cycle.each * (1.0 + self.rate * cycle.met)
-        return self._shown((self.flight.mean / self.rate + (own / step - 1.0) * gap) / steps)
+        each = self.flight.mean / (self.rate * np.maximum(self.point.steps, 1e-6))
+        return np.where(steps > 0, steps * each + (own / step - 1.0) * gap, 0.0)
+
+    @cached_property
+    def latency(self) -> Array:
+        """Mean seconds from arrival to the last token."""
+        return self.ttft + _expected(self.point, [self._decode_mean(output - 1.0) for _, output, _ in self._requests])
 
     @cached_property
     def first_tokens(self) -> Cases:
@@ -333,7 +347,7 @@ class Queue:
     def _decode_variance(self, steps: Array) -> Array:
         """Of the seconds from the first token to the last, for so many steps."""
         cycle, flight, passes = self.cycle, self.flight, self.passes(1.0)
-        mean = self.tpot * np.maximum(steps, 0.0)
+        mean = self._decode_mean(steps)
         free = 1.0 - self.rate * cycle.each
         bursts = self.point.choices.burstiness**2
         interrupted = self.rate * (passes.spread + bursts * (cycle.each + cycle.setup) ** 2) * mean / free**2
@@ -346,7 +360,7 @@ class Queue:
 
     def _decode(self, steps: Array) -> Spread:
         """Seconds from the first token to the last."""
-        return Spread(steps * self.loop.engine.steps[0], steps * self.tpot, self._decode_variance(steps))
+        return Spread(steps * self.loop.engine.steps[0], self._decode_mean(steps), self._decode_variance(steps))
 
     @cached_property
     def gaps(self) -> Cases:

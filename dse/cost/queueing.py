@@ -74,13 +74,14 @@ class Iterations:
     """Seconds that each request adds."""
 
 
-def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iterations:
+def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array = 0.0) -> Iterations:
     """Lengths of iterations in the steady state; infinite where prompts alone overload the engine.
 
     Args:
         rate: requests per second.
         passes: what iterations take.
         burstiness: coefficient of variation of the times between arrivals.
+        idle: share of the time without prompts in which nobody decodes either: who arrives then waits for no step.
     """
     first, step = passes.grouped(np.ones(1)), passes.step
     decoding: Array = 1.0 / (1.0 + rate * first)
@@ -104,13 +105,13 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iteratio
     third = each**3 + 3.0 * each * passes.spread + passes.skew
     came = rate * length
     square = (
-        decoding * step**2
+        decoding * (1.0 - idle) * step**2
         + (1.0 - decoding) * setup**2
         + came * (2.0 * setup * each + passes.spread + bursts * each**2)
     ) / (1.0 - (rate * each) ** 2)
     pairs = bursts * came + rate**2 * square
     cube = (
-        decoding * step**3
+        decoding * (1.0 - idle) * step**3
         + (1.0 - decoding) * setup**3
         + 3.0 * setup**2 * each * came
         + 3.0 * setup * (each**2 * pairs + passes.spread * came)
