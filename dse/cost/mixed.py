@@ -116,6 +116,12 @@ class MixedPass:
         return through + hops, slowest
 
     @cached_property
+    def chunk_attention(self) -> Array:
+        """Of all that, the attention of a chunk: what grows with the tokens cached before it."""
+        parts = range(len(self.point.parts))
+        return weighted(self.point.counts, [(index, self._of_chunk(self._works(index)[2])) for index in parts])
+
+    @cached_property
     def _factor(self) -> Array:
         """Of the engine on kernels both phases share: that of each phase by its tokens."""
         decode, prompt = decode_factor(self.point, self.runtime), prompt_factor(self.point, self.runtime)
@@ -127,9 +133,12 @@ class MixedPass:
         point = self.point
         # What depends on the contexts comes last: it is the only share with the axis of the workload.
         total = self._time(shared) * self._factor
-        total = total + np.where(self.chunk > 0, self._time(of_chunk), 0.0) * prompt_factor(point, self.runtime)
+        total = total + self._of_chunk(of_chunk)
         decoding = np.where(point.rank_batch > 0, self._time(of_decodes), 0.0)
         return cast(Array, total + decoding * decode_factor(point, self.runtime))
+
+    def _of_chunk(self, works: Sequence[Work]) -> Array:
+        return np.where(self.chunk > 0, self._time(works), 0.0) * prompt_factor(self.point, self.runtime)
 
     def _time(self, works: Sequence[Work]) -> Array:
         return self.point.works_seconds(works) + self.point.fixed_seconds(works)

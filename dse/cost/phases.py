@@ -150,6 +150,16 @@ class Point:
         other.__dict__["input"] = tokens
         return other
 
+    def with_prompts(self, sequences: Array, length: Array) -> Point:
+        """The same point with so many prompts of so many tokens on each rank.
+
+        Both may be fractions: prompts of unequal length l_i cost what sum(l)^2 / sum(l^2) prompts of
+        sum(l^2) / sum(l) tokens do, which are as many tokens and as many pairs of attention.
+        """
+        other = self.with_batch(sequences * self.degrees.dp)
+        other.__dict__ |= {"rank_batch": sequences, "input": length}
+        return other
+
     # -- micro-batches ------------------------------------------------------------------------------
 
     @cached_property
