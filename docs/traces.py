@@ -56,6 +56,5 @@ def text(histograms: Path) -> str:
     return "".join(parts)
 
 
-
 if __name__ == "__main__":
     (Path(__file__).parents[1] / FILE).write_text(text(Path(sys.argv[1])))

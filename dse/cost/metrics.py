@@ -246,7 +246,9 @@ def _percentile(name: str, unit: str, cases: str, share: float, what: str, error
 
 
 for _share in (0.5, 0.9, 0.99):
-    _percentile(f"ttft_p{_share:.0%}_ms".replace("%", ""), "ms", "first_tokens", _share, "time to first token", "ttft", 1e3)
+    _percentile(
+        f"ttft_p{_share:.0%}_ms".replace("%", ""), "ms", "first_tokens", _share, "time to first token", "ttft", 1e3
+    )
     _percentile(f"tpot_p{_share:.0%}_ms".replace("%", ""), "ms", "gaps", _share, "mean time per token", "tpot", 1e3)
     _percentile(f"latency_p{_share:.0%}_s".replace("%", ""), "s", "latencies", _share, "latency", "throughput", 1.0)
 

@@ -140,7 +140,11 @@ class Point:
     def requests(self) -> list[tuple[Array, Array, Array]]:
         """The lengths of requests: prompt tokens, generated tokens, and share of the requests of each."""
         return [
-            (self.mesh.take(inputs, "workload"), self.mesh.take(outputs, "workload"), self.mesh.take(shares, "workload"))
+            (
+                self.mesh.take(inputs, "workload"),
+                self.mesh.take(outputs, "workload"),
+                self.mesh.take(shares, "workload"),
+            )
             for inputs, outputs, shares in self.choices.requests
         ]
 

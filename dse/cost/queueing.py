@@ -50,8 +50,12 @@ class Passes:
     """Third central moment of the same."""
     most: Array
     """Requests of the fullest pass."""
-    mixed: bool = False
-    """Prompt passes decode too."""
+    again: Array
+    """Share of a pass's own seconds that each request causes where many wait: one over those of a full pass."""
+    carried: Array = 0.0
+    """Decode steps that the passes of a prompt carry along: 0 where prompts and decodes take turns."""
+    partial: Array = 0.0
+    """Passes that are filled only by the next request, where one waits."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Iterations:
     """Share of the time that prompt passes take."""
     each: Array
     """Seconds that each request adds."""
+    group: Array
+    """Requests that pass together, on average."""
 
 
 def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array = 0.0) -> Iterations:
@@ -90,9 +96,9 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
         group = np.clip(companions, 2.0, np.maximum(passes.most, 2.0))
         each = (passes.grouped(group) - first) / (group - 1.0)
         setup = np.maximum(first - each, 0.0)
-        # A pass holds `most` requests: setups beyond the first count as the requests' own time.
-        each = each + setup / passes.most
-        setup = setup * (1.0 - 1.0 / passes.most)
+        # Passes beyond the first count as the requests' own time.
+        each = each + setup * passes.again
+        setup = setup * (1.0 - passes.again)
         free = 1.0 - rate * each
         length = (decoding * step + (1.0 - decoding) * setup) / free
         group = rate * length / np.maximum(1.0 - decoding, 1e-12)
@@ -121,7 +127,7 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     prompting = 1.0 - decoding * step / length
     over = free <= 0.0
     length, square, cube = (np.where(over, np.inf, moment) for moment in (length, square, cube))
-    return Iterations(decoding, length, square / length, cube / length, setup, prompting, each)
+    return Iterations(decoding, length, square / length, cube / length, setup, prompting, each, companions)
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,12 @@ class Flight:
 
 
 def in_flight(
-    rate: Array, slots: Array, capacity: Array, finished: Callable[[Array], Array], clumps: Array, span: tuple[Array, Array]
+    rate: Array,
+    slots: Array,
+    capacity: Array,
+    finished: Callable[[Array], Array],
+    clumps: Array,
+    span: tuple[Array, Array],
 ) -> Flight:
     """The number of running sequences, as a birth-death chain.
 
