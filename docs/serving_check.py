@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 import time
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

@@ -6,14 +6,15 @@ nor the most that may run. What lies between is interpolated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.engine import prompt_seconds, step_seconds
+from dse.cost.lengths import expected, moments
 from dse.cost.mixed import mixed_seconds
 from dse.cost.phases import Point
 from dse.cost.queueing import Passes, interpolate
@@ -62,12 +63,12 @@ class Prefilling:
     def _alone(self) -> list[Array]:
         """Seconds of the prompt pass of one request of each length."""
         one = self._at(1.0)
-        return [prompt_seconds(one.with_input(tokens), self.runtime) for tokens, _, _ in self.point.requests]
+        return [prompt_seconds(one.with_input(tokens), self.runtime) for tokens, _, _ in self.point.lengths]
 
     @cached_property
     def _moments(self) -> tuple[Array, Array, Array]:
         """Mean, variance and third central moment of the seconds of a prompt."""
-        return moments(self.point, self._alone)
+        return moments(self.point.lengths, self._alone)
 
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""
@@ -77,7 +78,8 @@ class Prefilling:
         """Seconds of the passes of so many requests."""
         # Requests of mean length take less than the mean: attention grows with the square.
         excess = self._moments[0] - self._groups[0]
-        return interpolate(GROUPS, self._groups, count / self.point.degrees.dp) + excess * count
+        found: Array = interpolate(GROUPS, self._groups, count / self.point.degrees.dp) + excess * count
+        return found
 
     def passes(self, running: Array) -> Passes:
         """Iterations while so many sequences run."""
@@ -109,7 +111,7 @@ class Chunking(Prefilling):
     def _mixed(self) -> list[NDArray[np.float64]]:
         """Seconds of a mixed pass, for each of `FILLED` over the counts."""
         found: list[list[Array]] = [[] for _ in FILLED]
-        owner = expected(self.point, [tokens**2 for tokens, _, _ in self.point.requests]) / self.point.input
+        owner = expected(self.point.lengths, [tokens**2 for tokens, _, _ in self.point.lengths]) / self.point.input
         for count, step in zip(self.counts, self.steps, strict=True):
             room = max(self.tokens - count, 1.0)
             found[0].append(step)
@@ -129,7 +131,7 @@ class Chunking(Prefilling):
         place = np.clip(tokens / self.room(running), 0.0, 1.0)
         at = running / self.point.degrees.dp
         values = [interpolate(self.counts, table, at) for table in self._mixed]
-        seconds = values[0]
+        seconds: Array = values[0]
         for left, right, low, high in zip(FILLED, FILLED[1:], values, values[1:], strict=False):
             seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
         return seconds
@@ -142,7 +144,7 @@ class Chunking(Prefilling):
 
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""
-        return [self._taken(running, tokens) for tokens, _, _ in self.point.requests]
+        return [self._taken(running, tokens) for tokens, _, _ in self.point.lengths]
 
     def passes(self, running: Array) -> Passes:
         """Iterations while so many sequences run."""
@@ -150,8 +152,8 @@ class Chunking(Prefilling):
         whole = room * point.degrees.dp
         share = point.input / whole
         full = self.mixed(running, room)
-        first = expected(point, self.alone(running))
-        _, spread, skew = moments(point, [tokens / whole * full for tokens, _, _ in point.requests])
+        first = expected(point.lengths, self.alone(running))
+        _, spread, skew = moments(point.lengths, [tokens / whole * full for tokens, _, _ in point.lengths])
         small = point.input < room
 
         def grouped(count: Array) -> Array:
@@ -160,7 +162,9 @@ class Chunking(Prefilling):
 
         most = np.maximum(1.0 / share, 1.0)
         again = np.where(small, share, 0.0)
-        return Passes(self.step(running), grouped, spread, skew, most, again, carried=share, partial=np.ceil(share) - share)
+        return Passes(
+            self.step(running), grouped, spread, skew, most, again, carried=share, partial=np.ceil(share) - share
+        )
 
     def full(self, slots: Array) -> tuple[Array, Array]:
         """Decoding sequences, and tokens of prompts per iteration and rank, of a batch that is always full."""
@@ -172,12 +176,13 @@ class Chunking(Prefilling):
 
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once in the long run."""
-        return self.full(slots)[0]
+        return np.maximum(np.round(self.full(slots)[0]), 1.0)
 
     def finished(self, slots: Array) -> Array:
         """Requests per second that a batch which is always full finishes."""
         decoding, tokens = self.full(slots)
-        return decoding / (np.maximum(self.point.steps, 1e-6) * self.mixed(decoding, tokens))
+        found: Array = decoding / (np.maximum(self.point.steps, 1e-6) * self.mixed(decoding, tokens))
+        return found
 
 
 def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
@@ -189,20 +194,6 @@ def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
     return Chunking(point, runtime, widest, float(chunk))
 
 
-def expected(point: Point, values: list[Any]) -> Array:
-    """Mean over requests of something of each length."""
-    total: Array = 0.0
-    for (_, _, weight), value in zip(point.requests, values, strict=True):
-        total = total + weight * value
-    return total
-
-
-def moments(point: Point, values: list[Any]) -> tuple[Array, Array, Array]:
-    """Mean, variance and third central moment over requests."""
-    mean = expected(point, values)
-    return mean, expected(point, [(v - mean) ** 2 for v in values]), expected(point, [(v - mean) ** 3 for v in values])
-
-
-def stacked(values: list[Array]) -> NDArray[np.float64]:
+def stacked(values: Sequence[Array]) -> NDArray[np.float64]:
     """Arrays along a first axis of their own."""
-    return np.stack(cast("list[NDArray[np.float64]]", np.broadcast_arrays(*values)))
+    return np.stack(np.broadcast_arrays(*values))

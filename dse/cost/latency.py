@@ -16,7 +16,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.batching import Chunking, Prefilling, expected, stacked
+from dse.cost.batching import Chunking, Prefilling, stacked
+from dse.cost.lengths import expected, overlap, variability
 from dse.cost.queueing import (
     Flight,
     Iterations,
@@ -40,7 +41,7 @@ class UnderLoad:
 
     def __init__(self, engine: Prefilling, slots: Array, capacity: Array, rate: Array) -> None:
         self.engine, self.point, self.slots, self.capacity = engine, engine.point, slots, capacity
-        self.requests = engine.point.requests
+        self.lengths = engine.point.lengths
         self.bursts = engine.point.choices.burstiness
         self.chunked = isinstance(engine, Chunking)
         self.most = engine.decoding(slots)
@@ -99,16 +100,7 @@ class UnderLoad:
         free = 1.0 - self.rate * stall
         offspring = self.rate * stall + self.rate**2 * passes.spread
         joined = (1.0 + self.rate * passes.step) / free + offspring / free**2 - 1.0
-        return 1.0 + np.maximum(self._alike * (joined + self.bursts**2 - 1.0), -0.9)
-
-    @cached_property
-    def _alike(self) -> Array:
-        """How much of a clump still runs together: E[min(D1, D2)] / E[D] of two outputs, 1 where all are alike."""
-        total: Array = 0.0
-        for _, one, share in self.requests:
-            for _, other, weight in self.requests:
-                total = total + share * weight * np.minimum(one, other)
-        return total / self.point.output
+        return 1.0 + np.maximum(overlap(self.lengths) * (joined + self.bursts**2 - 1.0), -0.9)
 
     @cached_property
     def flight(self) -> Flight:
@@ -140,7 +132,7 @@ class UnderLoad:
         runtime = self.engine.runtime
         return [
             runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * tokens + alone
-            for (tokens, _, _), alone in zip(self.requests, self.engine.alone(self.running), strict=True)
+            for (tokens, _, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True)
         ]
 
     # -- waits --------------------------------------------------------------------------------------
@@ -168,8 +160,7 @@ class UnderLoad:
     def place(self) -> tuple[Array, Array]:
         """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
         busy = np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
-        spread = expected(self.point, [(output - self.point.output) ** 2 for _, output, _ in self.requests])
-        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, spread / self.point.output**2)
+        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, variability(self.lengths))
         return self.flight.waits, delay
 
     # -- means --------------------------------------------------------------------------------------
@@ -178,13 +169,13 @@ class UnderLoad:
     def ttft(self) -> Array:
         """Mean seconds to the first token."""
         chance, delay = self.place
-        return self._shown(expected(self.point, self.own) + self.queued[0] + chance * delay)
+        return self._shown(expected(self.lengths, self.own) + self.queued[0] + chance * delay)
 
     @cached_property
     def tpot(self) -> Array:
         """Mean seconds per token after the first, over the requests that have such."""
         total = share = cast(Array, 0.0)
-        for _, output, weight in self.requests:
+        for _, output, weight in self.lengths:
             some = np.where(output > 1, weight, 0.0)
             total, share = total + some * self._decode_mean(output - 1.0) / np.maximum(output - 1.0, 1.0), share + some
         return self._shown(total / np.where(share > 0.0, share, 1.0))
@@ -192,7 +183,7 @@ class UnderLoad:
     @cached_property
     def latency(self) -> Array:
         """Mean seconds from arrival to the last token."""
-        return self.ttft + expected(self.point, [self._decode_mean(output - 1.0) for _, output, _ in self.requests])
+        return self.ttft + expected(self.lengths, [self._decode_mean(output - 1.0) for _, output, _ in self.lengths])
 
     def _decode_mean(self, steps: Array) -> Array:
         """Mean seconds from the first token to the last, for so many steps."""
@@ -227,7 +218,7 @@ class UnderLoad:
         chance, delay = self.place
         mean, variance = self.queued
         cases: Cases = []
-        for (_, _, weight), own in zip(self.requests, self.own, strict=True):
+        for (_, _, weight), own in zip(self.lengths, self.own, strict=True):
             spread = Spread(own, own + mean, variance)
             cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
         return cases
@@ -240,9 +231,9 @@ class UnderLoad:
     def gaps(self) -> Cases:
         """Seconds per token after the first, over the requests that have such."""
         cases: Cases = []
-        some = [np.where(output > 1, weight, 0.0) for _, output, weight in self.requests]
+        some = [np.where(output > 1, weight, 0.0) for _, output, weight in self.lengths]
         total = np.maximum(sum(some), 1e-300)
-        for (_, output, _), weight in zip(self.requests, some, strict=True):
+        for (_, output, _), weight in zip(self.lengths, some, strict=True):
             steps = np.maximum(output - 1.0, 1.0)
             whole = self._decode(steps)
             cases.append((weight / total, Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2)))
@@ -252,7 +243,7 @@ class UnderLoad:
     def latencies(self) -> Cases:
         """Seconds from arrival to the last token: cases as of the first tokens."""
         cases: Cases = []
-        for index, (_, output, _) in enumerate(self.requests):
+        for index, (_, output, _) in enumerate(self.lengths):
             decode = self._decode(output - 1.0)
             for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
                 whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))
@@ -268,7 +259,7 @@ class UnderLoad:
         """Share of requests that meet every SLO; time to the first token and time per token as independent."""
         slo = self.point.choices.slo
         total: Array = 0.0
-        for index, (_, output, weight) in enumerate(self.requests):
+        for index, (_, output, weight) in enumerate(self.lengths):
             pair, some = slice(2 * index, 2 * index + 2), np.where(weight > 0, weight, 1.0)
             met: Any = np.ones(1)
             if "ttft_ms" in slo:

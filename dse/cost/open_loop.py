@@ -64,7 +64,7 @@ class OpenLoop(Steady):
     @cached_property
     def saturation(self) -> Array:
         """Index into `SATURATION`."""
-        return (self.load >= BACKLOGGED) * 1.0 + (self.load >= 1.0) * 1.0
+        return np.where(self.load >= 1.0, 2.0, np.where(self.load >= BACKLOGGED, 1.0, 0.0))
 
     @cached_property
     def batch(self) -> Array:

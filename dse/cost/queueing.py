@@ -268,15 +268,15 @@ def interpolate(grid: Sequence[float], table: NDArray[np.float64], at: Array) ->
         table: shape (grid, ...), broadcastable with `at` from its second axis on.
         at: where.
     """
-    if len(grid) == 1:
-        return np.broadcast_to(table[0], np.broadcast_shapes(table.shape[1:], np.shape(at)))
-    at = np.clip(np.asarray(at, dtype=float), grid[0], grid[-1])
-    segment = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, len(grid) - 2)
-    place = np.asarray(grid)[segment]
-    share = (at - place) / (np.asarray(grid)[segment + 1] - place)
-    shape = np.broadcast_shapes(table.shape[1:], at.shape)
-    index = np.broadcast_to(segment, shape)[None] if segment.shape != shape else segment[None]
+    inside = np.clip(np.asarray(at, dtype=float), grid[0], grid[-1])
+    shape = np.broadcast_shapes(table.shape[1:], inside.shape)
     wide = np.broadcast_to(table, (len(grid), *shape))
-    left = np.take_along_axis(wide, index, axis=0)[0]
-    right = np.take_along_axis(wide, index + 1, axis=0)[0]
-    return cast("NDArray[np.float64]", left + share * (right - left))
+    if len(grid) == 1:
+        return cast("NDArray[np.float64]", wide[0])
+    places = np.asarray(grid)
+    segment = np.clip(np.searchsorted(places, inside, side="right") - 1, 0, len(grid) - 2)
+    share = (inside - places[segment]) / (places[segment + 1] - places[segment])
+    index = np.broadcast_to(segment, shape)[None]
+    left, right = (np.take_along_axis(wide, each, axis=0)[0] for each in (index, index + 1))
+    found: NDArray[np.float64] = left + share * (right - left)
+    return found
