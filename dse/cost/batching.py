@@ -166,22 +166,33 @@ class Chunking(Prefilling):
             self.step(running), grouped, spread, skew, most, again, carried=share, partial=np.ceil(share) - share
         )
 
-    def full(self, slots: Array) -> tuple[Array, Array]:
-        """Decoding sequences, and tokens of prompts per iteration and rank, of a batch that is always full."""
-        steps, dp = np.maximum(self.point.steps, 1e-6), self.point.degrees.dp
-        chunks = np.maximum(self.point.input / self.room(slots), 1.0)
+    def _running(self, slots: Array) -> Array:
+        """Decoding sequences of a batch that is always full."""
+        steps = np.maximum(self.point.steps, 1e-6)
+        chunks = np.ceil(self.point.input / self.room(slots))
         # Whichever is short: places in the batch, or tokens of an iteration.
-        decoding = np.minimum(slots * steps / (steps + chunks), self.tokens * dp * steps / (self.point.input + steps))
-        return decoding, decoding / steps * self.point.input / dp
+        tokens = self.tokens * self.point.degrees.dp
+        return np.minimum(slots * steps / (steps + chunks), tokens * steps / (self.point.input + steps))
 
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once in the long run."""
-        return np.maximum(np.round(self.full(slots)[0]), 1.0)
+        return np.maximum(np.round(self._running(slots)), 1.0)
+
+    def saturated(self, slots: Array) -> Array:
+        """Mean seconds of an iteration of a batch that is always full."""
+        decoding = self._running(slots)
+        step, room = self.step(decoding), self.room(decoding)
+        # Requests that finish in an iteration, and as many prompts that begin: each runs in its own passes ...
+        finish = decoding / np.maximum(self.point.steps, 1e-6)
+        chunks = np.ceil(self.point.input / room)
+        apart = step + finish * (expected(self.point.lengths, self.alone(decoding)) - chunks * step)
+        # ... or where all iterations carry prompts, in common ones.
+        together = self.mixed(decoding, finish * self.point.input / self.point.degrees.dp)
+        return np.where(finish * chunks < 1.0, apart, together)
 
     def finished(self, slots: Array) -> Array:
         """Requests per second that a batch which is always full finishes."""
-        decoding, tokens = self.full(slots)
-        found: Array = decoding / (np.maximum(self.point.steps, 1e-6) * self.mixed(decoding, tokens))
+        found: Array = self._running(slots) / (np.maximum(self.point.steps, 1e-6) * self.saturated(slots))
         return found
 
 

@@ -91,8 +91,8 @@ class UnderLoad:
         return np.clip((self.finished(at * 1.1) / self.finished(at) - 1.0) / 0.1, 0.05, 1.0)
 
     @cached_property
-    def clumps(self) -> Array:
-        """Variance over mean of the number that joins the batch within a time that decodes."""
+    def joined(self) -> Array:
+        """Others that join the batch together with a request: E[X^2] / E[X] - 1 of its clump."""
         passes = self.engine.passes(np.maximum(self.middle, 1.0))
         cycle = iterations(self.rate, passes, self.bursts)
         # Only what a prompt takes beside the decode steps that its passes carry holds up the others.
@@ -100,14 +100,21 @@ class UnderLoad:
         free = 1.0 - self.rate * stall
         offspring = self.rate * stall + self.rate**2 * passes.spread
         joined = (1.0 + self.rate * passes.step) / free + offspring / free**2 - 1.0
-        return 1.0 + np.maximum(overlap(self.lengths) * (joined + self.bursts**2 - 1.0), -0.9)
+        return np.maximum(joined + self.bursts**2 - 1.0, 0.0)
+
+    @cached_property
+    def clumps(self) -> Array:
+        """Variance over mean of the number that joins the batch within a time that decodes."""
+        return 1.0 + overlap(self.lengths) * self.joined
 
     @cached_property
     def flight(self) -> Flight:
         """Sequences that run."""
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
-        return in_flight(self.rate, self.most, self.capacity, self.finished, self.clumps, span)
+        return in_flight(
+            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps, self.joined / 2.0, span
+        )
 
     # -- iterations, at the mean number of them -----------------------------------------------------
 
@@ -205,9 +212,8 @@ class UnderLoad:
         free = 1.0 - self.rate * np.minimum(stall, cycle.each)
         interrupted = self.rate * (passes.spread + self.bursts**2 * stall**2) * mean / free**2
         # The number running drifts: over a long residence it averages out.
-        slope = (self.per_token(self.running * 1.1) - self.per_token(self.running)) / (0.1 * self.running)
         memory = np.maximum(flight.variance, 1e-9) / (self.rate * self.clumps)
-        drift = (slope * steps) ** 2 * flight.variance / (1.0 + mean / memory / 2.0)
+        drift = steps**2 * flight.pace_variance / (1.0 + mean / memory / 2.0)
         return interrupted + drift
 
     # -- distributions ------------------------------------------------------------------------------

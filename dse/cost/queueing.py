@@ -137,6 +137,8 @@ class Flight:
     mean: Array
     """Sequences in the batch."""
     variance: Array
+    pace_variance: Array
+    """Variance of the seconds per token, over tokens."""
     empty: Array
     """Share of the time in which there is none."""
     waits: Array
@@ -148,7 +150,9 @@ def in_flight(
     slots: Array,
     capacity: Array,
     finished: Callable[[Array], Array],
+    pace: Callable[[Array], Array],
     clumps: Array,
+    ahead: Array,
     span: tuple[Array, Array],
 ) -> Flight:
     """The number of running sequences, as a birth-death chain.
@@ -161,7 +165,9 @@ def in_flight(
         slots: most sequences that run.
         capacity: requests per second that a full batch finishes.
         finished: requests per second that so many running sequences finish.
+        pace: seconds per token of so many.
         clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
+        ahead: requests of the same clump that join before one of it, on average.
         span: the least and the most that matter.
     """
     bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
@@ -183,13 +189,21 @@ def in_flight(
     weights = [np.exp(log - most) * gap for log in logs]
     weights[0] = weights[0] * (gap + 1.0) / (2.0 * gap)
     beyond = full * busy / (1.0 - busy)
-    total, mean, square, empty = beyond, beyond * slots, beyond * slots**2, cast(Array, 0.0)
+    weights[0] = weights[0] + beyond
+    total = mean = square = empty = tokens = paced = cast(Array, 0.0)
     for state, weight in zip(states, weights, strict=True):
         total, mean, square = total + weight, mean + weight * state, square + weight * state**2
         empty = empty + np.where(state == 0.0, weight / gap, 0.0)
+        # Tokens come at a rate of k / pace(k).
+        seconds = pace(np.maximum(state, 1.0))
+        tokens, paced = tokens + weight * state / seconds, paced + weight * state * seconds
+    of_tokens = paced / tokens - (mean / tokens) ** 2
     mean = mean / total
     variance = np.maximum(square / total - mean**2, 0.0)
-    return Flight(mean, variance, empty / total, full / (1.0 - busy) / total)
+    # Who joins behind others of his clump finds their places taken too.
+    nearly = np.where(full > 0.0, ahead * full * np.exp((logs[1] - logs[0]) / gap * (ahead + 1.0) / 2.0), 0.0)
+    waits = np.minimum((full / (1.0 - busy) + nearly) / total, 1.0)
+    return Flight(mean, variance, np.maximum(of_tokens, 0.0), empty / total, waits)
 
 
 def slot_wait(busy: Array, slots: Array, capacity: Array, arrivals: float, service: Array) -> Array:

@@ -212,8 +212,7 @@ class Steady(Static):
         Of mixed passes, what they take beyond a decode step.
         """
         if self.chunking is not None:
-            mixed = self.chunking.mixed(*self.chunking.full(self.batch))
-            return self.point.output * (mixed - self.step)
+            return self.point.output * (self.chunking.saturated(self.batch) - self.step)
         return self.batch / self.arriving * self.interruption
 
     @cached_property
