@@ -88,8 +88,13 @@ class Prefilling:
         return Passes(self.step(running), self.grouped, spread, skew, most, 1.0 / most)
 
     def decoding(self, slots: Array) -> Array:
-        """Most sequences that decode at once in the long run."""
+        """Most sequences that decode at once."""
         return slots
+
+    @property
+    def sustained(self) -> Array:
+        """Most sequences that can decode in the long run: no limit but their number."""
+        return np.full(1, np.inf)
 
     def finished(self, slots: Array) -> Array:
         """Requests per second that a batch which is always full finishes."""
@@ -162,21 +167,24 @@ class Chunking(Prefilling):
 
         most = np.maximum(1.0 / share, 1.0)
         again = np.where(small, share, 0.0)
-        return Passes(
-            self.step(running), grouped, spread, skew, most, again, carried=share, partial=np.ceil(share) - share
-        )
-
-    def _running(self, slots: Array) -> Array:
-        """Decoding sequences of a batch that is always full."""
-        steps = np.maximum(self.point.steps, 1e-6)
-        chunks = np.ceil(self.point.input / self.room(slots))
-        # Whichever is short: places in the batch, or tokens of an iteration.
-        tokens = self.tokens * self.point.degrees.dp
-        return np.minimum(slots * steps / (steps + chunks), tokens * steps / (self.point.input + steps))
+        opening, partial = np.floor(share) * full, np.ceil(share) - share
+        return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening)
 
     def decoding(self, slots: Array) -> Array:
-        """Most sequences that decode at once in the long run."""
-        return np.maximum(np.round(self._running(slots)), 1.0)
+        """Most sequences that decode at once: the others' prompts run."""
+        steps = np.maximum(self.point.steps, 1e-6)
+        chunks = np.ceil(self.point.input / self.room(slots))
+        return np.maximum(np.round(slots * steps / (steps + chunks)), 1.0)
+
+    @property
+    def sustained(self) -> Array:
+        """Sequences that decode while every iteration is full: beyond these, prompts come too slowly to replace them."""
+        steps = np.maximum(self.point.steps, 1e-6)
+        return self.tokens * self.point.degrees.dp * steps / (self.point.input + steps)
+
+    def _running(self, slots: Array) -> Array:
+        """Decoding sequences of a batch that is always full: places are short, or tokens of an iteration."""
+        return np.minimum(self.decoding(slots), self.sustained)
 
     def saturated(self, slots: Array) -> Array:
         """Mean seconds of an iteration of a batch that is always full."""

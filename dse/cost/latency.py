@@ -59,10 +59,10 @@ class UnderLoad:
         """Seconds per token at each of the engine's counts, the passes of prompts between included."""
         found = []
         for count in self.engine.counts:
-            passes = self.engine.passes(np.minimum(count * self.point.degrees.dp, self.most))
+            passes = self.engine.passes(np.minimum(count * self.point.degrees.dp, self.engine.sustained))
             cycle = iterations(self.rate, passes, self.bursts)
             # Decode steps per second: those that passes carry, and those of the time without prompts.
-            carried = self.rate * (passes.carried + passes.partial / cycle.group)
+            carried = self.rate * _carried(passes, cycle, self.rate)
             found.append(1.0 / (carried + np.maximum(1.0 - cycle.prompting, 1e-9) / passes.step))
         return stacked(found)
 
@@ -77,7 +77,7 @@ class UnderLoad:
     @cached_property
     def middle(self) -> Array:
         """Running sequences that finish as many requests as arrive."""
-        low, high = np.zeros(1), self.most
+        low, high = np.zeros(1), np.minimum(self.most, self.engine.sustained)
         for _ in range(20):
             middle = (low + high) / 2.0
             enough = self.finished(middle) >= self.rate
@@ -121,7 +121,7 @@ class UnderLoad:
     @cached_property
     def running(self) -> Array:
         """Sequences that decode, one at least."""
-        return np.maximum(self.flight.mean, 1.0)
+        return np.minimum(np.maximum(self.flight.mean, 1.0), self.engine.sustained)
 
     @cached_property
     def passes(self) -> Passes:
@@ -182,39 +182,64 @@ class UnderLoad:
     def tpot(self) -> Array:
         """Mean seconds per token after the first, over the requests that have such."""
         total = share = cast(Array, 0.0)
-        for _, output, weight in self.lengths:
+        for (_, output, weight), (decode, _) in zip(self.lengths, self._decodes, strict=True):
             some = np.where(output > 1, weight, 0.0)
-            total, share = total + some * self._decode_mean(output - 1.0) / np.maximum(output - 1.0, 1.0), share + some
+            total, share = total + some * decode / np.maximum(output - 1.0, 1.0), share + some
         return self._shown(total / np.where(share > 0.0, share, 1.0))
 
     @cached_property
     def latency(self) -> Array:
         """Mean seconds from arrival to the last token."""
-        return self.ttft + expected(self.lengths, [self._decode_mean(output - 1.0) for _, output, _ in self.lengths])
+        return self.ttft + expected(self.lengths, [mean for mean, _ in self._decodes])
 
-    def _decode_mean(self, steps: Array) -> Array:
-        """Mean seconds from the first token to the last, for so many steps."""
+    @cached_property
+    def _decodes(self) -> list[tuple[Array, Array]]:
+        """Mean and variance of the seconds from the first token to the last, of each length."""
         # Little's law.
-        each = self.flight.mean / (self.rate * np.maximum(self.point.steps, 1e-6))
-        if self.chunked:
-            return steps * each
-        cycle, step = self.cycle, self.passes.step
-        # After one's own pass come those who arrived during it: the first gap is of another length.
-        gap = step * cycle.prompting / (1.0 - cycle.prompting)
-        own = cycle.setup + cycle.each * (1.0 + self.rate * cycle.met)
-        return np.where(steps > 0, steps * each + (own / step - 1.0) * gap, 0.0)
-
-    def _decode_variance(self, steps: Array) -> Array:
-        """Variance of the same."""
-        cycle, flight, passes = self.cycle, self.flight, self.passes
-        mean = self._decode_mean(steps)
-        stall = np.maximum(cycle.each + cycle.setup - (passes.carried + passes.partial) * passes.step, 0.0)
-        free = 1.0 - self.rate * np.minimum(stall, cycle.each)
-        interrupted = self.rate * (passes.spread + self.bursts**2 * stall**2) * mean / free**2
+        pace = self.flight.mean / (self.rate * np.maximum(self.point.steps, 1e-6))
+        of_engine = self._beside_chunks if self.chunked else self._between_prompts
         # The number running drifts: over a long residence it averages out.
-        memory = np.maximum(flight.variance, 1e-9) / (self.rate * self.clumps)
-        drift = steps**2 * flight.pace_variance / (1.0 + mean / memory / 2.0)
-        return interrupted + drift
+        memory = np.maximum(self.flight.variance, 1e-9) / (self.rate * self.clumps)
+        found = []
+        for (_, output, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True):
+            steps = np.maximum(output - 1.0, 0.0)
+            mean, variance = of_engine(steps, pace, alone)
+            drift = steps**2 * self.flight.pace_variance / (1.0 + mean / memory / 2.0)
+            found.append((mean, variance + drift))
+        return found
+
+    def _between_prompts(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
+        """Mean and variance of so many steps that stop while prompts run."""
+        cycle, passes = self.cycle, self.passes
+        # Between two steps run the prompts of who came during the one; after one's own pass, those who came during it.
+        gap = passes.step * cycle.prompting / (1.0 - cycle.prompting)
+        own = alone + cycle.each * self.rate * cycle.met
+        mean = steps * pace + (own / passes.step - 1.0) * gap
+        free = 1.0 - self.rate * cycle.each
+        stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
+        variance = self.rate * stall * (steps * passes.step + own) / free**3
+        some = steps > 0
+        return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
+
+    def _beside_chunks(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
+        """Mean and variance of so many steps that take longer while prompts run beside them."""
+        cycle, passes = self.cycle, self.passes
+        carried = _carried(passes, cycle, self.rate)
+        mixed = np.maximum(cycle.prompting / (self.rate * carried), passes.step)
+        slower, busy = 1.0 - passes.step / mixed, cycle.prompting
+        # Work in front when a prompt is done, against that at the end of an average step: what is more is yet to run.
+        wait = self.queued[0]
+        more = slower * (busy * (wait + cycle.each) - wait * np.minimum(pace / mixed, 1.0))
+        free = 1.0 - self.rate * np.maximum(cycle.each - passes.carried * passes.step, 0.0)
+        first = busy * mixed + (1.0 - busy) * passes.step
+        late = np.maximum(more / free, 0.0)
+        soon = np.maximum(steps * (first - pace), 0.0)
+        mean = steps * pace + late * soon / np.maximum(late + soon, 1e-30)
+        stall = np.maximum(cycle.each + cycle.setup - (passes.carried + passes.partial) * passes.step, 0.0)
+        long = self.rate * (passes.spread * slower**2 + self.bursts**2 * stall**2) * mean / free**2
+        # No step is longer than a mixed one.
+        short = busy * (1.0 - busy) * (steps * (mixed - passes.step)) ** 2
+        return mean, long * short / np.maximum(long + short, 1e-300)
 
     # -- distributions ------------------------------------------------------------------------------
 
@@ -229,9 +254,13 @@ class UnderLoad:
             cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
         return cases
 
-    def _decode(self, steps: Array) -> Spread:
-        """Seconds from the first token to the last."""
-        return Spread(steps * self.engine.steps[0], self._decode_mean(steps), self._decode_variance(steps))
+    @cached_property
+    def decodes(self) -> list[Spread]:
+        """Seconds from the first token to the last, of each length."""
+        return [
+            Spread(np.maximum(output - 1.0, 0.0) * self.engine.steps[0], mean, variance)
+            for (_, output, _), (mean, variance) in zip(self.lengths, self._decodes, strict=True)
+        ]
 
     @cached_property
     def gaps(self) -> Cases:
@@ -239,9 +268,8 @@ class UnderLoad:
         cases: Cases = []
         some = [np.where(output > 1, weight, 0.0) for _, output, weight in self.lengths]
         total = np.maximum(sum(some), 1e-300)
-        for (_, output, _), weight in zip(self.lengths, some, strict=True):
+        for (_, output, _), weight, whole in zip(self.lengths, some, self.decodes, strict=True):
             steps = np.maximum(output - 1.0, 1.0)
-            whole = self._decode(steps)
             cases.append((weight / total, Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2)))
         return cases
 
@@ -249,8 +277,7 @@ class UnderLoad:
     def latencies(self) -> Cases:
         """Seconds from arrival to the last token: cases as of the first tokens."""
         cases: Cases = []
-        for index, (_, output, _) in enumerate(self.lengths):
-            decode = self._decode(output - 1.0)
+        for index, decode in enumerate(self.decodes):
             for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
                 whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))
                 cases.append((weight, Spread(*whole)))
@@ -276,3 +303,8 @@ class UnderLoad:
                 met = np.minimum(met, at_most(self.latencies[pair], slo["latency_s"]) / some)
             total = total + weight * met
         return self._shown(total)
+
+
+def _carried(passes: Passes, cycle: Iterations, rate: Array) -> Array:
+    """Decode steps that the passes of a request carry, on average."""
+    return passes.carried + passes.partial * np.exp(-rate * passes.opening) / cycle.group

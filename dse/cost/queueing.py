@@ -56,6 +56,8 @@ class Passes:
     """Decode steps that the passes of a prompt carry along: 0 where prompts and decodes take turns."""
     partial: Array = 0.0
     """Passes that are filled only by the next request, where one waits."""
+    opening: Array = 0.0
+    """Seconds of a prompt's passes before its last: who comes meanwhile fills that one."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
         setup = np.maximum(first - each, 0.0)
         # Passes beyond the first count as the requests' own time.
         each = each + setup * passes.again
-        setup = setup * (1.0 - passes.again)
+        setup = setup * (1.0 - passes.again) * np.exp(-rate * passes.opening)
         free = 1.0 - rate * each
         length = (decoding * step + (1.0 - decoding) * setup) / free
         group = rate * length / np.maximum(1.0 - decoding, 1e-12)
