@@ -16,10 +16,12 @@ from dse.spec.lengths import FILE, Length, reduced
 
 TRACES = {
     "azure-conversation": (
-        "azure2023_conv", ["conversation"], "Azure LLM inference trace 2023, conversation (Splitwise, ISCA 2024)", "CC-BY 4.0",
+        "azure2023_conv", ["conversation"], "Azure LLM inference trace 2023, conversation (Splitwise, ISCA 2024)",
+        "CC-BY 4.0",
     ),
     "azure-code": (
-        "azure2023_code", ["code"], "Azure LLM inference trace 2023, code completion (Splitwise, ISCA 2024)", "CC-BY 4.0",
+        "azure2023_code", ["code"], "Azure LLM inference trace 2023, code completion (Splitwise, ISCA 2024)",
+        "CC-BY 4.0",
     ),
     "arxiv-summarisation": (
         "arxiv_summarization_llama2tok", ["summarisation", "summarization"],
@@ -32,8 +34,8 @@ TRACES = {
 """Name -> the histogram's name, aliases, source, licence."""
 
 HEADER = """\
-# Lengths of requests in public traces: at most 16 pairs [input, output, share of the requests] each, whose means are the
-# trace's. Written by docs/traces.py from histograms of 14 x 14 cells with the mean lengths of each cell.
+# Lengths of requests in public traces: at most 16 pairs [input, output, share of the requests] each, whose means are
+# the trace's. Written by docs/traces.py from histograms of 14 x 14 cells with the mean lengths of each cell.
 """
 
 
@@ -54,7 +56,6 @@ def text(histograms: Path) -> str:
         parts.append(f"  requests: {sum(int(r['count']) for r in own)}\n  lengths:\n")
         parts += [f"    - [{i}, {o}, {w}]\n" for i, o, w in entry(cells)]
     return "".join(parts)
-
 
 
 if __name__ == "__main__":

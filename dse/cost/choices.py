@@ -124,7 +124,7 @@ class Choices:
         return np.array([workload.longest for workload in self.workload], dtype=float)
 
     @cached_property
-    def requests(self) -> list[tuple[Table, Table, Table]]:
+    def lengths(self) -> list[tuple[Table, Table, Table]]:
         """Input, output and share of requests of each length, in a fixed order; each of shape (workload,).
 
         Workloads of fewer lengths end with repetitions that have no share.
@@ -134,7 +134,8 @@ class Choices:
             [*workload.requests, *[(*workload.requests[0][:2], 0.0)] * (most - len(workload.requests))]
             for workload in self.workload
         ]
-        return [tuple(np.array(column, dtype=float) for column in zip(*nodes)) for nodes in zip(*padded)]
+        columns = np.array(padded, dtype=float)  # workload, length, (input, output, share)
+        return [(nodes[:, 0], nodes[:, 1], nodes[:, 2]) for nodes in np.moveaxis(columns, 1, 0)]
 
     @cached_property
     def batches(self) -> Table:

@@ -139,8 +139,11 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
         "a static batch ends with its longest request: a distribution of lengths goes with offline, closed-loop or "
         "open-loop serving",
     ),
-    "chunks_are_continuous": (_chunks, "a static batch has no decodes beside its prompts: chunk_tokens goes with "
-                              "offline, closed-loop or open-loop serving"),
+    "chunks_are_continuous": (
+        _chunks,
+        "a static batch has no decodes beside its prompts: chunk_tokens goes with "
+        "offline, closed-loop or open-loop serving",
+    ),
 }
 """Reason -> (where it holds, in words). In order of precedence."""
 

@@ -16,10 +16,10 @@ from dse.cost import economics
 from dse.cost.choices import Choices
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
+from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
 from dse.cost.placement.placed import Placed
-from dse.cost.open_loop import OpenLoop
 from dse.cost.served import served
 from dse.cost.serving import Static
 from dse.cost.work import Array
@@ -129,7 +129,7 @@ def _metric(
 
 
 @_metric(
-    "ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; queues in closed and open loops",
+    "ttft_ms", "ms", "min", "time to first token: the prompt pass of the whole batch; queues in closed and open loops",
     error="ttft",
 )  # fmt: skip
 def _(s: Scored) -> Array:
@@ -227,12 +227,17 @@ def _(s: Scored) -> Array:
     return s.memory.max_batch
 
 
-@_metric("concurrency", "requests", "max", "requests in flight per replica, waiting ones included (Little's law)")
+@_metric(
+    "concurrency", "requests", "max", "requests in flight per replica, waiting ones included (Little's law)",
+    error="throughput",
+)  # fmt: skip
 def _(s: Scored) -> Array:
     return s.requests_per_s * s.served.latency
 
 
-@_metric("load", "", "min", "arrivals over the highest rate the replica sustains", absent=NO_RATE)
+@_metric(
+    "load", "share", "min", "arrivals over the highest rate the replica sustains", absent=NO_RATE, error="throughput"
+)  # fmt: skip
 def _(s: Scored) -> Array:
     return s.under_load(lambda loop: loop.load)
 
@@ -246,12 +251,16 @@ def _percentile(name: str, unit: str, cases: str, share: float, what: str, error
 
 
 for _share in (0.5, 0.9, 0.99):
-    _percentile(f"ttft_p{_share:.0%}_ms".replace("%", ""), "ms", "first_tokens", _share, "time to first token", "ttft", 1e3)
+    _percentile(
+        f"ttft_p{_share:.0%}_ms".replace("%", ""), "ms", "first_tokens", _share, "time to first token", "ttft", 1e3
+    )
     _percentile(f"tpot_p{_share:.0%}_ms".replace("%", ""), "ms", "gaps", _share, "mean time per token", "tpot", 1e3)
     _percentile(f"latency_p{_share:.0%}_s".replace("%", ""), "s", "latencies", _share, "latency", "throughput", 1.0)
 
 
-@_metric("slo_attainment", "", "max", "share of the requests that meet every SLO", absent=NO_SLO, error="throughput")
+@_metric(
+    "slo_attainment", "share", "max", "share of the requests that meet every SLO", absent=NO_SLO, error="throughput"
+)
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.queue.attainment)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
 from dse.cost.collectives import Links
+from dse.cost.lengths import Lengths, contexts
 from dse.cost.mesh import Mesh
 from dse.cost.parts import Part, embedding_works, head_works, parts_of, stage_counts
 from dse.cost.rates import Rates
@@ -92,38 +93,21 @@ class Point:
         return cast(Array, np.ceil(self.batch / self.degrees.dp))
 
     @cached_property
+    def lengths(self) -> Lengths:
+        """The lengths of requests: prompt tokens, generated tokens, and share of the requests of each."""
+        return [
+            (
+                self.mesh.take(inputs, "workload"),
+                self.mesh.take(outputs, "workload"),
+                self.mesh.take(shares, "workload"),
+            )
+            for inputs, outputs, shares in self.choices.lengths
+        ]
+
+    @cached_property
     def contexts(self) -> Contexts:
-        """Contexts of the decode steps: input + 1 ... input + output - 1 (one step at least, for the shape).
-
-        Of several lengths, the even range of contexts that has the mean and the variance of all their steps: what is
-        a line in the context is exact.
-        """
-        if len(self.requests) == 1:
-            return Contexts(self.input + 1, np.maximum(self.input + self.output - 1, self.input + 1))
-        steps = mean = square = cast(Array, 0.0)
-        for tokens, output, share in self.requests:
-            count = share * np.maximum(output - 1, 0.0)
-            middle = tokens + output / 2
-            steps, mean = steps + count, mean + count * middle
-            square = square + count * (middle**2 + (np.maximum(output - 1, 1.0) ** 2 - 1) / 12)
-        steps = np.maximum(steps, 1e-9)
-        mean = np.where(steps > 1e-9, mean / steps, self.input + 1)
-        half = np.sqrt(np.maximum(3 * (square / steps - mean**2), 0.0))
-        first = np.maximum(np.round(mean - half), 1.0)
-        return Contexts(first, np.maximum(2 * mean - first, first))
-
-    def held(self, occupancy: float) -> Array:
-        """Tokens of a running sequence on average, when each holds so much of its output.
-
-        Over time: a request of twice the output runs twice as long, and counts twice.
-        """
-        if len(self.requests) == 1:
-            return self.input + occupancy * self.output
-        weighted, total = cast(Array, 0.0), cast(Array, 0.0)
-        for tokens, output, share in self.requests:
-            weighted = weighted + share * output * (tokens + occupancy * output)
-            total = total + share * output
-        return weighted / total
+        """Contexts of the decode steps."""
+        return contexts(self.lengths)
 
     @cached_property
     def steps(self) -> Array:
@@ -135,14 +119,6 @@ class Point:
         other = Point(self.model, self.choices, self.mesh)
         other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
         return other
-
-    @cached_property
-    def requests(self) -> list[tuple[Array, Array, Array]]:
-        """The lengths of requests: prompt tokens, generated tokens, and share of the requests of each."""
-        return [
-            (self.mesh.take(inputs, "workload"), self.mesh.take(outputs, "workload"), self.mesh.take(shares, "workload"))
-            for inputs, outputs, shares in self.choices.requests
-        ]
 
     def with_input(self, tokens: Array) -> Point:
         """The same point with prompts of another length."""

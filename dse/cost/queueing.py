@@ -50,8 +50,14 @@ class Passes:
     """Third central moment of the same."""
     most: Array
     """Requests of the fullest pass."""
-    mixed: bool = False
-    """Prompt passes decode too."""
+    again: Array
+    """Share of a pass's own seconds that each request causes where many wait: one over those of a full pass."""
+    carried: Array = 0.0
+    """Decode steps that the passes of a prompt carry along: 0 where prompts and decodes take turns."""
+    partial: Array = 0.0
+    """Passes that are filled only by the next request, where one waits."""
+    opening: Array = 0.0
+    """Seconds of a prompt's passes before its last: who comes meanwhile fills that one."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,18 @@ class Iterations:
     """Share of the time that prompt passes take."""
     each: Array
     """Seconds that each request adds."""
+    group: Array
+    """Requests that pass together, on average."""
 
 
-def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iterations:
+def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array = 0.0) -> Iterations:
     """Lengths of iterations in the steady state; infinite where prompts alone overload the engine.
 
     Args:
         rate: requests per second.
         passes: what iterations take.
         burstiness: coefficient of variation of the times between arrivals.
+        idle: share of the time without prompts in which nobody decodes either: who arrives then waits for no step.
     """
     first, step = passes.grouped(np.ones(1)), passes.step
     decoding: Array = 1.0 / (1.0 + rate * first)
@@ -89,9 +98,9 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iteratio
         group = np.clip(companions, 2.0, np.maximum(passes.most, 2.0))
         each = (passes.grouped(group) - first) / (group - 1.0)
         setup = np.maximum(first - each, 0.0)
-        # A pass holds `most` requests: setups beyond the first count as the requests' own time.
-        each = each + setup / passes.most
-        setup = setup * (1.0 - 1.0 / passes.most)
+        # Passes beyond the first count as the requests' own time.
+        each = each + setup * passes.again
+        setup = setup * (1.0 - passes.again) * np.exp(-rate * passes.opening)
         free = 1.0 - rate * each
         length = (decoding * step + (1.0 - decoding) * setup) / free
         group = rate * length / np.maximum(1.0 - decoding, 1e-12)
@@ -104,13 +113,13 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iteratio
     third = each**3 + 3.0 * each * passes.spread + passes.skew
     came = rate * length
     square = (
-        decoding * step**2
+        decoding * (1.0 - idle) * step**2
         + (1.0 - decoding) * setup**2
         + came * (2.0 * setup * each + passes.spread + bursts * each**2)
     ) / (1.0 - (rate * each) ** 2)
     pairs = bursts * came + rate**2 * square
     cube = (
-        decoding * step**3
+        decoding * (1.0 - idle) * step**3
         + (1.0 - decoding) * setup**3
         + 3.0 * setup**2 * each * came
         + 3.0 * setup * (each**2 * pairs + passes.spread * came)
@@ -120,7 +129,7 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0) -> Iteratio
     prompting = 1.0 - decoding * step / length
     over = free <= 0.0
     length, square, cube = (np.where(over, np.inf, moment) for moment in (length, square, cube))
-    return Iterations(decoding, length, square / length, cube / length, setup, prompting, each)
+    return Iterations(decoding, length, square / length, cube / length, setup, prompting, each, companions)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,8 @@ class Flight:
     mean: Array
     """Sequences in the batch."""
     variance: Array
+    pace_variance: Array
+    """Variance of the seconds per token, over tokens."""
     empty: Array
     """Share of the time in which there is none."""
     waits: Array
@@ -137,7 +148,14 @@ class Flight:
 
 
 def in_flight(
-    rate: Array, slots: Array, capacity: Array, finished: Callable[[Array], Array], clumps: Array, span: tuple[Array, Array]
+    rate: Array,
+    slots: Array,
+    capacity: Array,
+    finished: Callable[[Array], Array],
+    pace: Callable[[Array], Array],
+    clumps: Array,
+    ahead: Array,
+    span: tuple[Array, Array],
 ) -> Flight:
     """The number of running sequences, as a birth-death chain.
 
@@ -149,7 +167,9 @@ def in_flight(
         slots: most sequences that run.
         capacity: requests per second that a full batch finishes.
         finished: requests per second that so many running sequences finish.
+        pace: seconds per token of so many.
         clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
+        ahead: requests of the same clump that join before one of it, on average.
         span: the least and the most that matter.
     """
     bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
@@ -171,13 +191,21 @@ def in_flight(
     weights = [np.exp(log - most) * gap for log in logs]
     weights[0] = weights[0] * (gap + 1.0) / (2.0 * gap)
     beyond = full * busy / (1.0 - busy)
-    total, mean, square, empty = beyond, beyond * slots, beyond * slots**2, cast(Array, 0.0)
+    weights[0] = weights[0] + beyond
+    total = mean = square = empty = tokens = paced = cast(Array, 0.0)
     for state, weight in zip(states, weights, strict=True):
         total, mean, square = total + weight, mean + weight * state, square + weight * state**2
         empty = empty + np.where(state == 0.0, weight / gap, 0.0)
+        # Tokens come at a rate of k / pace(k).
+        seconds = pace(np.maximum(state, 1.0))
+        tokens, paced = tokens + weight * state / seconds, paced + weight * state * seconds
+    of_tokens = paced / tokens - (mean / tokens) ** 2
     mean = mean / total
     variance = np.maximum(square / total - mean**2, 0.0)
-    return Flight(mean, variance, empty / total, full / (1.0 - busy) / total)
+    # Who joins behind others of his clump finds their places taken too.
+    nearly = np.where(full > 0.0, ahead * full * np.exp((logs[1] - logs[0]) / gap * (ahead + 1.0) / 2.0), 0.0)
+    waits = np.minimum((full / (1.0 - busy) + nearly) / total, 1.0)
+    return Flight(mean, variance, np.maximum(of_tokens, 0.0), empty / total, waits)
 
 
 def slot_wait(busy: Array, slots: Array, capacity: Array, arrivals: float, service: Array) -> Array:
@@ -256,15 +284,15 @@ def interpolate(grid: Sequence[float], table: NDArray[np.float64], at: Array) ->
         table: shape (grid, ...), broadcastable with `at` from its second axis on.
         at: where.
     """
-    if len(grid) == 1:
-        return np.broadcast_to(table[0], np.broadcast_shapes(table.shape[1:], np.shape(at)))
-    at = np.clip(np.asarray(at, dtype=float), grid[0], grid[-1])
-    segment = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, len(grid) - 2)
-    place = np.asarray(grid)[segment]
-    share = (at - place) / (np.asarray(grid)[segment + 1] - place)
-    shape = np.broadcast_shapes(table.shape[1:], at.shape)
-    index = np.broadcast_to(segment, shape)[None] if segment.shape != shape else segment[None]
+    inside = np.clip(np.asarray(at, dtype=float), grid[0], grid[-1])
+    shape = np.broadcast_shapes(table.shape[1:], inside.shape)
     wide = np.broadcast_to(table, (len(grid), *shape))
-    left = np.take_along_axis(wide, index, axis=0)[0]
-    right = np.take_along_axis(wide, index + 1, axis=0)[0]
-    return cast("NDArray[np.float64]", left + share * (right - left))
+    if len(grid) == 1:
+        return cast("NDArray[np.float64]", wide[0])
+    places = np.asarray(grid)
+    segment = np.clip(np.searchsorted(places, inside, side="right") - 1, 0, len(grid) - 2)
+    share = (inside - places[segment]) / (places[segment + 1] - places[segment])
+    index = np.broadcast_to(segment, shape)[None]
+    left, right = (np.take_along_axis(wide, each, axis=0)[0] for each in (index, index + 1))
+    found: NDArray[np.float64] = left + share * (right - left)
+    return found

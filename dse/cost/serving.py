@@ -9,6 +9,7 @@ With B sequences running, input I, output O, a prompt pass of n requests and a d
                   offline; C = rate x latency (Little 1961)
     open-loop     requests arrive at a rate, and B follows from it (`dse.cost.open_loop`)
 
+With chunked prefill an iteration decodes and computes prompts at once, tpot is a mixed pass (`dse.cost.batching`).
 A static batch of 1 is the single stream. What fits is counted at the average age of a running sequence:
 input + occupancy x output tokens.
 """
@@ -21,7 +22,9 @@ from typing import cast
 
 import numpy as np
 
+from dse.cost.batching import Chunking, engine_of
 from dse.cost.engine import prompt_seconds, step_seconds
+from dse.cost.lengths import expected, held
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.placement.placed import memory_of
@@ -106,7 +109,7 @@ class SteadyMemory(Memory):
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the average age."""
-        return self.cache_at(self.point.held(self._occupancy))
+        return self.cache_at(held(self.point.lengths, self._occupancy))
 
     @cached_property
     def activations(self) -> Array:
@@ -166,12 +169,27 @@ class Steady(Static):
     @cached_property
     def prompt(self) -> Array:
         """Seconds of the prompt passes of the requests that enter together, mean over lengths."""
-        if len(self.point.requests) == 1:
+        if self.chunking is not None:
+            return expected(self.point.lengths, self.chunking.alone(self.chunking.decoding(self.batch)))
+        lengths = self.point.lengths
+        if len(lengths) == 1:
             return prompt_seconds(self.entering, self.runtime)
-        total: Array = 0.0
-        for tokens, _, share in self.point.requests:
-            total = total + share * prompt_seconds(self.entering.with_input(tokens), self.runtime)
-        return total
+        return expected(
+            lengths, [prompt_seconds(self.entering.with_input(tokens), self.runtime) for tokens, _, _ in lengths]
+        )
+
+    @cached_property
+    def chunking(self) -> Chunking | None:
+        """The mixed passes of chunked prefill; None where prompts run whole."""
+        found = engine_of(self.point, self.runtime, self.batch)
+        return found if isinstance(found, Chunking) else None
+
+    @cached_property
+    def step(self) -> Array:
+        """Seconds of one decode step: of what decodes while others' prompts run beside it."""
+        if self.chunking is not None:
+            return self.chunking.step(self.chunking.decoding(self.batch))
+        return step_seconds(self.running, self.runtime)
 
     @cached_property
     def slowest_stage(self) -> Array:
@@ -189,7 +207,12 @@ class Steady(Static):
 
     @cached_property
     def interrupted(self) -> Array:
-        """Seconds of prompt passes while one request decodes: one for every request that takes a slot meanwhile."""
+        """Seconds of prompt passes while one request decodes: one for every request that takes a slot meanwhile.
+
+        Of mixed passes, what they take beyond a decode step.
+        """
+        if self.chunking is not None:
+            return self.point.output * (self.chunking.saturated(self.batch) - self.step)
         return self.batch / self.arriving * self.interruption
 
     @cached_property
@@ -205,6 +228,8 @@ class Steady(Static):
     @cached_property
     def requests_per_s(self) -> Array:
         """Finished requests per second of one replica."""
+        if self.chunking is not None:
+            return self.runtime.busy * self.chunking.finished(self.batch)
         return self.runtime.busy * self.batch / (self.point.output * self.tpot)
 
     @cached_property
@@ -246,6 +271,9 @@ class ClosedLoop(Steady):
         locked = self.runtime.lockstep
         together = (prompt_seconds(self.running, self.runtime) + self.prompt) / 2
         apart = self.prompt + np.where(self.batch > 1, self.admission, 0.0)
+        if self.chunking is not None:
+            # Where iterations are full, prompts wait in their places for their turn.
+            apart = np.maximum(apart, self.batch / self.chunking.finished(self.batch) - self.point.steps * self.tpot)
         queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
         return self.host + locked * together + (1 - locked) * apart + queued
 

@@ -14,6 +14,7 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
+from dse.cost.open_loop import SATURATION, OpenLoop
 from dse.cost.phases import Point
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
@@ -141,6 +142,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     rows |= _of_precision(engine, box, model_index, mesh)
     rows |= evidence(scored.point, rests)
     rows |= _of_price(choices, mesh)
+    rows["saturation"] = _saturation(scored, size)
     reasons = sweep.question.reasons
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
     leading = [name for name in LEADING if name in rows]
@@ -158,6 +160,13 @@ def _accounts(point: Point) -> tuple[Columns, dict[Phase, ByRest]]:
             rests[phase].add(timed)
         bounds[f"{phase}_bound"] = by_bound.names(point, phase).tolist()
     return bounds, rests
+
+
+def _saturation(scored: Scored, size: int) -> list[str]:
+    """How close arrivals come to what a replica sustains; empty where requests arrive at no rate."""
+    if not isinstance(scored.served, OpenLoop):
+        return [""] * size
+    return [SATURATION[int(index)] for index in np.broadcast_to(scored.served.saturation, (size,)).tolist()]
 
 
 def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:

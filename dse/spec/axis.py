@@ -100,7 +100,9 @@ def reals(document: Document, path: Path, raw: Any, *, most: float) -> list[floa
     found: list[float] = []
     for place, entry in values(document, path, raw):
         try:
-            numbers = _real_range(document, place, entry) if isinstance(entry, dict) else [_real(document, place, entry)]
+            numbers = (
+                _real_range(document, place, entry) if isinstance(entry, dict) else [_real(document, place, entry)]
+            )
         except InputError as error:
             faults += error.faults
             continue

@@ -112,13 +112,13 @@ def read_histogram(file: str) -> tuple[Length, ...]:
     if not cells:
         raise InputError(Fault("has no rows of lengths", file=file))
     if not math.fsum(cell.weight for cell in cells) > 0:
-        raise InputError(Fault(f"the column {wanted[-1]!r} sums to zero: no request has any of these lengths", file=file))
+        raise InputError(
+            Fault(f"the column {wanted[-1]!r} sums to zero: no request has any of these lengths", file=file)
+        )
     return tuple(cells)
 
 
-def _cell(
-    row: Mapping[str, Any], wanted: Sequence[str], file: str, line: int, faults: list[Fault]
-) -> Length | None:
+def _cell(row: Mapping[str, Any], wanted: Sequence[str], file: str, line: int, faults: list[Fault]) -> Length | None:
     """One row; what is wrong with it goes to `faults`."""
     values: dict[str, float] = {}
     for name in (*wanted, *(("mean_in", "mean_out") if wanted is BINS and row.get("mean_in") else ())):

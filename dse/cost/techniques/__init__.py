@@ -19,7 +19,9 @@ from dse.cost.techniques.technique import Technique
 from dse.cost.work import Array, Work
 from dse.spec.model import Mixer
 
-TECHNIQUES: Mapping[str, Technique] = {t.name: t for t in (ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, CHUNK_TOKENS)}
+TECHNIQUES: Mapping[str, Technique] = {
+    t.name: t for t in (ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, CHUNK_TOKENS)
+}
 """By name, in the order they are applied."""
 
 Chosen = Mapping[str, Any]

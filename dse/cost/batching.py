@@ -1,0 +1,218 @@
+"""How an engine composes its iterations: whole prompts first, or chunks of prompts beside the decodes.
+
+Both are timed at a few numbers of running sequences, on the axes that passes depend on: neither the rate of arrivals
+nor the most that may run. What lies between is interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.engine import prompt_seconds, step_seconds
+from dse.cost.lengths import expected, moments
+from dse.cost.mixed import mixed_seconds
+from dse.cost.phases import Point
+from dse.cost.queueing import Passes, interpolate
+from dse.cost.work import Array
+from dse.spec.runtime import RuntimeSpec
+
+GROUPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Requests of a prompt pass, per attention-dp rank, at which it is timed."""
+
+FILLED = (0.0, 1 / 8, 1 / 3, 2 / 3, 1.0)
+"""Shares of the room beside the decodes at which mixed passes are timed; 0 is the decode step."""
+
+
+@dataclass
+class Prefilling:
+    """Prompts run whole, before all else: an iteration is a prompt pass, or a decode step where none waits."""
+
+    point: Point
+    runtime: RuntimeSpec
+    widest: float
+    """Most sequences on a rank that need to be known."""
+
+    @cached_property
+    def counts(self) -> tuple[float, ...]:
+        """Running sequences per rank at which iterations are timed: powers of two."""
+        return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(self.widest, 1.0)))) + 1))
+
+    def _at(self, count: float) -> Point:
+        return self.point.with_batch(count * self.point.degrees.dp)
+
+    @cached_property
+    def steps(self) -> NDArray[np.float64]:
+        """Seconds of a decode step, shape (counts, ...)."""
+        return stacked([step_seconds(self._at(count), self.runtime) for count in self.counts])
+
+    def step(self, running: Array) -> Array:
+        """Seconds of a decode step of so many sequences."""
+        return interpolate(self.counts, self.steps, running / self.point.degrees.dp)
+
+    @cached_property
+    def _groups(self) -> NDArray[np.float64]:
+        """Seconds of a prompt pass of `GROUPS` requests of mean length, shape (GROUPS, ...)."""
+        return stacked([prompt_seconds(self._at(count), self.runtime) for count in GROUPS])
+
+    @cached_property
+    def _alone(self) -> list[Array]:
+        """Seconds of the prompt pass of one request of each length."""
+        one = self._at(1.0)
+        return [prompt_seconds(one.with_input(tokens), self.runtime) for tokens, _, _ in self.point.lengths]
+
+    @cached_property
+    def _moments(self) -> tuple[Array, Array, Array]:
+        """Mean, variance and third central moment of the seconds of a prompt."""
+        return moments(self.point.lengths, self._alone)
+
+    def alone(self, running: Array) -> list[Array]:
+        """Seconds from the begin of a request's first pass to its first token, of each length."""
+        return self._alone
+
+    def grouped(self, count: Array) -> Array:
+        """Seconds of the passes of so many requests."""
+        # Requests of mean length take less than the mean: attention grows with the square.
+        excess = self._moments[0] - self._groups[0]
+        found: Array = interpolate(GROUPS, self._groups, count / self.point.degrees.dp) + excess * count
+        return found
+
+    def passes(self, running: Array) -> Passes:
+        """Iterations while so many sequences run."""
+        most = self.point.sequences_per_pass * self.point.degrees.dp
+        _, spread, skew = self._moments
+        return Passes(self.step(running), self.grouped, spread, skew, most, 1.0 / most)
+
+    def decoding(self, slots: Array) -> Array:
+        """Most sequences that decode at once."""
+        return slots
+
+    @property
+    def sustained(self) -> Array:
+        """Most sequences that can decode in the long run: no limit but their number."""
+        return np.full(1, np.inf)
+
+    def finished(self, slots: Array) -> Array:
+        """Requests per second that a batch which is always full finishes."""
+        steps = self.point.steps
+        free = np.where(steps > 0, slots / np.maximum(steps, 1.0), slots)
+        # Places that come free during a decode step are filled together: Poisson many, at least one.
+        group = np.minimum(free / -np.expm1(-free), slots)
+        return slots / (steps * self.step(slots) + slots * self.grouped(group) / group)
+
+
+@dataclass
+class Chunking(Prefilling):
+    """Every iteration decodes all running sequences, and computes chunks of prompts with the tokens that are left."""
+
+    tokens: float = 0.0
+    """Of an iteration, on each rank."""
+
+    @cached_property
+    def _mixed(self) -> list[NDArray[np.float64]]:
+        """Seconds of a mixed pass, for each of `FILLED` over the counts."""
+        found: list[list[Array]] = [[] for _ in FILLED]
+        owner = expected(self.point.lengths, [tokens**2 for tokens, _, _ in self.point.lengths]) / self.point.input
+        for count, step in zip(self.counts, self.steps, strict=True):
+            room = max(self.tokens - count, 1.0)
+            found[0].append(step)
+            for share, values in zip(FILLED[1:], found[1:], strict=True):
+                # A token sees what of its own prompt came before: on average half of the rest of it.
+                chunk = np.full(1, share * room)
+                seconds = mixed_seconds(self._at(count), self.runtime, chunk, (owner - chunk) / 2.0)
+                values.append(np.maximum(seconds, step))
+        return [stacked(values) for values in found]
+
+    def room(self, running: Array) -> Array:
+        """Tokens of prompts that a rank has room for."""
+        return np.maximum(self.tokens - running / self.point.degrees.dp, 1.0)
+
+    def mixed(self, running: Array, tokens: Array) -> Array:
+        """Seconds of a pass with so many tokens of prompts on a rank."""
+        place = np.clip(tokens / self.room(running), 0.0, 1.0)
+        at = running / self.point.degrees.dp
+        values = [interpolate(self.counts, table, at) for table in self._mixed]
+        seconds: Array = values[0]
+        for left, right, low, high in zip(FILLED, FILLED[1:], values, values[1:], strict=False):
+            seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
+        return seconds
+
+    def _taken(self, running: Array, tokens: Array) -> Array:
+        """Seconds of the passes of a prompt that has the engine's chunks for itself."""
+        room = self.room(running)
+        full = np.ceil(tokens / room) - 1.0
+        return full * self.mixed(running, room) + self.mixed(running, tokens - full * room)
+
+    def alone(self, running: Array) -> list[Array]:
+        """Seconds from the begin of a request's first pass to its first token, of each length."""
+        return [self._taken(running, tokens) for tokens, _, _ in self.point.lengths]
+
+    def passes(self, running: Array) -> Passes:
+        """Iterations while so many sequences run."""
+        point, room = self.point, self.room(running)
+        whole = room * point.degrees.dp
+        share = point.input / whole
+        full = self.mixed(running, room)
+        first = expected(point.lengths, self.alone(running))
+        _, spread, skew = moments(point.lengths, [tokens / whole * full for tokens, _, _ in point.lengths])
+        small = point.input < room
+
+        def grouped(count: Array) -> Array:
+            together = first + self.mixed(running, count * point.input) - self.mixed(running, point.input)
+            return np.where(small, together, first + (count - 1.0) * share * full)
+
+        most = np.maximum(1.0 / share, 1.0)
+        again = np.where(small, share, 0.0)
+        opening, partial = np.floor(share) * full, np.ceil(share) - share
+        return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening)
+
+    def decoding(self, slots: Array) -> Array:
+        """Most sequences that decode at once: the others' prompts run."""
+        steps = np.maximum(self.point.steps, 1e-6)
+        chunks = np.ceil(self.point.input / self.room(slots))
+        return np.maximum(np.round(slots * steps / (steps + chunks)), 1.0)
+
+    @property
+    def sustained(self) -> Array:
+        """Sequences that decode while every iteration is full: beyond these, prompts come too slowly to replace them."""
+        steps = np.maximum(self.point.steps, 1e-6)
+        return self.tokens * self.point.degrees.dp * steps / (self.point.input + steps)
+
+    def _running(self, slots: Array) -> Array:
+        """Decoding sequences of a batch that is always full: places are short, or tokens of an iteration."""
+        return np.minimum(self.decoding(slots), self.sustained)
+
+    def saturated(self, slots: Array) -> Array:
+        """Mean seconds of an iteration of a batch that is always full."""
+        decoding = self._running(slots)
+        step, room = self.step(decoding), self.room(decoding)
+        # Requests that finish in an iteration, and as many prompts that begin: each runs in its own passes ...
+        finish = decoding / np.maximum(self.point.steps, 1e-6)
+        chunks = np.ceil(self.point.input / room)
+        apart = step + finish * (expected(self.point.lengths, self.alone(decoding)) - chunks * step)
+        # ... or where all iterations carry prompts, in common ones.
+        together = self.mixed(decoding, finish * self.point.input / self.point.degrees.dp)
+        return np.where(finish * chunks < 1.0, apart, together)
+
+    def finished(self, slots: Array) -> Array:
+        """Requests per second that a batch which is always full finishes."""
+        found: Array = self._running(slots) / (np.maximum(self.point.steps, 1e-6) * self.saturated(slots))
+        return found
+
+
+def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
+    """The engine that a point asks for, with at most so many sequences."""
+    widest = float(np.max(slots / point.degrees.dp, initial=1.0))
+    chunk = point.choices.techniques.get("chunk_tokens", "none")
+    if chunk == "none":
+        return Prefilling(point, runtime, widest)
+    return Chunking(point, runtime, widest, float(chunk))
+
+
+def stacked(values: Sequence[Array]) -> NDArray[np.float64]:
+    """Arrays along a first axis of their own."""
+    return np.stack(np.broadcast_arrays(*values))
