@@ -8,18 +8,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.latency import UnderLoad
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
-from dse.cost.open_loop import OpenLoop, Queue
+from dse.cost.open_loop import ATTAINED, OpenLoop
 from dse.cost.phases import Point
 from dse.cost.serving import Static, SteadyMemory
 from dse.cost.work import Array
 from dse.spec.slo import Limit
 
 Mask = NDArray[np.bool_]
-
-ATTAINED = 0.99
-"""Share of requests that must meet all percentile limits together: stricter than each by itself."""
 
 LEAST = 1 / 256
 """Share of the capacity below which no rate is looked for: a replica that idle is no way to serve anything."""
@@ -98,13 +96,14 @@ def _searched(loop: OpenLoop, limits: Sequence[Limit]) -> Array:
     floor = LEAST * high
     for _ in range(SECTIONS):
         middle = np.sqrt(np.maximum(low, floor) * high)
-        good = _within(Queue(loop, middle), limits)
+        good = _within(loop.at(middle), limits)
         low, high = np.where(good, middle, low), np.where(good, high, middle)
     return low
 
 
-def _within(queue: Queue, limits: Sequence[Limit]) -> Mask:
-    good: Mask = np.asarray(queue.stable)
+def _within(queue: UnderLoad, limits: Sequence[Limit]) -> Mask:
+    """Where a rate keeps the limits: the percentiles together, which is stricter than each by itself."""
+    good: Mask = np.asarray(queue.ttft > 0)  # NaN at and beyond the capacity
     if any(limit.statistic == "p99" for limit in limits):
         good = good & (queue.attainment >= ATTAINED)
     for limit in limits:
@@ -123,7 +122,7 @@ class _Alone:
 def _alone(loop: OpenLoop) -> _Alone:
     runtime, point = loop.runtime, loop.point
     host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * point.input
-    return _Alone(loop.engine.groups[0] + host, loop.engine.steps[0], point.steps)
+    return _Alone(loop.engine.alone(np.ones(1))[0] + host, loop.engine.steps[0], point.steps)
 
 
 def _mean(times: Any, metric: str, steps: Array) -> Array:
@@ -132,4 +131,4 @@ def _mean(times: Any, metric: str, steps: Array) -> Array:
         return cast(Array, times.ttft * 1e3)
     if metric == "tpot_ms":
         return cast(Array, np.where(steps > 0, times.tpot * 1e3, np.nan))
-    return cast(Array, times.ttft + steps * times.tpot if isinstance(times, Queue) else times.latency)
+    return cast(Array, times.latency)
