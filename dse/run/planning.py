@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dse.cost.evaluate import Question
 from dse.errors import Fault, InputError
 from dse.run.axes import DEGREES, OPEN, Axes, read_axes
 from dse.run.demand import Bucket, beside, buckets_of
 from dse.run.faults import Faults
 from dse.run.prices import PricedDevice, priced, unlisted
-from dse.run.resolve import Settings, Sweep, accuracy_of
+from dse.run.resolve import Sweep, accuracy_of, sweep_of
 from dse.search.space import Layout, layouts_of
 from dse.spec.catalog import hardware_names, load_precision
 from dse.spec.composer import Steps
@@ -21,7 +20,7 @@ from dse.spec.model import ModelSpec, MoE
 from dse.spec.plan import CurrentEntry, PlanFile
 from dse.spec.reading import Document, build, show, suggest
 from dse.spec.slo import Slo, load_slo
-from dse.spec.sweep import NATIVE, SweepFile
+from dse.spec.sweep import NATIVE, PriceChoice, SweepFile
 from dse.spec.throughput import Measured, read_throughput
 from dse.spec.workload import Workload
 
@@ -188,25 +187,36 @@ def _axes(file: PlanFile, document: Document, limited: bool, faults: Faults) -> 
     faults.found += [document.fault(("models", index), "missing field 'model'") for index in unnamed]
     if unnamed:
         return None
+    fields = ("hardware", "precision", "parallel", "batch", "serving", "offload", "runtime", "fidelity")
+    places: dict[str, Steps] = {name: ("candidates", name) for name in fields}
+    own = _sweep_file(file, limited)
+    view = _View.of(document, own.model_dump(), {**places, "models": ("models", "*", "model")})
+    return read_axes(own, view, faults)
+
+
+def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
+    """The sweep over all candidates; its workloads are those of each model."""
     own, serving = file.candidates, _serving(file, limited)
-    value = {
+    stated = {
         "name": file.name,
         "models": [entry.model for entry in file.models],
         "hardware": hardware_names() if own.hardware == "all" else own.hardware,
         "precision": own.precision,
         "workload": "1024x256",
-        "parallel": own.parallel.model_dump() if own.parallel is not None else None,
+        "parallel": own.parallel,
         "batch": own.batch if own.batch is not None else OPEN_BATCHES if serving == [OPEN] else BATCHES,
         "serving": serving,
         "rate": 1.0 if OPEN in serving else None,
         "offload": own.offload,
         "runtime": own.runtime,
         "fidelity": own.fidelity,
+        "max_prefill_tokens": own.max_prefill_tokens,
+        "memory_utilization": own.memory_utilization,
+        "price": PriceChoice(kind=file.price.kinds[0]),
+        "objectives": ("requests_per_s",),
+        "group_by": ("model",),
     }
-    fields = ("hardware", "precision", "parallel", "batch", "serving", "offload", "runtime", "fidelity")
-    places: dict[str, Steps] = {name: ("candidates", name) for name in fields}
-    view = _View.of(document, value, {**places, "models": ("models", "*", "model")})
-    return read_axes(SweepFile.model_construct(**{**_DEFAULTS, **value, "parallel": own.parallel}), view, faults)
+    return SweepFile.model_construct(**{**_DEFAULTS, **stated})
 
 
 _DEFAULTS = {
@@ -239,7 +249,9 @@ def _sweep(
         workload=tuple(Workload(bucket.input, bucket.output) for bucket in buckets),
         layout=axes.layout if file.candidates.parallel is not None else _layouts(model, file.candidates.max_devices),
     )
-    return on_hardware(_as_sweep(file, own, file.models[index].demand.burstiness), devices)
+    sweep = sweep_of(_sweep_file(file, limited=True), own)
+    burstiness = file.models[index].demand.burstiness
+    return on_hardware(replace(sweep, settings=replace(sweep.settings, burstiness=burstiness)), devices)
 
 
 def on_hardware(sweep: Sweep, names: Collection[str]) -> Sweep:
@@ -248,22 +260,6 @@ def on_hardware(sweep: Sweep, names: Collection[str]) -> Sweep:
     kept = [place for place, chip in enumerate(axes.hardware) if chip.name in names]
     chips, changes = tuple(axes.hardware[place] for place in kept), tuple(axes.changes[place] for place in kept)
     return replace(sweep, axes=replace(axes, hardware=chips, changes=changes))
-
-
-def _as_sweep(file: PlanFile, axes: Axes, burstiness: float) -> Sweep:
-    settings = Settings(
-        max_prefill_tokens=float(file.candidates.max_prefill_tokens),
-        kv_block_size=16,
-        memory_utilization=file.candidates.memory_utilization,
-        host_utilization=0.9,
-        overlap="pairwise",
-        price_kind=file.price.kinds[0],
-        price_override={},
-        burstiness=burstiness,
-        slo={},
-    )
-    question = Question(("requests_per_s",), {})
-    return Sweep(file.name, axes, accuracy_of(axes), settings, question, ("model",), "frontier")
 
 
 def _layouts(model: ModelSpec, most: int) -> tuple[Layout, ...]:
@@ -294,19 +290,19 @@ def _today(plan: Plan, document: Document) -> list[Today]:
             base = plan.models[names.index(label)].sweep
             if base is None:
                 raise InputError(document.fault(at, "goes without 'throughput': a table does not say how today's runs"))
-            found.append(Today(entry, _deployed(plan.file, base, entry, document, at), names.index(label)))
+            found.append(Today(entry, _deployed(base, entry, document, at), names.index(label)))
     faults.check()
     return found
 
 
-def _deployed(file: PlanFile, base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -> Sweep:
+def _deployed(base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -> Sweep:
     from dse.spec.catalog import load_hardware
 
     chip: HardwareSpec = load_hardware(entry.hardware, document, (*at, "hardware"))
     scheme = None if entry.precision == NATIVE else load_precision(entry.precision, document, (*at, "precision"))
     layout = Layout(*(0 if getattr(entry, name) == "auto" else getattr(entry, name) for name in DEGREES))
     axes = replace(base.axes, hardware=(chip,), changes=({},), precision=(scheme,), layout=(layout,))
-    return _as_sweep(file, axes, base.settings.burstiness)
+    return replace(base, axes=axes, accuracy=accuracy_of(axes))
 
 
 # -- names that mean nothing --------------------------------------------------------------------------

@@ -158,7 +158,16 @@ def resolve(document: Document) -> Sweep:
     faults.found += check_names(file, axes, document)
     current = current_axes(file, axes, document, faults)
     faults.check()
-    sweep = Sweep(
+    sweep = sweep_of(file, axes, document.value)
+    if current is not None:
+        today = replace(sweep, axes=current, accuracy=accuracy_of(current))
+        sweep = replace(sweep, current=today)
+    return sweep
+
+
+def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = None) -> Sweep:
+    """The sweep of a file whose axes are resolved."""
+    return Sweep(
         name=file.name,
         axes=axes,
         accuracy=accuracy_of(axes),
@@ -169,12 +178,8 @@ def resolve(document: Document) -> Sweep:
         ),
         group_by=tuple(file.group_by),
         keep=file.keep,
-        source=document.value,
+        source=source or {},
     )
-    if current is not None:
-        today = replace(sweep, axes=current, accuracy=accuracy_of(current))
-        sweep = replace(sweep, current=today)
-    return sweep
 
 
 def accuracy_of(axes: Axes) -> Drops:

@@ -141,7 +141,7 @@ class PlanPrice(Strict):
     """Accelerator -> dollars per device, where it is bought."""
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[PriceKind, ...]:
         """The kinds, first choice first."""
         return (self.kind,) if isinstance(self.kind, str) else self.kind
 
