@@ -78,7 +78,7 @@ def main(count: int) -> None:
         if not solved.answer.found:
             print(f"{number}: {solved.answer.status}", flush=True)
             continue
-        again = replay(solved.problem, solved.answer, OTHER_SEEDS + number)
+        again = replay(solved.facts, OTHER_SEEDS + number)
         planned += 1
         held += again.holds
         first += len(solved.tried) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,15 +18,19 @@ from dse.cost.work import Array
 from dse.spec.slo import Limit
 
 Mask = NDArray[np.bool_]
+Matters = Callable[[NDArray[np.float64], NDArray[np.float64]], Mask]
 
 LEAST = 1 / 256
 """Share of the capacity below which no rate is looked for: a replica that idle is no way to serve anything."""
 
-SECTIONS = 9
-"""Bisections of the logarithm of the rate, from `LEAST` of the capacity to all of it: to 1.1 %, on the safe side."""
+COARSE, FINE = 5, 5
+"""Bisections of the logarithm of the rate, from `LEAST` of the capacity to all of it: first to 19 %, which shows what
+cannot matter, then to 0.5 %, on the safe side."""
 
 
-def highest_rate(served: Static, limits: Sequence[Limit], may_run: Mask) -> NDArray[np.float64]:
+def highest_rate(
+    served: Static, limits: Sequence[Limit], may_run: Mask, matters: Matters | None = None
+) -> NDArray[np.float64]:
     """Requests/s of one replica within the limits, 0 where there is no such rate. Shape of the mesh.
 
     Where requests arrive (`open-loop`) the rate is searched for; a steady state of another kind has one rate, and its
@@ -36,6 +40,8 @@ def highest_rate(served: Static, limits: Sequence[Limit], may_run: Mask) -> NDAr
         served: on an open mesh.
         limits: of latencies.
         may_run: where structure and memory allow it.
+        matters: told between what the rates of all points lie after the first bisections; what cannot matter any more
+            is let go, and counts as 0.
     """
     shape = served.point.mesh.shape
     within = may_run
@@ -45,8 +51,18 @@ def highest_rate(served: Static, limits: Sequence[Limit], may_run: Mask) -> NDAr
         return np.broadcast_to(np.where(within, np.nan_to_num(served.requests_per_s), 0.0), shape)
     found = np.zeros(shape)
     places = np.nonzero(np.broadcast_to(within & _widens(served), shape))
-    if len(places[0]):
-        found[places] = _searched(_listed(served, places), limits)
+    if not len(places[0]):
+        return found
+    loop = _listed(served, places)
+    low, high = _searched(loop, limits, np.zeros(len(places[0])), loop.capacity, COARSE)
+    if matters is not None:
+        most = np.zeros(shape)
+        found[places], most[places] = low, high
+        kept = matters(found, most)[places]
+        found = np.zeros(shape)
+        places = tuple(place[kept] for place in places)
+        loop, low, high = _listed(served, places), low[kept], high[kept]
+    found[places], _ = _searched(loop, limits, low, high, FINE)
     return found
 
 
@@ -89,16 +105,16 @@ def _listed(loop: OpenLoop, places: tuple[NDArray[np.intp], ...]) -> OpenLoop:
     return OpenLoop(Point(point.model, point.choices, Mesh.points(axes, coordinates)), loop.runtime)
 
 
-def _searched(loop: OpenLoop, limits: Sequence[Limit]) -> Array:
-    """The highest rate of each point of a list."""
-    low: Array = np.zeros(1)
-    high = loop.capacity
-    floor = LEAST * high
-    for _ in range(SECTIONS):
+def _searched(
+    loop: OpenLoop, limits: Sequence[Limit], low: Array, high: Array, sections: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Between what the highest rate of each point of a list lies, after so many bisections more."""
+    floor = LEAST * loop.capacity
+    for _ in range(sections):
         middle = np.sqrt(np.maximum(low, floor) * high)
         good = _within(loop.at(middle), limits)
         low, high = np.where(good, middle, low), np.where(good, high, middle)
-    return low
+    return np.asarray(low), np.asarray(high)
 
 
 def _within(queue: UnderLoad, limits: Sequence[Limit]) -> Mask:

@@ -18,8 +18,10 @@ from dse.cost.choices import AXES
 from dse.cost.feasible import STRUCTURE, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import Scored
+from dse.cost.phases import Point
 from dse.run.axes import BOXED, OPEN
 from dse.run.demand import Bucket
+from dse.run.parallel import mapped
 from dse.run.planning import Plan
 from dse.run.resolve import Sweep
 from dse.run.score import Engine
@@ -29,6 +31,9 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.slo import Slo
 
 Floats = NDArray[np.float64]
+
+FORKED = 50_000
+"""Points, some three seconds of queues, from which the models are shared among the cores."""
 
 CELLS = 40_000
 """Points of a slice: queues take hundreds of arrays for each."""
@@ -63,32 +68,25 @@ class Deployment:
         """Accelerators of a replica."""
         return self.sweep.axes.layout[self.layout].devices
 
-    def points(self, buckets: Sequence[int], rates: Sequence[float]) -> tuple[Engine, list[int]]:
-        """This deployment at some of the model's buckets, as points of a sweep of their own.
+    def points(self, buckets: Sequence[int], rates: Sequence[float]) -> tuple[Sweep, Mesh]:
+        """This deployment at some of the model's buckets: the points, and the sweep they are of.
 
         Args:
             buckets: of the model's.
             rates: requests/s of one replica that serves the bucket alone, for serving that has arrivals.
-
-        Returns:
-            The sweep's engine, and the number of the point of each bucket.
         """
         axes, variant = self.sweep.axes, self.sweep.variants[self.box]
         arrivals = variant["serving"] == OPEN
         one: dict[str, Any] = {name: (variant[name],) for name in BOXED}
         one |= {"hardware": (self.chip,), "changes": (axes.changes[self.hardware],)}
         one |= {"layout": (axes.layout[self.layout],), "precision": (axes.precision[self.precision],)}
-        one |= {
-            "workload": tuple(axes.workload[bucket] for bucket in buckets),
-            "rate": tuple(rates) if arrivals else (),
-        }
+        one |= {"workload": tuple(axes.workload[bucket] for bucket in buckets)}
+        one |= {"rate": tuple(rates) if arrivals else ()}
         accuracy = ((self.sweep.accuracy[0][self.precision],),)
-        engine = Engine(replace(self.sweep, axes=replace(axes, **one), accuracy=accuracy))
-        zero = np.zeros(len(buckets), dtype=np.intp)
-        place = np.arange(len(buckets))
-        coordinates = {"workload": place, "rate": place if arrivals else zero, "batch": self.batch[list(buckets)]}
-        numbers = engine.space.boxes[0].encode([zero, *(coordinates.get(axis, zero) for axis in AXES)])
-        return engine, numbers.tolist()
+        sweep = replace(self.sweep, axes=replace(axes, **one), accuracy=accuracy)
+        zero, place = np.zeros(len(buckets), dtype=np.intp), np.arange(len(buckets))
+        index = {"workload": place, "rate": place if arrivals else zero, "batch": self.batch[list(buckets)]}
+        return sweep, Mesh.points(AXES, [index.get(axis, zero) for axis in AXES])
 
 
 @dataclass
@@ -115,8 +113,10 @@ class Candidates:
 def find_candidates(plan: Plan) -> Candidates:
     """The undominated deployments of every model on every accelerator."""
     found = Candidates()
-    for index in range(len(plan.models)):
-        part = _of_model(plan, index)
+    sweeps = [model.sweep for model in plan.models if model.sweep is not None]
+    points = sum(Engine(sweep).space.size for sweep in sweeps)
+    indices = range(len(plan.models))
+    for part in mapped(lambda index: _of_model(plan, index), indices, worth_it=points > FORKED):
         found.deployments += part.deployments
         found.misses |= part.misses
         found.points += part.points
@@ -187,9 +187,34 @@ def _rated(scored: Scored, slo: Slo, most_loss: float | None) -> tuple[Floats, d
         runs = runs & (loss <= most_loss)  # nobody's measurement is NaN: no
     served = scored.served
     excess = {"memory": memory_share(served), **excesses(served, slo.limits)}
-    rates = highest_rate(served, slo.limits, runs & ~(excess["memory"] > 1.0))
+    may_run = runs & ~(excess["memory"] > 1.0)
+    rates = highest_rate(served, slo.limits, may_run, lambda low, high: _matters(point, low, high))
     known = {name: np.broadcast_to(np.where(runs, ratio, np.nan), shape) for name, ratio in excess.items()}
     return rates, known
+
+
+def _matters(point: Point, low: Floats, high: Floats) -> NDArray[np.bool_]:
+    """Points that may still be of use, given bounds of their rates.
+
+    On one accelerator, whole copies of a deployment that serve at least as much of every size on no more devices rule
+    another out, and a batch limit whose best is below another's worst is not the best.
+    """
+    devices = np.broadcast_to(point.degrees.devices, low.shape)[:, 0, 0, 0, 0, 0, 0]
+    layouts, chips, schemes, _, sizes, *_ = low.shape
+    least, most = low.max(axis=-1), high.max(axis=-1)
+    keep = most.reshape(layouts, chips, schemes, sizes) > 0
+    ways = np.repeat(devices, schemes)
+    copies = np.floor(ways[:, None] / ways[None, :])  # of the second in place of the first
+    for chip in range(chips):
+        bounds = [of[:, chip].reshape(layouts * schemes, sizes) for of in (least, most)]
+        served = bounds[1] > 0
+        beats = np.all((copies[:, :, None] * bounds[0][None] >= bounds[1][:, None]) | ~served[:, None], axis=2)
+        beats &= (copies >= 1) & np.any(bounds[0] > 0, axis=1)[None]
+        np.fill_diagonal(beats, val=False)
+        both = beats & beats.T  # twins: one of them has to stay
+        ruled_out = np.any(beats & ~(both & np.triu(np.ones_like(both))), axis=1)
+        keep[:, chip] &= ~ruled_out.reshape(layouts, schemes, 1)
+    return np.asarray(keep[:, :, :, None, :, None, None] & (high >= least[..., None]))
 
 
 def _best(sweep: Sweep, box: int, model: int, mesh: Mesh, rates: Floats) -> list[Deployment]:

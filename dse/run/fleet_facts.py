@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.capacity import most_running
-from dse.cost.metrics import Scored
 from dse.run.candidates import Deployment
 from dse.run.launch import launch_commands, published_as
+from dse.run.operating import LATENCIES, operating_points
 from dse.run.prices import idle_watts
 from dse.run.problem import Problem
-from dse.run.rows import complete, pieces, row
-from dse.run.score import Engine
 from dse.search.fleet import Answer
 from dse.search.fleet_program import Multipliers
 from dse.spec.plan import HOURS_PER_MONTH, HOURS_PER_YEAR
@@ -26,7 +23,6 @@ from dse.spec.plan import HOURS_PER_MONTH, HOURS_PER_YEAR
 Floats = NDArray[np.float64]
 Plain = dict[str, Any]
 
-SHOWN = ("ttft_ms", "tpot_ms", "latency_s", "ttft_p99_ms", "tpot_p99_ms", "latency_p99_s")
 CONFIGURATION = ("precision", "tp", "pp", "dp", "ep", "serving", "offload", "runtime")
 TRUST = ("evidence", "ttft_error_pct", "tpot_error_pct", "throughput_error_pct")
 
@@ -57,13 +53,8 @@ class Facts:
         served = [at for at, index in enumerate(mine) if self.answer.shares[place, index] > 0]
         # A replica that is busy for a share of its time is as slow as one that serves each size alone at that share.
         peak = self.answer.utilisation(self.problem.fleet)[place]
-        engine, numbers = deployment.points(served, [float(deployment.rates[at] * peak) for at in served])
-        columns = complete(engine, numbers)
-        prompt, slots = _prompt_shares_and_slots(engine, numbers)
-        return {
-            mine[at]: {**row(columns, line), "prompt_share": float(prompt[line]), "slots": int(slots[line])}
-            for line, at in enumerate(served)
-        }
+        points = operating_points(deployment, served, [float(deployment.rates[at] * peak) for at in served])
+        return {mine[at]: point for at, point in zip(served, points, strict=True)}
 
     def deployment(self, place: int) -> Deployment | None:
         """The deployment of an option, where the engine found it."""
@@ -124,7 +115,7 @@ class Facts:
         if not rows:
             return {}
         weakest = max(rows, key=lambda each: each["throughput_error_pct"])
-        batch = max(each["slots"] for each in rows)
+        batch = int(max(each["slots"] for each in rows))
         longest = max(int(each["input"]) + int(each["output"]) for each in rows)
         axes, settings = deployment.sweep.axes, deployment.sweep.settings
         scheme = next(s for s in axes.precision_of(axes.models[0]) if s.name == rows[0]["precision"])
@@ -169,7 +160,7 @@ class Facts:
         option = self.answer.options[place]
         entry: Plain = {"share": share, "requests_per_s_per_replica": float(option.rates[index])}
         if point := self.rows[place].get(index) if self.rows[place] else None:
-            entry |= {name: point[name] for name in (*SHOWN, "batch")}
+            entry |= {name: point[name] for name in (*LATENCIES, "batch")}
         elif option.name in self.problem.sources:
             entry["row"] = self.problem.sources[option.name][index]
         return entry
@@ -254,27 +245,14 @@ def _per_million(usd_per_hour: float, tokens_per_s: float) -> float:
     return usd_per_hour / 3600 / tokens_per_s * 1e6 if tokens_per_s else math.nan
 
 
-def _prompt_shares_and_slots(engine: Engine, numbers: list[int]) -> tuple[Floats, Floats]:
-    """Share of the busy time that prompts take, and the most sequences that run at once, of points by number."""
-    shares, slots = np.zeros(len(numbers)), np.zeros(len(numbers))
-    for piece in pieces(engine, numbers):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
-            served = Scored.of(model, choices, piece.mesh).served
-            prompts, steps, _ = served.spent
-            shares[piece.where] = np.broadcast_to(prompts / (prompts + steps), piece.mesh.shape)
-            slots[piece.where] = np.broadcast_to(most_running(served), piece.mesh.shape)
-    return shares, slots
-
-
 def mean_latency(facts: Facts) -> Mapping[str, float]:
     """Mean of each latency over the requests served."""
-    totals = dict.fromkeys(SHOWN, 0.0)
-    weight = dict.fromkeys(SHOWN, 0.0)
+    totals = dict.fromkeys(LATENCIES, 0.0)
+    weight = dict.fromkeys(LATENCIES, 0.0)
     for place, rows in enumerate(facts.rows):
         for index, point in rows.items():
-            for name in SHOWN:
+            for name in LATENCIES:
                 if point[name] is not None and not math.isnan(point[name]):
                     totals[name] += facts.mean[place, index] * point[name]
                     weight[name] += facts.mean[place, index]
-    return {name: totals[name] / weight[name] for name in SHOWN if weight[name]}
+    return {name: totals[name] / weight[name] for name in LATENCIES if weight[name]}

@@ -12,7 +12,7 @@ from typing import Any
 
 from dse import __version__
 from dse.cost import COST_MODEL
-from dse.run.fleet_facts import Facts, mean_latency
+from dse.run.fleet_facts import mean_latency
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
@@ -103,27 +103,27 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
 
 def _described(solved: Solved) -> Plain:
     problem, answer = solved.problem, solved.answer
-    facts, what_if = Facts(problem, answer), WhatIf(problem, answer)
+    facts, what_if = solved.facts, WhatIf(problem, answer)
     deployments = facts.deployments()
-    alternatives = list(what_if.alternatives())
     errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
+    changes = what_if.all(max(errors, default=None))
     return {
         "status": answer.status,
         "gap": answer.gap,
         "bound": answer.bound,
-        "recommendation": _sentence(problem, answer, alternatives),
+        "recommendation": _sentence(problem, answer, changes["alternatives"]),
         "cost_usd_per_hour": answer.usd_per_hour,
         "instances": dict(answer.devices),
         "deployments": deployments,
         "buckets": facts.buckets(what_if.margins),
         "served": problem.served_share(answer),
         "latency": dict(mean_latency(facts)),
-        "alternatives": alternatives,
-        "binding": what_if.binding(),
+        "alternatives": changes["alternatives"],
+        "binding": changes["binding"],
         "economics": facts.economics(),
-        "frontier": {"served": what_if.frontier_served(), "latency": what_if.frontier_latency()},
+        "frontier": {"served": changes["frontier_served"], "latency": changes["frontier_latency"]},
         "growth": what_if.growth(),
-        "sensitivity": what_if.sensitivity(max(errors, default=None)),
+        "sensitivity": changes["sensitivity"],
         "break_even": what_if.break_even(),
         "current": today(problem, answer),
         "verification": _verification(solved),

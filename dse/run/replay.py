@@ -71,15 +71,14 @@ def can_replay(problem: Problem) -> bool:
     return limited and bool(problem.deployments) and problem.plan.file.verify.requests > 0
 
 
-def replay(problem: Problem, answer: Answer, seed: int) -> Replay:
+def replay(facts: Facts, seed: int) -> Replay:
     """Run the peak demand through the answer's replicas, spares apart, and compare with the latencies allowed.
 
     Args:
-        problem: of the plan.
-        answer: with the deployments of the problem.
+        facts: of the answer.
         seed: of arrivals and lengths.
     """
-    facts = Facts(problem, answer)
+    problem, answer = facts.problem, facts.answer
     times: dict[int, list[dict[str, Floats]]] = {}
     excess: dict[str, float] = {}
     total = 0
@@ -114,9 +113,9 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> dict
     wanted = max(problem.plan.file.verify.requests, math.ceil(RESIDENCES * rate * residence))
     count = min(wanted, MOST_REQUESTS)
     lengths = [(rows[index]["input"], rows[index]["output"], rates[index]) for index in rows]
-    engine, _ = deployment.points([0], [1.0])
-    choices = replace(engine.sweep.choices_of(0, 0), batch=[1])
-    one = Simulated(engine.sweep.models[0], choices, max_running=max(int(row["batch"]) for row in rows.values()))
+    sweep, _ = deployment.points([0], [1.0])
+    choices = replace(sweep.choices_of(0, 0), batch=[1])
+    one = Simulated(sweep.models[0], choices, max_running=max(int(row["batch"]) for row in rows.values()))
     burstiness = deployment.sweep.settings.burstiness
     trace = draw(count, rate=rate, lengths=lengths, burstiness=burstiness, seed=seed)
     record = simulate([one] * replicas, trace, dispatch=DISPATCH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dse.run.fleet_facts import Facts
 from dse.run.problem import Problem, balanced
 from dse.run.replay import Replay, can_replay, replay
 from dse.search.fleet import Answer
@@ -16,11 +17,20 @@ DERATED = 0.85
 class Solved:
     """An answer, and what the simulator said of it and of those before."""
 
-    problem: Problem
+    facts: Facts
     """With the throughputs that the answer was found at: those of demoted deployments are lower than predicted."""
-    answer: Answer
     tried: tuple[Replay, ...] = ()
     """In the order tried; empty where nothing can be replayed."""
+
+    @property
+    def problem(self) -> Problem:
+        """What was solved."""
+        return self.facts.problem
+
+    @property
+    def answer(self) -> Answer:
+        """The fleet."""
+        return self.facts.answer
 
     @property
     def verified(self) -> bool | None:
@@ -36,16 +46,17 @@ def solve(problem: Problem) -> Solved:
     """
     answer = balanced(problem.fleet, problem.best())
     if not answer.found or not answer.devices or not can_replay(problem):
-        return Solved(problem, answer)
+        return Solved(Facts(problem, answer))
     tried: list[Replay] = []
     while True:
-        tried.append(replay(problem, answer, problem.plan.file.verify.seed))
+        facts = Facts(problem, answer)
+        tried.append(replay(facts, problem.plan.file.verify.seed))
         if tried[-1].holds or len(tried) >= problem.plan.file.verify.answers:
-            return Solved(problem, answer, tuple(tried))
+            return Solved(facts, tuple(tried))
         again = derated(problem, tried[-1])
         next_answer = balanced(again.fleet, again.best())
         if not next_answer.found or not next_answer.devices:
-            return Solved(problem, answer, tuple(tried))
+            return Solved(facts, tuple(tried))
         problem, answer = again, next_answer
 
 

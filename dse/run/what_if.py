@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dse.run.fleet_facts import Facts, mean_latency
+from dse.run.parallel import mapped
 from dse.run.problem import Problem, balanced
 from dse.search.fleet import Answer, Fleet
 from dse.search.fleet_program import Multipliers, best_distinct, cheapest, growth_left, multipliers
@@ -29,6 +30,8 @@ TIGHTNESS = (0.25, 0.5, 1.0, 1.5, 2.5)
 """Points of the frontier of cost against latency, in latencies of the plan."""
 NEAR = 6
 """Kinds of accelerator, beside those of the answer, that are looked at under other latencies: the cheapest alone."""
+FORKED = 300
+"""Deployments to choose from, some ten seconds of programs, from which the questions are shared among the cores."""
 NOISE = 2e-3
 """Relative difference of two answers that their gaps may explain."""
 PRICED = 3
@@ -52,6 +55,24 @@ class WhatIf:
     def margins(self) -> Multipliers | None:
         """Multipliers of the relaxed problem; None where served demand is what is wanted."""
         return None if self.problem.maximising else multipliers(self.fleet)
+
+    def all(self, error_pct: float | None) -> dict[str, Any]:
+        """Every change that is tried, by name.
+
+        Args:
+            error_pct: as `sensitivity` has it.
+        """
+        asked: dict[str, Callable[[], Any]] = {
+            "alternatives": lambda: list(self.alternatives()),
+            "frontier_latency": self.frontier_latency,
+            "binding": self.binding,
+            "sensitivity": lambda: self.sensitivity(error_pct),
+            "frontier_served": self.frontier_served,
+        }
+        _ = self.near, self.margins  # what several ask for is asked once
+        worth_it = len(self.fleet.options) > FORKED
+        answers = mapped(lambda name: asked[name](), list(asked), worth_it=worth_it)
+        return dict(zip(asked, answers, strict=True))
 
     def worth(self, answer: Answer) -> float:
         """What an answer is judged by: dollars per hour, or requests/s served."""
