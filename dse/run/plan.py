@@ -243,17 +243,21 @@ def _count_words(devices: Mapping[str, int]) -> str:
     return " and ".join(f"{count} x {name}" for name, count in sorted(devices.items(), key=lambda item: -item[1]))
 
 
+_READ_ELSEWHERE = {"name", "notes", "models", "candidates", "throughput"}
+"""Fields whose order or spelling changes no answer: what they mean is hashed instead."""
+
+
 def _hash(problem: Problem) -> str:
-    """Twelve digits of what the answer rests on: the plan as resolved, throughputs and prices, the cost model."""
-    fleet = problem.fleet
+    """Twelve digits of what the answer rests on: demand, throughputs, prices, limits, the cost model."""
+    plan_ = problem.plan
     content = {
         "cost_model": COST_MODEL,
-        "buckets": [astuple(bucket) for bucket in problem.plan.buckets],
-        "options": [(o.name, o.device, o.devices, o.rates.tolist()) for o in fleet.options],
-        "prices": [each.plain() for _, each in sorted(problem.plan.devices.items())],
-        "file": {key: value for key, value in problem.plan.file.model_dump(mode="json").items()
-                 if key not in ("name", "notes")},
-    }  # fmt: skip
+        "models": sorted((each.name, each.weight, each.growth, each.slo.limits) for each in plan_.models),
+        "buckets": sorted((plan_.models[each.model].name, *astuple(each)[1:]) for each in plan_.buckets),
+        "options": sorted((o.name, o.device, o.devices, sorted(o.rates.tolist())) for o in problem.fleet.options),
+        "prices": [each.plain() for _, each in sorted(plan_.devices.items())],
+        "file": plan_.file.model_dump(mode="json", exclude=_READ_ELSEWHERE),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
