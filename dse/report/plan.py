@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +191,17 @@ def sentences(answer: Plain) -> Iterator[str]:
     yield from growth_sentences(answer)
     yield from _today(answer.get("current"))
     yield from error_sentences(answer)
+    yield from _bought(answer.get("rent_or_buy") or ())
+
+
+def _bought(rows: Iterable[Plain]) -> Iterator[str]:
+    """When buying what is rented pays."""
+    for row in rows:
+        if row["months_to_break_even"] is not None:
+            yield (
+                f"{row['hardware']}: ${row['purchase_usd']:,.0f} to buy has paid for itself after "
+                f"{row['months_to_break_even']:.0f} months of ${row['rent_usd_per_hour']:,.2f}/h, power paid."
+            )
 
 
 def _verified(found: Plain | None) -> Iterator[str]:
@@ -250,8 +261,13 @@ def _binding(entry: Plain) -> str:
     if what.startswith("slo "):
         metric, statistic = what.removeprefix("slo ").split(":")
         return f"The {statistic} limit on {metric.split('_')[0].upper()} binds: a quarter looser, {worth} ({then})."
-    name = _LIMITS.get(what) or f"the stock of {what.removeprefix('limit stock:')}"
+    name = _LIMITS.get(what) or _limit_name(what)
     return f"{name[0].upper()}{name[1:]} binds: without it, {worth} ({then}){dual}."
+
+
+def _limit_name(what: str) -> str:
+    name = what.removeprefix("limit ")
+    return name.replace("stock:", "the stock of ").replace("watts@", "the power in ")
 
 
 def growth_sentences(answer: Plain) -> Iterator[str]:

@@ -25,7 +25,7 @@ from dse.run.parallel import mapped
 from dse.run.planning import Plan
 from dse.run.resolve import Sweep
 from dse.run.score import Engine
-from dse.search.fleet import Fleet, Option, pruned
+from dse.search.fleet import Device, Fleet, Option, pruned
 from dse.search.space import slices
 from dse.spec.hardware import HardwareSpec
 from dse.spec.slo import Slo
@@ -134,7 +134,7 @@ def _of_model(plan: Plan, index: int) -> Candidates:
     deployments, misses, points = deployments_of(model.sweep, index, buckets, model.slo, most_loss)
     served = np.any([each.rates > 0 for each in deployments], axis=0) if deployments else np.zeros(len(places), bool)
     missed = {place: miss for place, miss, by in zip(places, misses, served, strict=True) if not by}
-    return Candidates(_undominated(plan, deployments, buckets), missed, points)
+    return Candidates(_undominated(deployments, buckets), missed, points)
 
 
 def deployments_of(
@@ -274,16 +274,14 @@ def _note_misses(
             misses[bucket] = Miss(float(of_bucket.flat[nearest]), limit, _name(sweep, box, indices))
 
 
-def _undominated(plan: Plan, deployments: Sequence[Deployment], buckets: Sequence[Bucket]) -> list[Deployment]:
+def _undominated(deployments: Sequence[Deployment], buckets: Sequence[Bucket]) -> list[Deployment]:
     """Of each accelerator, the deployments that no other there matches for less."""
     demand = np.array([bucket.peak for bucket in buckets])
-    devices = {name: each.device for name, each in plan.devices.items()}
-    watts = plan.file.budget.power_kw
     kept: list[Deployment] = []
     for hardware in dict.fromkeys(each.chip.name for each in deployments):
         here = {each.name: each for each in deployments if each.chip.name == hardware}
         options = [Option(name, hardware, each.devices, each.rates) for name, each in sorted(here.items())]
-        # The slowest bucket decides: a deployment that serves others may still be needed for one.
-        left = pruned(Fleet(demand, tuple(options), devices, watts=watts)).options
+        # On one accelerator all that is scarce goes with the number of devices.
+        left = pruned(Fleet(demand, tuple(options), {hardware: Device(hardware, 1.0)})).options
         kept += [here[option.name] for option in left]
     return kept

@@ -19,7 +19,7 @@ from dse.run.settings import set_values
 from dse.run.store import Store, finite, write_whole, writing
 from dse.run.today_fleet import today
 from dse.run.verified import Solved, solve
-from dse.run.what_if import WhatIf
+from dse.run.what_if import WhatIf, rent_or_buy
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
 from dse.spec.reading import from_value, library_file, read
@@ -125,6 +125,7 @@ def _described(solved: Solved) -> Plain:
         "growth": what_if.growth(),
         "sensitivity": changes["sensitivity"],
         "break_even": what_if.break_even(),
+        "rent_or_buy": rent_or_buy(problem, answer),
         "current": today(problem, answer),
         "verification": _verification(solved),
     }
@@ -201,7 +202,7 @@ def _why_not(problem: Problem, answer: Answer) -> str:
     if problem.maximising:
         return "the limits allow not one replica of any candidate"
     fleet = problem.fleet
-    free = cheapest(replace(fleet, usd_per_hour=None, capital_usd=None, watts=None, devices={
+    free = cheapest(replace(fleet, usd_per_hour=None, capital_usd=None, watts=None, site_watts={}, devices={
         name: replace(device, stock=None) for name, device in fleet.devices.items()
     }), time_limit=problem.plan.file.time_limit_s)  # fmt: skip
     within = most_served(fleet, time_limit=problem.plan.file.time_limit_s)

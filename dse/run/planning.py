@@ -251,7 +251,8 @@ def _sweep(
     )
     sweep = sweep_of(_sweep_file(file, limited=True), own)
     burstiness = file.models[index].demand.burstiness
-    return on_hardware(replace(sweep, settings=replace(sweep.settings, burstiness=burstiness)), devices)
+    chips = {device.chip for device in devices.values()}
+    return on_hardware(replace(sweep, settings=replace(sweep.settings, burstiness=burstiness)), chips)
 
 
 def on_hardware(sweep: Sweep, names: Collection[str]) -> Sweep:
@@ -333,11 +334,13 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
 
 
 def _unknown_hardware(file: PlanFile, known: Sequence[str], document: Document) -> Iterator[Fault]:
-    for at, names in (
+    named: list[tuple[Steps, Mapping[str, float]]] = [
         (("budget", "stock"), file.budget.stock),
+        *((("budget", "regions", name, "stock"), region.stock) for name, region in file.budget.regions.items()),
         (("price", "override"), file.price.override),
         (("price", "purchase"), file.price.purchase),
-    ):
+    ]
+    for at, names in named:
         for name in names:
             if name not in known:
                 message = f"{name!r} is not among this plan's hardware{suggest(name, known)}"

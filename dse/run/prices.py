@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dse.cost.economics import IDLE_SHARE
@@ -26,6 +26,8 @@ class PricedDevice:
     """None for a name of a table that the library does not know."""
     energy_usd_per_hour: float = 0.0
     """Power and cooling at full draw, where it is owned: in the device's dollars per hour. Rent includes it."""
+    chip: str = ""
+    """Its name without the region."""
 
     def plain(self) -> dict[str, Any]:
         """As the answer shows it."""
@@ -47,8 +49,7 @@ def priced(hardware: Sequence[HardwareSpec], file: PlanFile) -> tuple[dict[str, 
     Raises:
         CannotRun: none has any.
     """
-    found = {chip.name: priced_device(chip.name, chip, file) for chip in hardware}
-    return _split(found, file)
+    return _split({chip.name: priced_device(chip.name, chip, file) for chip in hardware}, file)
 
 
 def unlisted(
@@ -77,7 +78,25 @@ def _split(found: Mapping[str, PricedDevice | None], file: PlanFile) -> tuple[di
     if not there:
         kinds = " or ".join(file.price.kinds)
         raise CannotRun(f"no candidate has a price of kind {kinds}; choose another price.kind, or give price.override")
-    return there, tuple(name for name in found if name not in there)
+    unpriced = tuple(name for name in found if name not in there)
+    if file.budget.regions:
+        there = {each.device.name: each for device in there.values() for each in _everywhere(device, file)}
+    return there, unpriced
+
+
+def _everywhere(priced: PricedDevice, file: PlanFile) -> Iterator[PricedDevice]:
+    """An accelerator in each region that has it."""
+    for name, region in file.budget.regions.items():
+        if region.only and priced.chip not in region.stock:
+            continue
+        device = replace(
+            priced.device,
+            name=f"{priced.chip}@{name}",
+            usd_per_hour=priced.device.usd_per_hour * region.price_factor,
+            stock=region.stock.get(priced.chip, priced.device.stock),
+            site=name,
+        )
+        yield replace(priced, device=device, energy_usd_per_hour=priced.energy_usd_per_hour * region.price_factor)
 
 
 def priced_device(name: str, chip: HardwareSpec | None, file: PlanFile) -> PricedDevice | None:
@@ -88,7 +107,8 @@ def priced_device(name: str, chip: HardwareSpec | None, file: PlanFile) -> Price
     price, usd_per_hour, energy = _quote(name, chip, watts, file)
     if price is None:
         return None
-    if file.budget.power_kw is not None and not watts:
+    limited = [file.budget.power_kw, *(region.power_kw for region in file.budget.regions.values())]
+    if any(limit is not None for limit in limited) and not watts:
         return None  # what draws an unknown power cannot stand under a limit on it
     device = Device(
         name,
@@ -98,7 +118,7 @@ def priced_device(name: str, chip: HardwareSpec | None, file: PlanFile) -> Price
         chip.box.devices if file.whole_boxes and chip is not None else 1,
         file.budget.stock.get(name),
     )
-    return PricedDevice(device, price, chip, energy)
+    return PricedDevice(device, price, chip, energy, name)
 
 
 def _quote(name: str, chip: HardwareSpec | None, watts: float, file: PlanFile) -> tuple[Price | None, float, float]:
@@ -113,14 +133,14 @@ def _quote(name: str, chip: HardwareSpec | None, watts: float, file: PlanFile) -
             price = chip.price(kind) if chip is not None else None
             if price is not None and price.usd_per_hour is not None:
                 return price, price.usd_per_hour, 0.0
-        elif (price := _purchase(name, chip, file)) is not None:
+        elif (price := purchase(name, chip, file)) is not None:
             assert price.usd is not None
             energy = watts / 1000 * file.economics.pue * file.economics.usd_per_kwh
             return price, price.usd / (file.economics.amortisation_years * HOURS_PER_YEAR) + energy, energy
     return None, 0.0, 0.0
 
 
-def _purchase(name: str, chip: HardwareSpec | None, file: PlanFile) -> Price | None:
+def purchase(name: str, chip: HardwareSpec | None, file: PlanFile) -> Price | None:
     """The user's purchase price, else the library's latest."""
     if name in file.price.purchase:
         return Price(kind="purchase", usd=file.price.purchase[name], provider="user", source="set by the user")

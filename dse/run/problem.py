@@ -71,11 +71,15 @@ def state_problem(plan: Plan) -> Problem:
         options, sources = _of_table(plan)
         return Problem(plan, _fleet(plan, options), {}, Candidates(), sources)
     found = find_candidates(plan)
-    by_name = {each.name: each for each in found.deployments}
-    options = [
-        Option(name, each.chip.name, each.devices, _placed(plan, each.model, each.rates))
-        for name, each in sorted(by_name.items())
-    ]
+    by_name = {}
+    options = []
+    for each in sorted(found.deployments, key=lambda each: each.name):
+        for device in plan.devices.values():
+            if device.chip == each.chip.name:
+                name = f"{each.name} @{device.device.site}" if device.device.site else each.name
+                by_name[name] = each
+                rates = _placed(plan, each.model, each.rates)
+                options.append(Option(name, device.device.name, each.devices, rates))
     return Problem(plan, _fleet(plan, options), by_name, found, {})
 
 
@@ -98,6 +102,9 @@ def _fleet(plan: Plan, options: Sequence[Option]) -> Fleet:
         usd_per_hour=file.budget.hourly,
         capital_usd=file.budget.capital_usd,
         watts=None if file.budget.power_kw is None else file.budget.power_kw * 1e3,
+        site_watts={
+            name: region.power_kw * 1e3 for name, region in file.budget.regions.items() if region.power_kw is not None
+        },
         slices=file.slices,
         weights=weights,
     )
@@ -111,10 +118,10 @@ def _of_table(plan: Plan) -> tuple[list[Option], dict[str, list[str]]]:
     options, sources = [], {}
     single = len(plan.models) == 1
     for index, model in enumerate(plan.models):
-        for device in plan.devices:
+        for device, priced in plan.devices.items():
             rows = [
                 row for row in plan.table
-                if row.hardware == device and row.model in ((model.name, "") if single else (model.name,))
+                if row.hardware == priced.chip and row.model in ((model.name, "") if single else (model.name,))
             ]  # fmt: skip
             rates, texts = np.zeros(len(plan.buckets)), [""] * len(plan.buckets)
             for place, bucket in enumerate(plan.buckets):

@@ -12,9 +12,12 @@ import numpy as np
 
 from dse.run.fleet_facts import Facts, mean_latency
 from dse.run.parallel import mapped
+from dse.run.prices import purchase
 from dse.run.problem import Problem, balanced
 from dse.search.fleet import Answer, Fleet
-from dse.search.fleet_program import Multipliers, best_distinct, cheapest, growth_left, multipliers
+from dse.search.fleet_distinct import best_distinct
+from dse.search.fleet_program import Multipliers, cheapest, growth_left, multipliers
+from dse.spec.plan import HOURS_PER_MONTH
 from dse.spec.slo import Slo
 
 Plain = dict[str, Any]
@@ -115,7 +118,8 @@ class WhatIf:
     @cached_property
     def near(self) -> frozenset[str]:
         """The kinds of accelerator that are looked at under other latencies."""
-        return frozenset([*self.answer.devices, *list(self.singles)[:NEAR]])
+        devices = self.problem.plan.devices
+        return frozenset(devices[name].chip for name in (*self.answer.devices, *list(self.singles)[:NEAR]))
 
     def _at(self, scale: float) -> Problem:
         """The problem with all latencies times a factor."""
@@ -199,6 +203,14 @@ class WhatIf:
             yield "capital_usd", answer.capital_usd, fleet.capital_usd, replace(fleet, capital_usd=None)
         if fleet.watts is not None:
             yield "watts", answer.watts, fleet.watts, replace(fleet, watts=None)
+        for site, most in fleet.site_watts.items():
+            used = sum(
+                fleet.devices[name].watts * held
+                for name, held in answer.devices.items()
+                if fleet.devices[name].site == site
+            )
+            others = {name: limit for name, limit in fleet.site_watts.items() if name != site}
+            yield f"watts@{site}", used, most, replace(fleet, site_watts=others)
         for name, device in fleet.devices.items():
             if device.stock is not None:
                 freed = {**fleet.devices, name: replace(device, stock=None)}
@@ -327,6 +339,25 @@ class WhatIf:
             found.append({"hardware": name, "usd_per_device_hour": price, "break_even_usd_per_device_hour": at,
                           "change_pct": (at / price - 1) * 100})  # fmt: skip
         return sorted(found, key=lambda entry: (-entry["change_pct"], str(entry["hardware"])))
+
+
+def rent_or_buy(problem: Problem, answer: Answer) -> list[Plain]:
+    """After how many months a bought accelerator of the answer has cost less than a rented one, its power paid."""
+    file, found = problem.plan.file, []
+    for name in answer.devices:
+        device = problem.plan.devices[name]
+        rented = device.price.usd_per_hour
+        bought = purchase(device.chip, device.hardware, file)
+        if rented is None or bought is None or bought.usd is None:
+            continue
+        power = device.device.watts / 1e3 * file.economics.pue * file.economics.usd_per_kwh
+        saved = device.device.usd_per_hour - power
+        found.append({
+            "hardware": name, "rent_usd_per_hour": device.device.usd_per_hour, "purchase_usd": bought.usd,
+            "power_usd_per_hour": power, "purchase_source": bought.source,
+            "months_to_break_even": bought.usd / saved / HOURS_PER_MONTH if saved > 0 else None,
+        })  # fmt: skip
+    return found
 
 
 def _looser(slo: Slo, name: str) -> Slo:

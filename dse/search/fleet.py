@@ -39,6 +39,8 @@ class Device:
     """Devices that can only be had together."""
     stock: int | None = None
     """Most devices there are; None for any number."""
+    site: str = ""
+    """Where it stands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,8 @@ class Fleet:
     """The most the fleet may cost."""
     capital_usd: float | None = None
     watts: float | None = None
+    site_watts: Mapping[str, float] = field(default_factory=dict)
+    """Site -> the most that may be drawn there."""
     slices: int | None = None
     """Shares are whole multiples of 1/slices (Mélange's form); None: any share."""
     weights: Floats | None = None
@@ -104,7 +108,8 @@ class Fleet:
         """Whether anything but the demand ties one option to another."""
         used = [self.devices[option.device] for option in self.options]
         limits = (self.usd_per_hour, self.capital_usd, self.watts)
-        return any(limit is not None for limit in limits) or any(d.box > 1 or d.stock is not None for d in used)
+        tied = any(d.box > 1 or d.stock is not None or d.site in self.site_watts for d in used)
+        return tied or any(limit is not None for limit in limits)
 
     def of(self, options: Sequence[Option]) -> Fleet:
         """The same problem with other options."""
@@ -207,6 +212,8 @@ def _scarce(fleet: Fleet, options: Sequence[Option]) -> Floats:
         things.append(count * [device.watts for device in of])
     if fleet.capital_usd is not None:
         things.append(count * [device.capital_usd for device in of])
+    sites = sorted(fleet.site_watts)
+    things += [count * [device.watts if device.site == site else 0.0 for device in of] for site in sites]
     for name, device in sorted(fleet.devices.items()):
         if device.stock is not None or device.box > 1:
             things.append(np.where([option.device == name for option in options], count, 0.0))

@@ -12,7 +12,7 @@ the program has a row per bucket and option instead of a column per slice, and i
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,7 @@ def cheapest(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: bool
     fleet = canonical(fleet)
     if len(fleet.unservable):
         return Answer("infeasible", math.inf, math.nan)
-    return _joined(fleet, [_cheapest(pruned(part), time_limit, rough) for part in parted(fleet)])
+    return joined(fleet, [_cheapest(pruned(part), time_limit, rough) for part in parted(fleet)])
 
 
 def _cheapest(fleet: Fleet, time_limit: float | None, rough: bool) -> Answer:
@@ -106,66 +106,6 @@ def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: b
     aims = [-program.served] if rough else [-program.served, program.usd_per_hour, program.ranks]
     solved = minimise(program.problem, aims, time_limit, ROUGH_GAP if rough else GAP)
     return _answer(program, Solved(solved.status, -solved.value, -solved.bound))
-
-
-def best_distinct(fleet: Fleet, first: Answer, count: int, *, time_limit: float | None = TIME_LIMIT) -> list[Answer]:
-    """The cheapest fleets of different kinds of device after the best, cheapest first: none holds all kinds of another.
-
-    What does not hold all kinds of the best lacks one of them, so it is found where that kind is left out; what lacks
-    kinds of several, where these are (Lawler 1972). That needs no cuts in the program, and what shares nothing stays
-    in parts.
-
-    Args:
-        fleet: the problem.
-        first: its best answer.
-        count: fleets wanted beside it.
-        time_limit: seconds per program.
-    """
-    fleet = canonical(fleet)
-    parts = parted(fleet)
-    found: list[Answer] = []
-    waiting = {frozenset[str](): [_of_part(first, part) for part in parts] if len(parts) > 1 else [first]}
-    seen = set(waiting)
-    while waiting:
-        whole = {lacking: _joined(fleet, answers) for lacking, answers in waiting.items()}
-        lacking = min(whole, key=lambda key: (whole[key].usd_per_hour, sorted(key)))
-        answers, kinds = waiting.pop(lacking), whole[lacking].devices
-        inside = next((each.devices for each in found if each.devices.keys() <= kinds.keys()), None)
-        if inside is None:
-            found.append(whole[lacking])
-            if len(found) > count:
-                break
-        for name in kinds if inside is None else inside:
-            without = lacking | {name}
-            if without in seen:
-                continue
-            seen.add(without)
-            again = [
-                _without(part, without, time_limit) if name in answer.devices else answer
-                for part, answer in zip(parts, answers, strict=True)
-            ]
-            if all(answer.found for answer in again):
-                waiting[without] = again
-    return found[1:]
-
-
-def _without(fleet: Fleet, names: Collection[str], time_limit: float | None) -> Answer:
-    left = fleet.of([option for option in fleet.options if option.device not in names])
-    return cheapest(left, time_limit=time_limit, rough=True)
-
-
-def _of_part(whole: Answer, part: Fleet) -> Answer:
-    """What an answer holds for a part that shares nothing with the others."""
-    names = {option.name for option in part.options}
-    mine = [place for place, option in enumerate(whole.options) if option.name in names]
-    options, counts = tuple(whole.options[place] for place in mine), whole.counts[mine]
-    devices: dict[str, int] = {}
-    for option, count in zip(options, counts, strict=True):
-        devices[option.device] = devices.get(option.device, 0) + option.devices * int(count)
-    cost = sum(part.devices[name].usd_per_hour * held for name, held in devices.items())
-    watts = sum(part.devices[name].watts * held for name, held in devices.items())
-    capital = sum(part.devices[name].capital_usd * held for name, held in devices.items())
-    return Answer(whole.status, whole.gap, cost, options, counts, whole.shares[mine], devices, cost, capital, watts)
 
 
 @dataclass(frozen=True)
@@ -231,7 +171,8 @@ def most_served_by(fleet: Fleet, counts: Sequence[int]) -> Answer:
         fleet: the problem, with the options that are there.
         counts: replicas of each.
     """
-    program = written(replace(fleet, usd_per_hour=None, watts=None, capital_usd=None), all_of_it=False)
+    free = replace(fleet, usd_per_hour=None, watts=None, site_watts={}, capital_usd=None)
+    program = written(free, all_of_it=False)
     for variable, count in zip(program.counts, counts, strict=True):
         variable.lowBound = variable.upBound = count
     return _answer(program, minimise(program.problem, [-program.served]))
@@ -260,7 +201,7 @@ def components(fleet: Fleet) -> Iterator[Fleet]:
         yield Fleet(demand, tuple(options), fleet.devices, fleet.headroom, fleet.spares, slices=fleet.slices)
 
 
-def _joined(fleet: Fleet, parts: Sequence[Answer]) -> Answer:
+def joined(fleet: Fleet, parts: Sequence[Answer]) -> Answer:
     """The answers of parts that share nothing, as one."""
     worst = [part.status for part in parts if part.status != "optimal"]
     if any(not part.found for part in parts):
@@ -349,12 +290,15 @@ def _devices(fleet: Fleet, problem: LpProblem, counts: Sequence[LpVariable]) -> 
 def _limit(program: Program) -> None:
     """The rows of the limits, each with a name of its own."""
     fleet, held = program.fleet, program.devices
-    rows = {
+    rows: dict[str, tuple[Any, float | None]] = {
         "usd_per_hour": (program.usd_per_hour, fleet.usd_per_hour),
         "capital_usd": (_total((fleet.devices[h].capital_usd, n) for h, n in held.items()), fleet.capital_usd),
         "watts": (_total((fleet.devices[h].watts, n) for h, n in held.items()), fleet.watts),
         **{f"stock:{h}": (n, fleet.devices[h].stock) for h, n in held.items()},
     }
+    for site, limit in fleet.site_watts.items():
+        there = ((fleet.devices[h].watts, n) for h, n in held.items() if fleet.devices[h].site == site)
+        rows[f"watts@{site}"] = (_total(there), limit)
     for name, (total, most) in rows.items():
         if most is not None:
             program.problem += total <= most, f"limit_{name}"

@@ -81,6 +81,19 @@ class ModelDemand(Strict):
     """Worth of one of its requests, where as much as possible is to be served."""
 
 
+class Region(Strict):
+    """A place where devices stand, with limits and prices of its own."""
+
+    price_factor: Positive = 1.0
+    """On the price of every accelerator there."""
+    power_kw: Positive | None = None
+    """Of boards and their hosts there, without cooling."""
+    stock: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Accelerator -> the most there are; those not named are there in any number."""
+    only: bool = False
+    """Whether there are only the accelerators in its stock."""
+
+
 class Budget(Strict):
     """What the fleet may cost, draw and hold."""
 
@@ -92,7 +105,9 @@ class Budget(Strict):
     power_kw: Positive | None = None
     """Of boards and their hosts, without cooling: what a rack is fed with."""
     stock: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """Accelerator -> the most there are."""
+    """Accelerator -> the most there are, in each region."""
+    regions: dict[Text, Region] = Field(default_factory=dict)
+    """Places to choose from; an accelerator in one of them is called `h100-sxm@NAME`."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Budget:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dse.search.fleet import Device, Fleet, Option, pruned
-from dse.search.fleet_program import best_distinct, cheapest, growth_left, most_served, multipliers
+from dse.search.fleet_distinct import best_distinct
+from dse.search.fleet_program import cheapest, growth_left, most_served, multipliers
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -100,6 +101,17 @@ def test_a_power_limit_buys_efficiency():
     assert cheapest(fleet).devices == {"hot": 4}
     assert cheapest(replace(fleet, watts=2800.0)).devices == {"hot": 2, "cool": 2}
     assert cheapest(replace(fleet, watts=1500.0)).status == "infeasible"
+
+
+def test_each_site_has_its_own_power():
+    fleet = fleet_of({"here": (1.0, [1.0]), "there": (2.0, [1.0])}, [4.0])
+    devices = {
+        "here": Device("here", 1.0, watts=500.0, site="a"),
+        "there": Device("there", 2.0, watts=500.0, site="b"),
+    }
+    fleet = replace(fleet, devices=devices, site_watts={"a": 1100.0})
+    assert cheapest(fleet).devices == {"here": 2, "there": 2}
+    assert multipliers(fleet).limits["watts@a"] == pytest.approx(1 / 500)
 
 
 def test_a_capital_limit():

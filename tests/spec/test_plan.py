@@ -143,6 +143,14 @@ def test_boxes_are_those_of_the_hardware_file():
     assert plan().devices["h100-sxm"].device.box == 1
 
 
+def test_a_region_has_prices_and_limits_of_its_own():
+    regions = {"us": {"stock": {"l4": 4}, "only": True}, "eu": {"price_factor": 1.5, "power_kw": 20}}
+    found = plan(budget={"regions": regions}).devices
+    assert list(found) == ["h100-sxm@eu", "l4@us", "l4@eu"]
+    assert found["l4@eu"].device.usd_per_hour == pytest.approx(1.5 * found["l4@us"].device.usd_per_hour)
+    assert (found["l4@us"].device.stock, found["l4@eu"].device.stock, found["l4@eu"].device.site) == (4, None, "eu")
+
+
 def test_settings_change_it():
     document = set_values(from_value(PLAN), ["headroom=0.1", "budget.usd_per_hour=5"])
     assert resolve_plan(document).file.headroom == 0.1
@@ -215,6 +223,8 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "objective served_rate needs a budget: usd_per_hour, usd_per_month, capital_usd, power_kw or stock"),
         ({"budget": {"capital_usd": 5}}, "budget.capital_usd: nothing is bought; add price: {kind: purchase}"),
         ({"budget": {"stock": {"l40s": 5}}}, "budget.stock.l40s: 'l40s' is not among this plan's hardware"),
+        ({"budget": {"regions": {"eu": {"stock": {"h100": 1}}}}},
+         "budget.regions.eu.stock.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
         ({"price": {"override": {"h100": 5}}},
          "price.override.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
         ({"constraints": {"ttft_ms": {"max": 5}}},
