@@ -100,7 +100,12 @@ class UnderLoad:
         free = 1.0 - self.rate * stall
         offspring = self.rate * stall + self.rate**2 * passes.spread
         joined = (1.0 + self.rate * passes.step) / free + offspring / free**2 - 1.0
-        return np.maximum(joined + self.bursts**2 - 1.0, 0.0)
+        return np.maximum(joined + self.bursts**2 - 1.0, 0.0) * self._bounded(joined)
+
+    def _bounded(self, joined: Array) -> Array:
+        """Of a clump, what fits into the places that are free: its size is about exponential."""
+        share = np.maximum(self.most - self.middle, 1.0) / np.maximum(joined, 1e-9)
+        return -np.expm1(-share)
 
     @cached_property
     def clumps(self) -> Array:
@@ -167,7 +172,11 @@ class UnderLoad:
     def place(self) -> tuple[Array, Array]:
         """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
         busy = np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
-        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, variability(self.lengths))
+        # A full batch alternates: its prompts run one by one, its decodes side by side, which are the longer part or not.
+        prompt = self.cycle.each
+        decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
+        service = (self.passes.spread + variability(self.lengths) * decode**2) / (prompt + decode) ** 2
+        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, service)
         return self.flight.waits, delay
 
     # -- means --------------------------------------------------------------------------------------
@@ -217,7 +226,7 @@ class UnderLoad:
         mean = steps * pace + (own / passes.step - 1.0) * gap
         free = 1.0 - self.rate * cycle.each
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
-        variance = self.rate * stall * (steps * passes.step + own) / free**3
+        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._bounded(self.joined)
         some = steps > 0
         return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
 
@@ -257,10 +266,19 @@ class UnderLoad:
     @cached_property
     def decodes(self) -> list[Spread]:
         """Seconds from the first token to the last, of each length."""
+        steps = [np.maximum(output - 1.0, 0.0) for _, output, _ in self.lengths]
         return [
-            Spread(np.maximum(output - 1.0, 0.0) * self.engine.steps[0], mean, variance)
-            for (_, output, _), (mean, variance) in zip(self.lengths, self._decodes, strict=True)
+            Spread(count * self.engine.steps[0], mean, variance, np.maximum(count * self._slowest, mean))
+            for count, (mean, variance) in zip(steps, self._decodes, strict=True)
         ]
+
+    @cached_property
+    def _slowest(self) -> Array:
+        """Seconds of the longest decode step there is in the long run, without bound where prompts come between."""
+        if not isinstance(self.engine, Chunking):
+            return np.full(1, np.inf)
+        many = self.running + 2.0 * np.sqrt(self.flight.variance)
+        return self.engine.mixed(many, self.engine.room(many))
 
     @cached_property
     def gaps(self) -> Cases:
@@ -270,7 +288,8 @@ class UnderLoad:
         total = np.maximum(sum(some), 1e-300)
         for (_, output, _), weight, whole in zip(self.lengths, some, self.decodes, strict=True):
             steps = np.maximum(output - 1.0, 1.0)
-            cases.append((weight / total, Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2)))
+            each = Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2, whole.most / steps)
+            cases.append((weight / total, each))
         return cases
 
     @cached_property
