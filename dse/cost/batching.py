@@ -171,10 +171,10 @@ class Chunking(Prefilling):
         return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening)
 
     def decoding(self, slots: Array) -> Array:
-        """Most sequences that decode at once: the others' prompts run."""
+        """Most sequences that decode at once, on average: the others' prompts run."""
         steps = np.maximum(self.point.steps, 1e-6)
         chunks = np.ceil(self.point.input / self.room(slots))
-        return np.maximum(np.round(slots * steps / (steps + chunks)), 1.0)
+        return np.maximum(slots * steps / (steps + chunks), 1.0)
 
     @property
     def sustained(self) -> Array:

@@ -44,7 +44,10 @@ class UnderLoad:
         self.lengths = engine.point.lengths
         self.bursts = engine.point.choices.burstiness
         self.chunked = isinstance(engine, Chunking)
-        self.most = engine.decoding(slots)
+        decoding = engine.decoding(slots)
+        self.most = np.ceil(decoding)
+        self.prefilling = self.most - decoding
+        """Places that prompts take where all are taken."""
         self.stable = rate < capacity
         # What is overloaded is computed at a rate that is not, and hidden.
         self.rate = np.where(self.stable, rate, 0.5 * capacity)
@@ -118,8 +121,9 @@ class UnderLoad:
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
         return in_flight(
-            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps, self.joined / 2.0, span
-        )
+            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps,
+            self.joined / 2.0 + self.prefilling, span,
+        )  # fmt: skip
 
     # -- iterations, at the mean number of them -----------------------------------------------------
 

@@ -168,7 +168,7 @@ def in_flight(
         finished: requests per second that so many running sequences finish.
         pace: seconds per token of so many.
         clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
-        ahead: requests of the same clump that join before one of it, on average.
+        ahead: requests that join before one that arrives and count not yet, on average; they are geometric.
         span: the least and the most that matter.
     """
     bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
@@ -201,9 +201,9 @@ def in_flight(
     of_tokens = paced / tokens - (mean / tokens) ** 2
     mean = mean / total
     variance = np.maximum(square / total - mean**2, 0.0)
-    # Who joins behind others of his clump finds their places taken too.
-    nearly = np.where(full > 0.0, ahead * full * np.exp((logs[1] - logs[0]) / gap * (ahead + 1.0) / 2.0), 0.0)
-    waits = np.minimum((full / (1.0 - busy) + nearly) / total, 1.0)
+    # Who joins behind others finds their places taken too.
+    ratio = np.minimum(np.exp((logs[1] - logs[0]) / gap) * ahead / (1.0 + ahead), 0.95)
+    waits = np.minimum((full / (1.0 - busy) + full * ratio / (1.0 - ratio)) / total, 1.0)
     return Flight(mean, variance, np.maximum(of_tokens, 0.0), empty / total, waits)
 
 
