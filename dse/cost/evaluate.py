@@ -100,10 +100,10 @@ def _status(
         missing = np.isnan(value)
         if np.any(missing):
             status = np.where(missing, np.int8(code_of[f"undefined:{name}"]), status)
-    over = scored.memory.total / scored.memory.limit
+    over = scored.over
     excess[code_of[MEMORY]] = over
     status = np.where(over > 1.0, np.int8(code_of[MEMORY]), status)
-    structure = structure_status(scored.point, code_of)
+    structure = structure_status([pool.point for pool in scored.served.pools], code_of)
     return np.where(structure != 0, structure, status) if np.any(structure) else status, excess
 
 

@@ -5,7 +5,7 @@ To add a metric or objective: one entry here. Its name is its column, a key of `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -19,7 +19,8 @@ from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
 from dse.cost.placement.placed import Placed
-from dse.cost.serving import Static, served
+from dse.cost.serving import Static
+from dse.cost.modes import served
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
 
@@ -48,8 +49,18 @@ class Scored:
 
     @property
     def memory(self) -> Memory:
-        """Memory of one device."""
+        """Memory of one device; of several pools, of the last."""
         return self.served.memory
+
+    @cached_property
+    def fullest(self) -> Array:
+        """Bytes on the fullest device of all pools."""
+        return _largest([pool.memory.total for pool in self.served.pools])
+
+    @cached_property
+    def over(self) -> Array:
+        """Largest share of what an engine may use that a pool takes."""
+        return _largest([pool.memory.over for pool in self.served.pools])
 
     def bytes_below(self, tier: Tier) -> Array:
         """Host memory or disk of a replica."""
@@ -72,6 +83,13 @@ class Scored:
     def tokens_per_s(self) -> Array:
         """Generated tokens per second of one replica."""
         return self.requests_per_s * self.point.output
+
+
+def _largest(values: Sequence[Array]) -> Array:
+    most = values[0]
+    for value in values[1:]:
+        most = np.maximum(most, value)
+    return most
 
 
 Error = Literal["ttft", "tpot", "throughput"]
@@ -97,6 +115,7 @@ class Metric:
 
 METRICS: dict[str, Metric] = {}
 
+ONE_ENGINE = "one engine computes prompts and generates"
 NO_PRICE = "no quote of this kind for the accelerator; choose another price.kind, or give a price.override"
 
 
@@ -147,7 +166,7 @@ def _(s: Scored) -> Array:
     error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return s.tokens_per_s / s.point.degrees.devices
+    return s.tokens_per_s / s.served.devices
 
 
 @_metric("requests_per_s", "requests/s", "max", "finished requests per second of one replica", error="throughput")
@@ -155,14 +174,34 @@ def _(s: Scored) -> Array:
     return s.requests_per_s
 
 
-@_metric("devices", "devices", "min", "accelerators of one replica: tp x pp x dp")
+@_metric("devices", "devices", "min", "accelerators of one replica, tp x pp x dp; disaggregated, of both pools")
 def _(s: Scored) -> Array:
-    return s.point.degrees.devices
+    return s.served.devices
+
+
+@_metric(
+    "prefill_workers", "workers", "min", "engines that compute prompts, where serving is disaggregated",
+    absent=ONE_ENGINE,
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.served.pools[0].workers if len(s.served.pools) > 1 else np.nan
+
+
+@_metric(
+    "decode_workers", "workers", "min", "engines that generate, where serving is disaggregated", absent=ONE_ENGINE,
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.served.pools[1].workers if len(s.served.pools) > 1 else np.nan
+
+
+@_metric("concurrency", "requests", "max", "requests in flight (Little's law)", error="throughput")
+def _(s: Scored) -> Array:
+    return s.requests_per_s * s.served.latency
 
 
 @_metric("memory_gb_per_device", "GB", "min", "memory of the fullest device at the end of generation")
 def _(s: Scored) -> Array:
-    return s.memory.total * 1e-9
+    return s.fullest * 1e-9
 
 
 @_metric("host_memory_gb", "GB", "min", "host memory of a replica used; 0 without offloading")
@@ -180,12 +219,12 @@ def _(s: Scored) -> Array:
     absent=NO_PRICE, error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return economics.usd_per_hour(s.point) / 3600 / s.tokens_per_s * 1e6
+    return economics.usd_per_hour(s.served) / 3600 / s.tokens_per_s * 1e6
 
 
 @_metric("usd_per_hour", "$/h", "min", "rent of the devices of one replica", absent=NO_PRICE)
 def _(s: Scored) -> Array:
-    return economics.usd_per_hour(s.point)
+    return economics.usd_per_hour(s.served)
 
 
 @_metric(
@@ -193,7 +232,7 @@ def _(s: Scored) -> Array:
     absent="the hardware file gives no board power", error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return economics.joules_per_batch(s.served) / (s.point.batch * s.point.output)
+    return economics.joules(s.served) / (s.served.finished * s.point.output)
 
 
 @_metric(
@@ -201,7 +240,10 @@ def _(s: Scored) -> Array:
     absent="no measurement is published for this model family and precision",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    point = s.point
+    return _largest([_accuracy_drop(pool.point) for pool in s.served.pools])
+
+
+def _accuracy_drop(point: Point) -> Array:
     return point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
 
 

@@ -11,8 +11,9 @@ import dse
 from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import Question, columns, score
 from dse.cost.mesh import Mesh
+from dse.cost.modes import served
 from dse.cost.phases import Point
-from dse.cost.serving import ClosedLoop, Static, Steady, served
+from dse.cost.serving import ClosedLoop, Static, Steady
 from dse.spec.catalog import load_precision
 from dse.spec.layout import Layout
 from dse.spec.runtime import IDEAL, RuntimeSpec, load_runtime

@@ -1,0 +1,17 @@
+"""The values of the axis `serving`: the steady state each asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dse.cost.disaggregated import Disaggregated
+from dse.cost.phases import Point
+from dse.cost.serving import SERVING, Static
+
+MODES: Mapping[str, type[Static]] = {**SERVING, "disaggregated": Disaggregated}
+"""Those of one engine, and those of several."""
+
+
+def served(point: Point) -> Static:
+    """The steady state a point asks for."""
+    return MODES[point.choices.serving](point, point.choices.runtime)
