@@ -20,6 +20,7 @@ from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
 from dse.cost.placement.placed import Placed
 from dse.cost.serving import Static
+from dse.cost.setting import Phase
 from dse.cost.modes import served
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
@@ -35,7 +36,8 @@ class Scored:
     @classmethod
     def of(cls, model: ModelSpec, choices: Choices, mesh: Mesh) -> Scored:
         """The points of a mesh, their tensors placed where the sweep offloads."""
-        return cls((Placed if choices.offload == "lp" else Point)(model, choices, mesh))
+        # Pools are not offloaded, which is a status: to place their tensors for it would take long.
+        return cls((Placed if choices.offload == "lp" and choices.pools is None else Point)(model, choices, mesh))
 
     @cached_property
     def served(self) -> Static:
@@ -46,6 +48,10 @@ class Scored:
     def point(self) -> Point:
         """The point with the sequences that really run at once."""
         return self.served.running
+
+    def worker(self, phase: Phase) -> Point:
+        """The worker that runs a phase."""
+        return self.served.pools[0 if phase == "prefill" else -1].point
 
     @property
     def memory(self) -> Memory:

@@ -25,7 +25,8 @@ NAMES = ("hardware", "model")
 LEAST = 10
 """Columns whose values may be long, and the least width they are folded to."""
 
-_SETTLED = ("input", "output", "devices", *DEGREES)  # the workload's name and the layout already say them
+_SETTLED = ("input", "output", "devices", *DEGREES, *(f"prefill_{name}" for name in DEGREES))
+# the workload's name and the layout already say them
 
 
 def print_summary(

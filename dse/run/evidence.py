@@ -27,27 +27,27 @@ LINK_FIELDS = ("scale_up", "scale_out", "host_link")
 """Those that rows of several devices rest on as well."""
 
 
-def evidence(point: Point) -> dict[str, list[Any]]:
+def evidence(point: Point, prompts: Point | None = None) -> dict[str, list[Any]]:
     """Evidence class and error columns of a list of points.
 
     `ideal` is the pure roofline, `datasheet` default efficiencies, `calibrated` those fitted on the accelerator,
     `transferred` on a relative; `+recalled` is appended where a number of the accelerator that the timing uses was
     recalled and not read in a document. Each error column has the band of its own metric's weakest class, `evidence`
     the weakest of TTFT and TPOT.
+
+    Args:
+        point: the workers that generate.
+        prompts: those that compute prompts, where others do; same mesh.
     """
-    choices, mesh = point.choices, point.mesh
-    alone = [_recalled(chip.recalled, TIMING_FIELDS) for chip in choices.hardware]
-    linked = [_recalled(chip.recalled, (*TIMING_FIELDS, *LINK_FIELDS)) for chip in choices.hardware]
-    devices = np.broadcast_to(point.degrees.devices, mesh.shape).tolist()
-    steps = np.broadcast_to(point.steps, mesh.shape)
-    prefill, decode = _seconds(point, "prefill"), {key: steps * held for key, held in _seconds(point, "decode").items()}
-    none = np.zeros(mesh.shape)
+    prompts = prompts or point
+    shape = point.mesh.shape
+    steps = np.broadcast_to(point.steps, shape)
+    prefill = _seconds(prompts, "prefill")
+    decode = {key: steps * held for key, held in _seconds(point, "decode").items()}
+    none = np.zeros(shape)
     whole = {key: prefill.get(key, none) + decode.get(key, none) for key in (*prefill, *decode)}
-    classes = [_weakest(held, mesh.shape) for held in (prefill, decode, whole)]
-    marks = [
-        "+recalled" if (linked[chip] if count > 1 else alone[chip]) else ""
-        for chip, count in zip(mesh.index["hardware"].tolist(), devices, strict=True)
-    ]
+    classes = [_weakest(held, shape) for held in (prefill, decode, whole)]
+    marks = ["+recalled" if any(pair) else "" for pair in zip(_recalled(prompts), _recalled(point), strict=True)]
     # A request of one token has no decode step for its row to rest on.
     row = np.where(steps > 0, np.minimum(classes[0], classes[1]), classes[0]).tolist()
     names = [STANDINGS[index] + mark for index, mark in zip(row, marks, strict=True)]
@@ -57,6 +57,19 @@ def evidence(point: Point) -> dict[str, list[Any]]:
         for i, (name, found) in enumerate(zip(ERRORS, classes, strict=True))
     }
     return {"evidence": names, **errors}
+
+
+def _recalled(point: Point) -> list[bool]:
+    """Whether a number that the timing of each point uses was recalled."""
+    chips = point.choices.hardware
+    alone = [_any_recalled(chip.recalled, TIMING_FIELDS) for chip in chips]
+    linked = [_any_recalled(chip.recalled, (*TIMING_FIELDS, *LINK_FIELDS)) for chip in chips]
+    devices = np.broadcast_to(point.degrees.devices, point.mesh.shape).tolist()
+    pooled = point.choices.pools is not None
+    return [
+        linked[chip] if pooled or count > 1 else alone[chip]
+        for chip, count in zip(point.mesh.index["hardware"].tolist(), devices, strict=True)
+    ]
 
 
 def _seconds(point: Point, phase: Phase) -> dict[tuple[str, int], NDArray[np.float64]]:
@@ -82,5 +95,5 @@ def _weakest(seconds: Mapping[tuple[str, int], NDArray[np.float64]], shape: tupl
     return weakest
 
 
-def _recalled(paths: tuple[str, ...], fields: tuple[str, ...]) -> bool:
+def _any_recalled(paths: tuple[str, ...], fields: tuple[str, ...]) -> bool:
     return any(path == field or path.startswith(f"{field}.") for path in paths for field in fields)

@@ -30,7 +30,7 @@ from dse.cost.setting import Phase
 from dse.run.contests import accelerator
 from dse.run.evidence import ERRORS, evidence
 from dse.run.groups import box_columns
-from dse.run.rows import Piece, pieces
+from dse.run.rows import PHASES, Piece, pieces
 from dse.run.score import Engine
 from dse.search.chance import normals
 from dse.spec.bands import CLASSES, error_models
@@ -51,17 +51,18 @@ class Standing:
     words: tuple[str, ...]
     """What parts of errors may be the errors of."""
     parts: NDArray[np.intp]
-    """What each of `PARTS` is the error of, as a place in `words`, shape (parts, points)."""
+    """What each of `PARTS` is the error of in each of `PHASES`, as a place in `words`, shape (phases, parts, points):
+    prompts and generation may run on workers of different kinds."""
     chain: NDArray[np.int64]
     """Equal for points that differ in the batch alone."""
     octave: NDArray[np.float64]
-    """Base 2 logarithm of the batch."""
+    """Base 2 logarithm of the batch in each of `PHASES`, shape (phases, points)."""
     evidence: NDArray[np.intp]
     """Class of each point, as a place in `CLASSES`."""
     sigma: NDArray[np.float64]
     """Standard deviation of the log error of TTFT, TPOT and throughput, shape (3, points)."""
     prompt: NDArray[np.float64]
-    """Share of the prompt in the time of a request."""
+    """Share of the prompt in the time of a request; where pools share the work, whether prompts set the throughput."""
 
 
 def standing(engine: Engine, numbers: NDArray[np.int64]) -> Standing:
@@ -79,24 +80,33 @@ def _of_piece(engine: Engine, piece: Piece, words: dict[str, int]) -> tuple[NDAr
     index, size = piece.mesh.index, len(piece.numbers)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scored = Scored.of(sweep.models[piece.model], choices, piece.mesh)
-        told = evidence(scored.point)
-        prompt = np.divide(METRICS["ttft_ms"].of(scored), METRICS["latency_s"].of(scored)) / 1e3
+        told = evidence(scored.worker("decode"), scored.worker("prefill"))
+        prompt = scored.served.prompt_share
 
     def coded(part: str, names: Iterable[object]) -> NDArray[np.intp]:
         return np.array([words.setdefault(f"{part} {name}", len(words)) for name in names], dtype=np.intp)
 
     boxed = [f"{name} {value}" for name, value in box_columns(sweep, piece.box).items() if name != "runtime"]
-    parts = [
-        np.repeat(coded("model", [sweep.models[piece.model].name]), size),
-        coded("chip", map(accelerator, choices.hardware))[index["hardware"]],
-        coded("scheme", [scheme.name for scheme in choices.precision])[index["precision"]],
-        np.repeat(coded("engine", [choices.runtime.name]), size),
-        coded("layout", [" ".join([*map(str, layout), *boxed]) for layout in choices.layout])[index["layout"]],
-    ]
+
+    def parts(phase: Phase) -> list[NDArray[np.intp]]:
+        chosen, at = scored.worker(phase).choices, scored.worker(phase).mesh.index
+        return [
+            np.repeat(coded("model", [sweep.models[piece.model].name]), size),
+            coded("chip", map(accelerator, chosen.hardware))[at["hardware"]],
+            coded("scheme", [scheme.name for scheme in chosen.precision])[at["precision"]],
+            np.repeat(coded("engine", [chosen.runtime.name]), size),
+            coded("layout", [" ".join([*map(str, layout), *boxed]) for layout in chosen.layout])[at["layout"]],
+        ]
+
+    def octave(phase: Phase) -> NDArray[np.float64]:
+        worker = scored.worker(phase)
+        found: NDArray[np.float64] = np.log2(np.asarray(worker.choices.batch, dtype=float))[worker.mesh.index["batch"]]
+        return found
+
     return (
-        np.array(parts),
+        np.array([parts(phase) for phase in PHASES]),
         piece.numbers - index["batch"],  # batches are the fastest axis
-        np.log2(np.asarray(choices.batch, dtype=float))[index["batch"]],
+        np.array([octave(phase) for phase in PHASES]),
         np.array([PLACE[name.partition("+")[0]] for name in told["evidence"]]),
         np.log1p(np.array([told[name] for name in ERRORS]) / 100) / NINE_IN_TEN,
         np.nan_to_num(np.broadcast_to(prompt, (size,)), nan=0.0).clip(0.0, 1.0),
@@ -159,7 +169,7 @@ def _drawn(points: Standing, kinds: Collection[Error]) -> dict[Error, NDArray[np
 
 def _units(points: Standing, phase: Phase) -> NDArray[np.float64]:
     """Draws of the errors of a phase in standard deviations, shape (SAMPLES, points)."""
-    shares = [error_models()[name].shares for name in CLASSES]
+    shares, place = [error_models()[name].shares for name in CLASSES], PHASES.index(phase)
 
     def weight(of_class: Sequence[float]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = np.sqrt(of_class)[points.evidence]
@@ -168,9 +178,9 @@ def _units(points: Standing, phase: Phase) -> NDArray[np.float64]:
     drawn = normals([f"{word} {phase}" for word in points.words]).T
     common = [max(0.0, 1.0 - sum(getattr(one, part) for part in PARTS)) for one in shares]
     unit = normals([f"all {phase}"]).T * weight(common)
-    for part, place in zip(PARTS, points.parts, strict=True):
-        unit += drawn[:, place] * weight([getattr(one, part) for one in shares])
-    unit += _walk(points.octave, phase) * weight([one.octave for one in shares])
+    for part, word in zip(PARTS, points.parts[place], strict=True):
+        unit += drawn[:, word] * weight([getattr(one, part) for one in shares])
+    unit += _walk(points.octave[place], phase) * weight([one.octave for one in shares])
     return unit
 
 

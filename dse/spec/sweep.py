@@ -46,6 +46,36 @@ class Parallel(Strict):
     """`auto`: 1 for a dense model or without dp, else all tp x dp ranks."""
 
 
+class PrefillWorkers(Strict):
+    """Axes of the workers that compute prompts; what is left out is the sweep's own."""
+
+    hardware: Any = None
+    precision: Any = None
+    parallel: Parallel | None = None
+    devices: Any = None
+    """Instead of `parallel`: every layout of so many devices per worker."""
+    batch: Any = 1
+    """Requests of one prompt pass."""
+
+
+class DecodeWorkers(Strict):
+    """Axes of the workers that generate; what is left out is the sweep's own, as all others are."""
+
+    batch: Any = None
+    """Sequences that run at once on a worker."""
+
+
+class Disaggregation(Strict):
+    """What a deployment of two pools chooses from."""
+
+    prefill: PrefillWorkers = PrefillWorkers()
+    decode: DecodeWorkers = DecodeWorkers()
+    devices: Count | None = None
+    """Most devices of both pools together; no limit by default."""
+    max_workers: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Most workers of a pool."""
+
+
 class SweepFile(Strict):
     """The fields of a sweep; axes take one value, a list, or a range."""
 
@@ -65,8 +95,10 @@ class SweepFile(Strict):
     batch: Any = 1
     """Sequences in flight per replica."""
     serving: Any = "static"
-    """`static`, `offline` (the engine sets the batch: only the first value of `batch` counts) or `closed-loop`
-    (`batch` is the requests in flight)."""
+    """`static`, `offline` (the engine sets the batch: only the first value of `batch` counts), `closed-loop`
+    (`batch` is the requests in flight) or `disaggregated` (`batch` is what a decode worker runs at once)."""
+    disaggregated: Disaggregation | None = None
+    """The pools of disaggregated serving: `{prefill: {parallel: ..., batch: ...}, decode: ..., devices: 8}`."""
     offload: Any = "none"
     """`lp`: weights, cache and activations are placed over accelerator, host and disk by a linear program."""
     runtime: Any = "ideal"
@@ -109,7 +141,7 @@ class SweepFile(Strict):
 
 
 AXIS_VALUES: dict[str, tuple[str, ...]] = {
-    "serving": ("static", "offline", "closed-loop"),
+    "serving": ("static", "offline", "closed-loop", "disaggregated"),
     "offload": ("none", "lp"),
     "fidelity": ("ideal", "datasheet", "calibrated"),
 }
