@@ -175,7 +175,8 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "kv_cache_differs": (_pair_cache, "both pools must keep the KV cache in one format: it is sent as it lies"),
     "exceeds_devices": (_pair_budget, "one prefill and one decode worker need more than disaggregated.devices"),
     "no_link_between_pools": (
-        _pair_link, "the caches cannot reach the decode workers: an accelerator has no scale-out link",
+        _pair_link,
+        "the caches cannot reach the decode workers: an accelerator has no scale-out link",
     ),
     "batch_beyond_engine": (_engine_batch, "the engine runs fewer sequences at once (max_batch of the runtime)"),
     "batch_set_by_engine": (_batches, "offline serving sets the batch itself: only the sweep's first value counts"),

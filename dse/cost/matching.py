@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from dse.cost.work import Array
 
+Mask = NDArray[np.bool_]
+
 BETTER = 1.0 + 1e-12
 """By how much more workers must serve more per device to be preferred: rounding must not make a pair beat its half."""
 
@@ -32,20 +34,17 @@ class Matched:
     per_device: Array
     """Requests per second and device; 0 where there are no workers."""
 
-    def beats(self, other: Matched) -> NDArray[np.bool_]:
+    def beats(self, other: Matched) -> Mask:
         """Where it serves more per device than another."""
-        better: NDArray[np.bool_] = self.per_device > other.per_device * BETTER
-        return better
+        return np.greater(self.per_device, other.per_device * BETTER)
 
-    def where(self, chosen: NDArray[np.bool_], other: Matched) -> Matched:
+    def where(self, chosen: Mask, other: Matched) -> Matched:
         """It where `chosen`, else another."""
         fields = self.__dataclass_fields__
         return Matched(*(np.where(chosen, getattr(self, name), getattr(other, name)) for name in fields))
 
 
-def match(
-    rates: tuple[Array, Array], sizes: tuple[Array, Array], devices: Array, max_workers: int
-) -> Matched:
+def match(rates: tuple[Array, Array], sizes: tuple[Array, Array], devices: Array, max_workers: int) -> Matched:
     """The pair of counts that serves most requests per device; of equal ones that with the fewest devices.
 
     Args:

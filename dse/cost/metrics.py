@@ -16,12 +16,12 @@ from dse.cost import economics
 from dse.cost.choices import Choices
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
+from dse.cost.modes import served
 from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
 from dse.cost.placement.placed import Placed
 from dse.cost.serving import Static
 from dse.cost.setting import Phase
-from dse.cost.modes import served
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
 

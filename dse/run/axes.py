@@ -141,7 +141,9 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
     found: list[Layout] = []
     with faults.collected():
         found = _layouts(file, document)
-    axes = Axes(tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words)
+    axes = Axes(
+        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words, pools=None
+    )
     faults.found += _native_twice(axes.precision, axes.models, document, ("precision",))
     return replace(axes, pools=_pools(file, axes, document, faults))
 
@@ -156,7 +158,8 @@ def _pools(file: SweepFile, axes: Axes, document: Document, faults: Faults) -> P
         return None
     asked = asked or Disaggregation()
     workers, here = asked.prefill, (*at, "prefill")
-    hardware, precision, layout, batch, decode = axes.hardware, axes.precision, axes.layout, (1,), axes.batch
+    hardware, precision, layout, decode = axes.hardware, axes.precision, axes.layout, axes.batch
+    batch: tuple[int, ...] = ()
     if workers.hardware is not None:
         chips = _axis(document, (*here, "hardware"), workers.hardware, expand_hardware, lambda c: c[0].name, faults)
         hardware = split(chips)[0]

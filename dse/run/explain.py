@@ -62,7 +62,9 @@ def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None
 def memory_gb(scored: Scored, size: int) -> list[dict[str, float]]:
     """Memory of the fullest device of each point by use, GB; of several pools, of the one nearest to its limit."""
     of_pools = [pool_memory_gb(scored, pool, size) for pool in scored.served.pools]
-    return [max(pools, key=lambda memory: memory["total_gb"] / memory["limit_gb"]) for pools in zip(*of_pools, strict=True)]
+    return [
+        max(pools, key=lambda memory: memory["total_gb"] / memory["limit_gb"]) for pools in zip(*of_pools, strict=True)
+    ]
 
 
 def pool_memory_gb(scored: Scored, pool: Pool, size: int) -> list[dict[str, float]]:

@@ -189,9 +189,7 @@ def resolve(document: Document) -> Sweep:
         source=document.value,
     )
     if current is not None:
-        today = replace(
-            sweep, axes=current, accuracy=_accuracy(current), prefill_accuracy=_prefill_accuracy(current)
-        )
+        today = replace(sweep, axes=current, accuracy=_accuracy(current), prefill_accuracy=_prefill_accuracy(current))
         sweep = replace(sweep, current=today)
     return sweep
 
@@ -204,9 +202,7 @@ def _prefill_accuracy(axes: Axes) -> Drops:
     if axes.pools is None:
         return ()
     schemes = axes.pools.precision
-    return tuple(
-        tuple(accuracy_drop(model, scheme) for scheme in schemes_of(schemes, model)) for model in axes.models
-    )
+    return tuple(tuple(accuracy_drop(model, scheme) for scheme in schemes_of(schemes, model)) for model in axes.models)
 
 
 def _settings(file: SweepFile) -> Settings:

@@ -17,8 +17,8 @@ from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.setting import Phase
 from dse.cost.techniques import TECHNIQUES
-from dse.run.evidence import evidence
 from dse.run.axes import PREFILL_COLUMNS
+from dse.run.evidence import evidence
 from dse.run.groups import axis_columns, box_columns
 from dse.run.placed import placement_columns, tensors_of
 from dse.run.score import Engine
@@ -169,9 +169,7 @@ def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Col
         of_prefill = engine.sweep.drops(box, model_index, "prefill")
         others = [of_prefill[i] for i in mesh.index["prefill_precision"].tolist()]
         drop = [max(pair, key=_severity) for pair in zip(drop, others, strict=True)]
-        first = _compute_texts(
-            choices.pools.prefill, mesh.index["prefill_hardware"], mesh.index["prefill_precision"]
-        )
+        first = _compute_texts(choices.pools.prefill, mesh.index["prefill_hardware"], mesh.index["prefill_precision"])
         pairs = zip(first, computes, strict=True)
         computes = [ours if ours == theirs else f"{theirs}, then {ours}" for theirs, ours in pairs]
     return {"accuracy_evidence": [one.evidence for one in drop], "compute_dtype": computes}
