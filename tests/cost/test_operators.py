@@ -174,6 +174,8 @@ def test_every_metric_is_a_number_where_a_point_can_run(model):
     chosen = choices(["h100-sxm"], pairs, ["bf16", "nvfp4"], list(FIDELITIES), layouts, [1, 32])
     chosen = replace(chosen, accuracy={model: (0.0, 0.0)})
     for name, values in columns(load_model(model), chosen, mesh_of(chosen)).items():
+        if name in ("prefill_workers", "decode_workers"):  # of disaggregated serving alone
+            continue
         assert np.all(np.isfinite(values)), name
         assert np.all(values >= 0), name
 
