@@ -51,6 +51,8 @@ class Pools:
     """Most devices of both pools."""
     max_workers: int = 32
     """Most workers of a pool."""
+    fill: bool = False
+    """Only counts of workers of which replicas use all `devices`."""
 
 
 @dataclass(frozen=True)

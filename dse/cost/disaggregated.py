@@ -123,11 +123,12 @@ class Disaggregated(Static):
     @cached_property
     def _matched(self) -> tuple[Matched, NDArray[np.bool_]]:
         """The workers, and where they lie in several domains."""
-        most, sizes = self.chosen.devices, (self.entering.degrees.devices, self.running.degrees.devices)
-        near = match(self.rates(self.handover.near), sizes, np.minimum(most, self.together), self.chosen.max_workers)
+        most, workers = self.chosen.devices, self.chosen.max_workers
+        sizes, fill = (self.entering.degrees.devices, self.running.degrees.devices), most if self.chosen.fill else None
+        near = match(self.rates(self.handover.near), sizes, np.minimum(most, self.together), workers, fill)
         if np.all(self.together >= most):
             return near, np.zeros(1, dtype=bool)
-        far = match(self.rates(self.handover.far), sizes, most, self.chosen.max_workers)
+        far = match(self.rates(self.handover.far), sizes, most, workers, fill)
         apart = far.beats(near)
         return far.where(apart, near), apart
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.choices import Pools
+from dse.cost.choices import Choices, Pools, Table
+from dse.cost.matching import fills
 from dse.cost.phases import Point
 from dse.cost.work import Array
 from dse.spec.hardware import HardwareSpec
@@ -132,6 +133,20 @@ def _pair_budget(point: Point) -> Mask:
     return NONE if pools is None else np.greater(_pair_devices(point, pools), pools.devices)
 
 
+def _pair_fill(point: Point) -> Mask:
+    pools = point.choices.pools
+    if pools is None or not pools.fill:
+        return NONE
+    table = point.choices.cached("fills", lambda: _fill_table(point.choices, pools))
+    return np.equal(point.mesh.take(table, "prefill_layout", "layout"), 0)
+
+
+def _fill_table(choices: Choices, pools: Pools) -> Table:
+    """Where some counts of two workers take all devices: shape (prefill layout, layout)."""
+    sizes = pools.prefill.of_layout("devices")[:, None], choices.of_layout("devices")[None]
+    return fills(int(pools.devices), sizes, pools.max_workers).astype(float)
+
+
 def _pair_link(point: Point) -> Mask:
     pools = point.choices.pools
     if pools is None:
@@ -174,6 +189,7 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "offload_is_static": (_placed, "a placement runs static blocks: offload lp goes with serving static"),
     "kv_cache_differs": (_pair_cache, "both pools must keep the KV cache in one format: it is sent as it lies"),
     "exceeds_devices": (_pair_budget, "one prefill and one decode worker need more than disaggregated.devices"),
+    "devices_not_filled": (_pair_fill, "no counts of these workers use all of disaggregated.devices"),
     "no_link_between_pools": (
         _pair_link,
         "the caches cannot reach the decode workers: an accelerator has no scale-out link",

@@ -11,6 +11,7 @@ the most there may be.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,9 @@ class Matched:
         return Matched(*(np.where(chosen, getattr(self, name), getattr(other, name)) for name in fields))
 
 
-def match(rates: tuple[Array, Array], sizes: tuple[Array, Array], devices: Array, max_workers: int) -> Matched:
+def match(
+    rates: tuple[Array, Array], sizes: tuple[Array, Array], devices: Array, max_workers: int, fill: float | None = None
+) -> Matched:
     """The pair of counts that serves most requests per device; of equal ones that with the fewest devices.
 
     Args:
@@ -52,20 +55,55 @@ def match(rates: tuple[Array, Array], sizes: tuple[Array, Array], devices: Array
         sizes: devices of each.
         devices: most devices of both pools; may be infinite.
         max_workers: most workers of a pool.
+        fill: a number of devices of which both pools must be a whole part, so that replicas of them use all.
     """
     (of_prefill, of_decode), (g_p, g_d) = rates, sizes
     shape = np.broadcast_shapes(*map(np.shape, (of_prefill, of_decode, g_p, g_d, devices)))
     per_device, prefill, decode = np.zeros(shape), np.full(shape, np.nan), np.full(shape, np.nan)
-    balance = of_decode / of_prefill
+    if fill is None:
+        counts = _balanced(of_decode / of_prefill, sizes, devices, max_workers)
+    else:
+        counts = _filling(int(fill), sizes, devices, max_workers)
+    for x, y, there in counts:
+        found = np.minimum(x * of_prefill, y * of_decode) / (x * g_p + y * g_d)
+        better = (found > per_device * BETTER) & there
+        per_device = np.where(better, found, per_device)
+        prefill = np.where(better, x, prefill)
+        decode = np.where(better, y, decode)
+    return Matched(prefill, decode, np.minimum(prefill * of_prefill, decode * of_decode), per_device)
+
+
+def fills(whole: int, sizes: tuple[Array, Array], max_workers: int) -> Mask:
+    """Where some counts of workers of these sizes take a whole part of the devices."""
+    found = np.zeros(np.broadcast_shapes(*map(np.shape, sizes)), dtype=bool)
+    for _, _, there in _filling(whole, sizes, whole, max_workers):
+        found |= there
+    return found
+
+
+Counts = Iterator[tuple[Array, Array, Mask]]
+"""Workers of both pools, and where there may be so many; those on fewer devices come first."""
+
+
+def _balanced(balance: Array, sizes: tuple[Array, Array], devices: Array, max_workers: int) -> Counts:
+    """For every number of decode workers the whole numbers beside the prefill workers that would keep pace."""
+    g_p, g_d = sizes
     most = np.minimum(np.floor((devices - g_p) / g_d), max_workers)
     for y in range(1, int(np.max(most, initial=0)) + 1):
         room = np.minimum(np.floor((devices - y * g_d) / g_p), max_workers)
         below = np.floor(y * balance)
         for x in (below, below + 1):
-            workers = np.clip(x, 1, room)
-            found = np.minimum(workers * of_prefill, y * of_decode) / (workers * g_p + y * g_d)
-            better = (found > per_device * BETTER) & (room >= 1)
-            per_device = np.where(better, found, per_device)
-            prefill = np.where(better, workers, prefill)
-            decode = np.where(better, y, decode)
-    return Matched(prefill, decode, np.minimum(prefill * of_prefill, decode * of_decode), per_device)
+            yield np.clip(x, 1, np.maximum(room, 1)), float(y), np.greater_equal(room, 1)
+
+
+def _filling(whole: int, sizes: tuple[Array, Array], devices: Array, max_workers: int) -> Counts:
+    """Every pair of counts that takes a whole part of the devices."""
+    g_p, g_d = sizes
+    for part in range(1, whole + 1):
+        if whole % part:
+            continue
+        for y in range(1, min(part, max_workers) + 1):
+            x = (part - y * g_d) / g_p
+            there = (x >= 1) & (x <= max_workers) & (np.mod(x, 1.0) == 0) & (part <= devices)
+            if np.any(there):
+                yield x, float(y), there

@@ -55,6 +55,8 @@ class PoolAxes:
     devices: int | None
     """Most devices of both pools."""
     max_workers: int
+    fill: bool
+    """Whether replicas must use all devices."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def _pools(file: SweepFile, axes: Axes, document: Document, faults: Faults) -> P
             faults.found.append(document.fault(at, f"{message}, or leave them out", key=True))
         return None
     asked = asked or Disaggregation()
+    if asked.fill and asked.devices is None:
+        faults.found.append(document.fault((*at, "fill"), "there is nothing to fill; give 'devices' as well"))
     workers, here = asked.prefill, (*at, "prefill")
     hardware, precision, layout, decode = axes.hardware, axes.precision, axes.layout, axes.batch
     batch: tuple[int, ...] = ()
@@ -175,7 +179,7 @@ def _pools(file: SweepFile, axes: Axes, document: Document, faults: Faults) -> P
     with faults.collected():
         if asked.decode.batch is not None:
             decode = tuple(integers(document, (*at, "decode", "batch"), asked.decode.batch, most=MAX_BATCH))
-    return PoolAxes(hardware, precision, layout, batch, decode, asked.devices, asked.max_workers)
+    return PoolAxes(hardware, precision, layout, batch, decode, asked.devices, asked.max_workers, asked.fill)
 
 
 Load = Callable[[Any, Document, Path], Sequence[Any]]

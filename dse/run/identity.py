@@ -116,6 +116,7 @@ def _pools(pools: PoolAxes) -> Plain:
         "decode_batch": list(pools.decode_batch),
         "devices": pools.devices,
         "max_workers": pools.max_workers,
+        "fill": pools.fill,
     }
 
 
@@ -211,6 +212,7 @@ def _restore_pools(plain: Plain) -> PoolAxes:
         decode_batch=tuple(plain["decode_batch"]),
         devices=plain["devices"],
         max_workers=plain["max_workers"],
+        fill=plain["fill"],
     )
 
 

@@ -120,7 +120,7 @@ class Sweep:
         devices = math.inf if pools.devices is None else float(pools.devices)
         return replace(
             self._of_engine(box, "decode", **own, batch=pools.decode_batch),
-            serving=POOLED, pools=Pools(prefill, devices, pools.max_workers),
+            serving=POOLED, pools=Pools(prefill, devices, pools.max_workers, pools.fill),
         )  # fmt: skip
 
     def _of_engine(self, box: int, pool: str, **own: Any) -> Choices:

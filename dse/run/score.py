@@ -85,7 +85,7 @@ class Engine:
                 [models, *(Axis(name, size) for name, size in zip(choices.axes, choices.shape, strict=True))]
                 for choices in boxes
             ),
-            [PLACED_WEIGHT if choices.offload == "lp" else 1 for choices in boxes],
+            [PLACED_WEIGHT if choices.offload == "lp" and choices.pools is None else 1 for choices in boxes],
         )
 
     @cached_property

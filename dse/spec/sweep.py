@@ -74,6 +74,8 @@ class Disaggregation(Strict):
     """Most devices of both pools together; no limit by default."""
     max_workers: Annotated[int, Field(ge=1, le=1024)] = 32
     """Most workers of a pool."""
+    fill: bool = False
+    """Only deployments of which replicas use all `devices`, as one who has so many devices wants them."""
 
 
 class SweepFile(Strict):
