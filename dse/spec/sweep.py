@@ -70,7 +70,7 @@ class Disaggregation(Strict):
 
     prefill: PrefillWorkers = PrefillWorkers()
     decode: DecodeWorkers = DecodeWorkers()
-    devices: Count | None = None
+    devices: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Most devices of both pools together; no limit by default."""
     max_workers: Annotated[int, Field(ge=1, le=1024)] = 32
     """Most workers of a pool."""
