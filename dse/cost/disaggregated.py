@@ -184,12 +184,6 @@ class Disaggregated(Static):
         )
 
     @property
-    def prompt_share(self) -> Array:
-        """1 where the prefill workers set the throughput, 0 where the decode workers do."""
-        of_prefill, of_decode = self.full_rates
-        return np.where(self.matched.prefill * of_prefill < self.matched.decode * of_decode, 1.0, 0.0)
-
-    @property
     def finished(self) -> Array:
         """Requests that a second finishes."""
         return self.requests_per_s

@@ -143,11 +143,6 @@ class Static:
         """Seconds of prompt passes, decode steps and neither, in the time that finishes one running batch."""
         return self.ttft, self.point.steps * self.tpot, 0.0
 
-    @property
-    def prompt_share(self) -> Array:
-        """Share of the prompt in the time that sets the throughput."""
-        return self.ttft / self.latency
-
     # -- workers --------------------------------------------------------------------------------------
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.breakdown import timed_operators
+from dse.cost.breakdown import Timed, timed_operators
 from dse.cost.phases import Point
 from dse.cost.placement.placed import Placed
 from dse.cost.rates import STANDINGS, standing
@@ -27,7 +27,39 @@ LINK_FIELDS = ("scale_up", "scale_out", "host_link")
 """Those that rows of several devices rest on as well."""
 
 
-def evidence(point: Point, prompts: Point | None = None) -> dict[str, list[Any]]:
+class ByRest:
+    """Seconds of the operators of a phase by class and by what they rest on (index into `STANDINGS`).
+
+    Arrays of the mesh's shape.
+    """
+
+    def __init__(self, point: Point) -> None:
+        self.seconds: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._shape = point.mesh.shape
+        self._rates = (point.kernels if isinstance(point, Placed) else point).rates
+
+    def add(self, timed: Timed) -> None:
+        """Count an operator."""
+        rests = standing(timed.work, self._rates)
+        seconds = timed.count * (timed.times.seconds + timed.overhead)
+        for index in sorted(set(np.ravel(rests).tolist())):
+            key = (timed.work.group, index)
+            held = self.seconds.get(key, np.zeros(self._shape))
+            self.seconds[key] = held + np.where(rests == index, seconds, 0.0)
+
+
+def rests_of(workers: Mapping[Phase, Point]) -> dict[Phase, ByRest]:
+    """What the time of both phases rests on."""
+    found = {phase: ByRest(point) for phase, point in workers.items()}
+    for phase, rests in found.items():
+        for timed in timed_operators(workers[phase], phase):
+            rests.add(timed)
+    return found
+
+
+def evidence(
+    point: Point, rests: Mapping[Phase, ByRest] | None = None, prompts: Point | None = None
+) -> dict[str, list[Any]]:
     """Evidence class and error columns of a list of points.
 
     `ideal` is the pure roofline, `datasheet` default efficiencies, `calibrated` those fitted on the accelerator,
@@ -36,18 +68,19 @@ def evidence(point: Point, prompts: Point | None = None) -> dict[str, list[Any]]
     the weakest of TTFT and TPOT.
 
     Args:
-        point: the workers that generate.
-        prompts: those that compute prompts, where others do; same mesh.
+        point: the points; of several pools, the workers that generate.
+        rests: what their time rests on, where that is at hand.
+        prompts: the workers that compute prompts, where those are others; same mesh.
     """
-    prompts = prompts or point
+    workers: dict[Phase, Point] = {"prefill": prompts or point, "decode": point}
+    rests = rests or rests_of(workers)
     shape = point.mesh.shape
     steps = np.broadcast_to(point.steps, shape)
-    prefill = _seconds(prompts, "prefill")
-    decode = {key: steps * held for key, held in _seconds(point, "decode").items()}
+    prefill, decode = rests["prefill"].seconds, {key: steps * held for key, held in rests["decode"].seconds.items()}
     none = np.zeros(shape)
     whole = {key: prefill.get(key, none) + decode.get(key, none) for key in (*prefill, *decode)}
     classes = [_weakest(held, shape) for held in (prefill, decode, whole)]
-    marks = ["+recalled" if any(pair) else "" for pair in zip(_recalled(prompts), _recalled(point), strict=True)]
+    marks = ["+recalled" if any(pair) else "" for pair in zip(*map(_recalled, workers.values()), strict=True)]
     # A request of one token has no decode step for its row to rest on.
     row = np.where(steps > 0, np.minimum(classes[0], classes[1]), classes[0]).tolist()
     names = [STANDINGS[index] + mark for index, mark in zip(row, marks, strict=True)]
@@ -70,19 +103,6 @@ def _recalled(point: Point) -> list[bool]:
         linked[chip] if pooled or count > 1 else alone[chip]
         for chip, count in zip(point.mesh.index["hardware"].tolist(), devices, strict=True)
     ]
-
-
-def _seconds(point: Point, phase: Phase) -> dict[tuple[str, int], NDArray[np.float64]]:
-    """Seconds of a phase by operator class and what they rest on (index into `STANDINGS`), shape of the mesh."""
-    rates = (point.kernels if isinstance(point, Placed) else point).rates
-    found: dict[tuple[str, int], NDArray[np.float64]] = {}
-    for timed in timed_operators(point, phase):
-        rests = standing(timed.work, rates)
-        seconds = timed.count * (timed.times.seconds + timed.overhead)
-        for index in sorted(set(np.ravel(rests).tolist())):
-            key = (timed.work.group, index)
-            found[key] = found.get(key, np.zeros(point.mesh.shape)) + np.where(rests == index, seconds, 0.0)
-    return found
 
 
 def _weakest(seconds: Mapping[tuple[str, int], NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.intp]:
