@@ -277,14 +277,19 @@ def _native_twice(
 
 
 def _layouts(stated: SweepFile | PrefillWorkers, document: Document, at: Path = ()) -> list[Layout]:
-    """The axis of layouts that `parallel` or `devices` says, at a place."""
+    """The axis of layouts that `parallel` and `devices` say, at a place."""
     if stated.devices is None:
         return _combined(stated.parallel, document, (*at, "parallel"))
     path = (*at, "devices")
-    if stated.parallel is not None:
-        raise InputError(document.fault(path, "give either 'parallel' or 'devices', not both"))
+    counts = integers(document, path, stated.devices, most=MAX_DEGREE)
     found: list[Layout] = []
-    for count in integers(document, path, stated.devices, most=MAX_DEGREE):
+    if stated.parallel is not None:
+        combined = _combined(stated.parallel, document, (*at, "parallel"))
+        found = [one for one in combined if one.devices in counts and one.tp * one.dp % max(one.ep, 1) == 0]
+        if not found:
+            raise InputError(document.fault(path, "no layout of the degrees of 'parallel' has so many devices"))
+        return found
+    for count in counts:
         found += layouts([count])
         _check_count(len(found), document, path)
     return found

@@ -53,7 +53,7 @@ class PrefillWorkers(Strict):
     precision: Any = None
     parallel: Parallel | None = None
     devices: Any = None
-    """Instead of `parallel`: every layout of so many devices per worker."""
+    """Every layout of so many devices per worker; beside `parallel`, those of its degrees."""
     batch: Any = 1
     """Requests of one prompt pass."""
 
@@ -93,7 +93,7 @@ class SweepFile(Strict):
     parallel: Parallel | None = None
     """Degrees to combine; by default one device."""
     devices: Any = None
-    """Instead of `parallel`: every layout of so many devices."""
+    """Every layout of so many devices; beside `parallel`, those of its degrees."""
     batch: Any = 1
     """Sequences in flight per replica."""
     serving: Any = "static"

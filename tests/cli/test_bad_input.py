@@ -64,9 +64,9 @@ POOLS = {
         "prefill: {batch: {from: 4, to: 1}}",
         "34: disaggregated.prefill.batch: the range is empty: from 4 to 1",
     ),
-    "layouts twice": (
+    "workers of degrees that make no such devices": (
         "prefill: {parallel: {tp: 2}, devices: 4}",
-        "55: disaggregated.prefill.devices: give either 'parallel' or 'devices', not both",
+        "55: disaggregated.prefill.devices: no layout of the degrees of 'parallel' has so many devices",
     ),
     "a degree below one": (
         "prefill: {parallel: {tp: -1}}",
@@ -177,9 +177,9 @@ FIELDS = {
     "more devices than there are": ({"devices": 2**40}, f"5:10: devices: must be at most 100,000, got {2**40}"),
     "not a number": ({"memory_utilization": ".nan"}, "5:21: expected a finite number, got .nan"),
     "infinity": ({"constraints": "{ttft_ms: {max: .inf}}"}, "5:30: expected a finite number, got .inf"),
-    "parallel and devices": (
+    "devices that no degrees make": (
         {"parallel": "{tp: 2}", "devices": 8},
-        "6:10: devices: give either 'parallel' or 'devices', not both",
+        "6:10: devices: no layout of the degrees of 'parallel' has so many devices",
     ),
     "an empty range": ({"batch": "{from: 9, to: 3}"}, "5:8: batch: the range is empty: from 9 to 3"),
     "half a range": ({"batch": "{from: 9}"}, "5:8: batch: missing field 'to'"),
