@@ -1,7 +1,7 @@
 """Disaggregated serving: x prefill workers and y decode workers, each with chips, formats and a layout of its own.
 
-    R_p = B_p / max(pass, sending)            requests/s of a prefill worker that computes passes of B_p prompts
-    R_d = B_d / ((O - 1) step(B_d))           requests/s of a decode worker that keeps B_d sequences running
+    R_p = u B_p / pass(B_p)                   requests/s of a prefill worker that computes passes of B_p prompts
+    R_d = u B_d / ((O - 1) step(B_d))         requests/s of a decode worker that keeps B_d sequences running
     throughput = min(x R_p, y R_d)            x and y by `dse.cost.matching`
 
     ttft = server + gathering + pass + exposed transfer,    tpot = step(B_d)
@@ -12,7 +12,9 @@ answer from the prefill worker and count the transfer in the first gap between t
 waits for those that share its pass: evenly spaced arrivals at a full worker come B_p to a pass, which is (B_p - 1)/2
 of their spacings on average. Random arrivals wait longer; see the open loop.
 
-The batches are what full workers run: of the pool with capacity to spare, fewer run, and sooner.
+u is the share of the time that the engine is busy at its maximum, as it was measured (`RuntimeSpec.busy`); a link that
+is slower than the kernels sets the pace (`dse.cost.handover`). The batches are what full workers run: of the pool with
+capacity to spare, fewer run, and sooner.
 """
 
 from __future__ import annotations
@@ -98,7 +100,7 @@ class Disaggregated(Static):
     def rates(self, link: Link) -> tuple[Array, Array]:
         """Requests/s of a full prefill worker and of a full decode worker; a link that is slower sets their pace."""
         sending, arriving = self.handover.seconds(link), self.handover.arriving(link)
-        passes = np.maximum(self.prompt * self.slowest_stage, sending)
+        passes = np.maximum(self.prompt * self.slowest_stage / self.runtime.busy, sending)
         decoding = self.point.steps * self.step / (self.runtime.busy * self.running.batch)
         return self.entering.batch / passes, 1.0 / np.maximum(decoding, arriving)
 

@@ -92,7 +92,7 @@ def test_a_deployment_follows_from_its_workers_by_hand(tp, batches, runtime):
     alone = {"precision": "fp8-kv8", "input": 4000, "output": 1000, "fidelity": "datasheet", "runtime": engine}
     prompt = dse.evaluate("qwen3-32b", "h200-sxm", tp=tp_p, batch=b_p, **alone)["ttft_ms"][0] / 1e3
     step = dse.evaluate("qwen3-32b", "h200-sxm", tp=tp_d, batch=b_d, **alone)["tpot_ms"][0] / 1e3
-    of_prefill, of_decode = b_p / prompt, runtime.busy * b_d / (999 * step)
+    of_prefill, of_decode = runtime.busy * b_p / prompt, runtime.busy * b_d / (999 * step)
     rate, used = max(
         (
             (min(x * of_prefill, y * of_decode) / (x * tp_p + y * tp_d), -(x * tp_p + y * tp_d))
