@@ -25,6 +25,7 @@ from dse.errors import InputError
 @click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
 @click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
 @click.option("--serving", default="static", show_default=True)
+@click.option("--disaggregated", metavar="YAML", help="Its pools: '{prefill: {parallel: {tp: 1}}, devices: 8}'.")
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
 @click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
 @click.option("--runtime", default="ideal", show_default=True)
@@ -128,7 +129,7 @@ def _axes(point: dict[str, Any]) -> dict[str, Any]:
 
     axes = {name: value for name, value in point.items() if value is not None}
     axes["input"] = axes.pop("input_")
-    for name in {"kv_budget", "weight_sparsity", "dequantization"} & axes.keys():
+    for name in {"kv_budget", "weight_sparsity", "dequantization", "disaggregated"} & axes.keys():
         axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():

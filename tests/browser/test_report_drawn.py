@@ -7,6 +7,7 @@ from urllib.parse import quote
 import fake_run
 import pytest
 
+import dse
 from dse.report.html import write_explain, write_report
 
 pytestmark = pytest.mark.browser
@@ -304,3 +305,15 @@ def test_explain_draws_graph_roofline_time_and_memory(run, browse, tmp_path):
     assert len(page.one("layers").all("svg")) == 3
     assert len(page.one("operators").table) == 18
     assert int(root(page)["data-overflow"]) <= 0
+
+
+def test_a_point_of_two_pools_shows_the_memory_of_both(browse, tmp_path):
+    pools = {"prefill": {"hardware": "h200-sxm", "parallel": {"tp": 2}}, "devices": 8}
+    found = dse.explain("llama-3.1-8b", "h100-sxm", batch=64, serving="disaggregated", disaggregated=pools)
+    write_explain(found, tmp_path / "pools.html")
+    page = browse(tmp_path / "pools.html")
+    assert root(page).get("data-ready") == "1"
+    assert "data-errors" not in root(page)
+    prefill, decode = found["pools"]
+    assert f"{prefill['workers']} × prefill worker, h200-sxm bf16 tp 2 batch 1, per device" in page.one("memory").text
+    assert f"{decode['workers']} × decode worker, h100-sxm bf16 tp 1 batch 64, per device" in page.one("memory").text
