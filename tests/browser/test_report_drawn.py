@@ -317,3 +317,15 @@ def test_a_point_of_two_pools_shows_the_memory_of_both(browse, tmp_path):
     prefill, decode = found["pools"]
     assert f"{prefill['workers']} × prefill worker, h200-sxm bf16 tp 2 batch 1, per device" in page.one("memory").text
     assert f"{decode['workers']} × decode worker, h100-sxm bf16 tp 1 batch 64, per device" in page.one("memory").text
+
+
+def test_a_run_with_pools_shows_what_tells_its_workers_apart(browse, tmp_path):
+    pools = {"prefill": {"parallel": {"tp": [1, 2]}}, "devices": 8}
+    asked = {"name": "pools", "models": "llama-3.1-8b", "hardware": "h100-sxm", "workload": "1024x256", "batch": [8, 64]}
+    run = dse.run_sweep(asked | {"serving": ["closed-loop", "disaggregated"], "disaggregated": pools}, tmp_path)
+    page = browse(run.report)
+    assert root(page).get("data-ready") == "1"
+    assert "data-errors" not in root(page)
+    shown = headers(page, "table")
+    assert {"prefill_tp", "prefill_workers", "decode_workers"} <= set(shown)
+    assert not {"prefill_hardware", "prefill_precision", "prefill_pp", "prefill_batch"} & set(shown)
