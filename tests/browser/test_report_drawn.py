@@ -13,6 +13,7 @@ from dse.report.html import write_explain, write_report
 pytestmark = pytest.mark.browser
 
 HOSTILE = '</script><img src=x onerror="document.documentElement.dataset.broken=1"><b>&amp;'
+THROUGHPUT = "output_tokens_per_s_per_device"
 GROUP = "#by.model=llama-3.1-70b&by.workload=1024x256"
 
 
@@ -321,8 +322,9 @@ def test_a_point_of_two_pools_shows_the_memory_of_both(browse, tmp_path):
 
 def test_a_run_with_pools_shows_what_tells_its_workers_apart(browse, tmp_path):
     pools = {"prefill": {"parallel": {"tp": [1, 2]}}, "devices": 8}
-    asked = {"name": "pools", "models": "llama-3.1-8b", "hardware": "h100-sxm", "workload": "1024x256", "batch": [8, 64]}
-    run = dse.run_sweep(asked | {"serving": ["closed-loop", "disaggregated"], "disaggregated": pools}, tmp_path)
+    asked = {"name": "pools", "models": "llama-3.1-8b", "hardware": "h100-sxm", "workload": "1024x256"}
+    asked |= {"serving": ["closed-loop", "disaggregated"], "disaggregated": pools, "objectives": ["ttft_ms", THROUGHPUT]}
+    run = dse.run_sweep(asked | {"batch": [8, 64], "group_by": ["serving"]}, tmp_path)
     page = browse(run.report)
     assert root(page).get("data-ready") == "1"
     assert "data-errors" not in root(page)
