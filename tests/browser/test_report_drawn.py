@@ -323,8 +323,8 @@ def test_a_point_of_two_pools_shows_the_memory_of_both(browse, tmp_path):
 def test_a_run_with_pools_shows_what_tells_its_workers_apart(browse, tmp_path):
     pools = {"prefill": {"parallel": {"tp": [1, 2]}}, "devices": 8}
     asked = {"name": "pools", "models": "llama-3.1-8b", "hardware": "h100-sxm", "workload": "1024x256"}
-    asked |= {"serving": ["closed-loop", "disaggregated"], "disaggregated": pools, "objectives": ["ttft_ms", THROUGHPUT]}
-    run = dse.run_sweep(asked | {"batch": [8, 64], "group_by": ["serving"]}, tmp_path)
+    asked |= {"serving": ["closed-loop", "disaggregated"], "disaggregated": pools, "group_by": ["serving"]}
+    run = dse.run_sweep(asked | {"batch": [8, 64], "objectives": ["ttft_ms", THROUGHPUT]}, tmp_path)
     page = browse(run.report)
     assert root(page).get("data-ready") == "1"
     assert "data-errors" not in root(page)
