@@ -1,4 +1,4 @@
-"""The questions of docs/peers.md from a cold process to the finished report: `pytest tests/benchmarks -m benchmark -s`."""
+"""The questions of docs/peers.md, cold process to finished report: `pytest tests/benchmarks -m benchmark -s`."""
 
 from __future__ import annotations
 
