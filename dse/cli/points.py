@@ -27,6 +27,7 @@ from dse.errors import InputError
 @click.option("--serving", default="static", show_default=True)
 @click.option("--rate", type=float, metavar="R", help="Requests per second at one replica, for --serving open-loop.")
 @click.option("--burstiness", type=float, default=1.0, show_default=True, help="Of the times between arrivals, CV.")
+@click.option("--disaggregated", metavar="YAML", help="Its pools: '{prefill: {parallel: {tp: 1}}, devices: 8}'.")
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
 @click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
 @click.option("--runtime", default="ideal", show_default=True)
@@ -131,7 +132,7 @@ def _axes(point: dict[str, Any]) -> dict[str, Any]:
 
     axes = {name: value for name, value in point.items() if value is not None}
     axes["input"] = axes.pop("input_")
-    for name in {"kv_budget", "weight_sparsity", "dequantization", "chunk_tokens"} & axes.keys():
+    for name in {"kv_budget", "weight_sparsity", "dequantization", "chunk_tokens", "disaggregated"} & axes.keys():
         axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():

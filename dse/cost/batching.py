@@ -174,11 +174,12 @@ class Chunking(Prefilling):
         """Most sequences that decode at once, on average: the others' prompts run."""
         steps = np.maximum(self.point.steps, 1e-6)
         chunks = np.ceil(self.point.input / self.room(slots))
-        return np.maximum(slots * steps / (steps + chunks), 1.0)
+        found: Array = np.maximum(slots * steps / (steps + chunks), 1.0)
+        return found
 
     @property
     def sustained(self) -> Array:
-        """Sequences that decode while every iteration is full: beyond these, prompts come too slowly to replace them."""
+        """Sequences that decode while every iteration is full: prompts come too slowly to replace more."""
         steps = np.maximum(self.point.steps, 1e-6)
         return self.tokens * self.point.degrees.dp * steps / (self.point.input + steps)
 

@@ -176,7 +176,7 @@ class UnderLoad:
     def place(self) -> tuple[Array, Array]:
         """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
         busy = np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
-        # A full batch alternates: its prompts run one by one, its decodes side by side, which are the longer part or not.
+        # The work of a request in a full batch: a prompt behind the others, and its share of decodes side by side.
         prompt = self.cycle.each
         decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
         service = (self.passes.spread + variability(self.lengths) * decode**2) / (prompt + decode) ** 2

@@ -54,17 +54,17 @@ class Memory:
 
     def cache_at(self, context: Array) -> Array:
         """KV cache and state of all sequences on the rank when each has `context` tokens, in pages."""
-        per_sequence = [self._cache_of(part.component, context) for part in self.point.parts]
+        per_sequence = [self.cache_of(part.component, context) for part in self.point.parts]
         return self.point.rank_batch * self.fullest([*per_sequence, 0.0, 0.0])
 
     def largest_cache(self, context: Array) -> Array:
         """KV cache or state of one sequence of `context` tokens in the layer that keeps most."""
         most: Array = 0.0
         for part in self.point.parts:
-            most = np.maximum(most, self._cache_of(part.component, context))
+            most = np.maximum(most, self.cache_of(part.component, context))
         return most
 
-    def _cache_of(self, component: object, context: Array) -> Array:
+    def cache_of(self, component: object, context: Array) -> Array:
         """Bytes per sequence one layer keeps."""
         width, tp = self.point.widths.kv_cache, self.point.degrees.tp
         if isinstance(component, Attention):
@@ -103,8 +103,18 @@ class Memory:
     @cached_property
     def activation_peaks(self) -> dict[Phase, Array]:
         """The same of each phase."""
+        return {"prefill": self.prompt_activations, "decode": self.step_activations}
+
+    @cached_property
+    def prompt_activations(self) -> Array:
+        """The same of a prompt pass."""
         point, back = self.point.prompts
-        return {"prefill": back(Memory(point)._prompt_peak()), "decode": self._peak("decode")}
+        return back(Memory(point)._prompt_peak())
+
+    @cached_property
+    def step_activations(self) -> Array:
+        """The same of a decode step."""
+        return self._peak("decode")
 
     def _prompt_peak(self) -> Array:
         """Live activations of the largest prompt pass: times hold for passes of average size, memory may not."""
@@ -148,6 +158,11 @@ class Memory:
         table = self.point.choices.of_hardware("memory_bytes") * self.point.choices.memory_utilization
         return self.point.mesh.take(table, "hardware")
 
+    @property
+    def over(self) -> Array:
+        """What it takes as a share of what the engine may use."""
+        return self.total / self.limit
+
     @cached_property
     def max_context(self) -> Array:
         """Longest context, prompt and generated, that this batch could grow to in memory; 0 if not even one token.
@@ -163,7 +178,8 @@ class Memory:
         """Largest batch per replica that fits at this workload; 0 if none does."""
 
         def fits(batch: Array) -> Any:
-            return Memory(self.point.with_batch(batch)).total <= self.limit
+            filled = Memory(self.point.with_batch(batch))
+            return self.weights + self.workspace + filled.activations + filled.cache <= self.limit
 
         return _largest(fits, float(2**16), self.point.mesh.shape)
 

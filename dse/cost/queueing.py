@@ -4,8 +4,8 @@ An engine alternates prompt passes with decode steps (`dse.cost.open_loop` says 
 `rate`, with coefficient of variation c of the times between them:
 
     iterations   a pass takes all who came during the iteration before it, n requests in a + n s seconds; with nobody
-                 waiting it is a decode step of t seconds. Moments of their length L follow from N | L ~ Poisson(rate L),
-                 e.g. with p the share of the time in passes and g requests in one on average
+                 waiting it is a decode step of t seconds. Moments of their length L follow from
+                 N | L ~ Poisson(rate L), e.g. with p the share of the time in passes and g requests in one on average
                  E[L^2] / E[L] = ((1 - p) t + rate (a^2 / g + 2 a s + s^2)) / (1 - (rate s)^2). An arrival falls into
                  an iteration of this mean length: it waits for half of it, and for those who came before it in the
                  same one. With a = 0 this is the M/G/1 queue with vacations (Doshi 1986; Pollaczek-Khinchine).

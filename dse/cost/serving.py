@@ -16,6 +16,7 @@ input + occupancy x output tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -28,8 +29,52 @@ from dse.cost.lengths import expected, held
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.placement.placed import memory_of
+from dse.cost.setting import Phase
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Like workers of a deployment."""
+
+    point: Point
+    """One of them."""
+    workers: Array
+    memory: Memory
+    """Of one of its devices."""
+
+
+@dataclass(frozen=True)
+class Spell:
+    """Time that a worker spends in one phase."""
+
+    point: Point
+    phase: Phase
+    once: Array
+    """Seconds of one pass."""
+    seconds: Array
+    """Of all passes in the time at hand."""
+
+
+Spells = tuple[tuple[Spell, ...], Array]
+"""Those of a worker in the time at hand, and the seconds of it that it does neither."""
+
+
+def total(parts: Iterable[Array]) -> Array:
+    """A sum over pools, in their order."""
+    found: Array = 0.0
+    for part in parts:
+        found = found + part
+    return found
+
+
+def slowest_share(point: Point) -> Array:
+    """Share of a prompt pass that its slowest stage is busy: the next pass can begin behind it."""
+    if all(layout.pp == 1 for layout in point.choices.layout):
+        return 1.0
+    _, slowest = point.stage_seconds("prefill")
+    return point.micro_batches["prefill"] * slowest / point.ttft
 
 
 @dataclass
@@ -73,6 +118,11 @@ class Static:
         return prompt_seconds(self.entering, self.runtime)
 
     @cached_property
+    def host(self) -> Array:
+        """Seconds of the server itself before the first token of a request."""
+        return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
+
+    @cached_property
     def ttft(self) -> Array:
         """Seconds to the first token, mean over requests."""
         return self.prompt
@@ -96,6 +146,31 @@ class Static:
     def spent(self) -> tuple[Array, Array, Array]:
         """Seconds of prompt passes, decode steps and neither, in the time that finishes one running batch."""
         return self.ttft, self.point.steps * self.tpot, 0.0
+
+    # -- workers --------------------------------------------------------------------------------------
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """The workers of a deployment, those that compute prompts first: a replica is one that does all."""
+        return (Pool(self.running, 1.0, self.memory),)
+
+    @property
+    def devices(self) -> Array:
+        """Devices of a deployment."""
+        return total(pool.workers * pool.point.degrees.devices for pool in self.pools)
+
+    @property
+    def spells(self) -> tuple[Spells, ...]:
+        """What a worker of each pool does in the time that finishes `finished` requests."""
+        of_prompt, of_decode, rest = self.spent
+        prompt = Spell(self.entering, "prefill", self.prompt, of_prompt)
+        decode = Spell(self.running, "decode", self.step, of_decode)
+        return (((prompt, decode), rest),)
+
+    @property
+    def finished(self) -> Array:
+        """Requests that the time of `spells` finishes: one running batch."""
+        return self.running.batch
 
 
 class SteadyMemory(Memory):
@@ -194,10 +269,7 @@ class Steady(Static):
     @cached_property
     def slowest_stage(self) -> Array:
         """Share of a prompt pass that its slowest stage is busy."""
-        if all(layout.pp == 1 for layout in self.point.choices.layout):
-            return 1.0
-        _, slowest = self.entering.stage_seconds("prefill")
-        return self.entering.micro_batches["prefill"] * slowest / self.entering.ttft
+        return slowest_share(self.entering)
 
     @cached_property
     def interruption(self) -> Array:
@@ -251,11 +323,6 @@ class ClosedLoop(Steady):
     def batch(self) -> Array:
         """Sequences that run at once; the others wait."""
         return np.minimum(self.point.batch, self.fits)
-
-    @cached_property
-    def host(self) -> Array:
-        """Seconds of the server itself before the first token of a request."""
-        return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
 
     @cached_property
     def admission(self) -> Array:

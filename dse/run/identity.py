@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dse.cost import COST_MODEL
 from dse.cost.evaluate import Question
 from dse.errors import CannotRun, InputError
-from dse.run.axes import NAMED, Axes
+from dse.run.axes import NAMED, Axes, PoolAxes
 from dse.search.space import Layout
 from dse.spec import layers
 from dse.spec.accuracy import AccuracyDrop
@@ -52,7 +52,8 @@ def content(sweep: Sweep) -> Plain:
     return {
         "cost_model": COST_MODEL,
         **_axes(sweep.axes),
-        "accuracy": _accuracy(sweep),
+        "accuracy": _accuracy(sweep.models, sweep.accuracy),
+        **({"prefill_accuracy": _accuracy(sweep.models, sweep.prefill_accuracy)} if sweep.prefill_accuracy else {}),
         "error_bands": {name: model.model_dump(mode="json") for name, model in error_models().items()},
         "settings": {
             "max_prefill_tokens": _limit(settings.max_prefill_tokens),
@@ -90,7 +91,7 @@ def _nameless(value: Any, *, named: bool = False) -> Any:
 
 
 _UNREAD = ("name", "notes", "aliases")
-_NAMED = ("models", "hardware", "precision", "accuracy", "runtime", "workload")
+_NAMED = ("models", "hardware", "precision", "accuracy", "prefill_accuracy", "runtime", "workload")
 """What is told by names and identified without them."""
 
 
@@ -99,13 +100,14 @@ def _axes(axes: Axes) -> Plain:
         "models": [_model(model) for model in axes.models],
         "hardware": [chip.model_dump(mode="json") for chip in axes.hardware],
         "changes": [dict(changed) for changed in axes.changes],
-        "precision": [NATIVE if scheme is None else encode(scheme) for scheme in axes.precision],
+        "precision": [_scheme(scheme) for scheme in axes.precision],
         "workload": [_workload(shape) for shape in axes.workload],
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
         "rate": list(axes.rate),
         **{axis: list(getattr(axes, axis)) for axis in NAMED if axis != "runtime"},
         "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
+        **({} if axes.pools is None else {"pools": _pools(axes.pools)}),
     }
 
 
@@ -123,10 +125,27 @@ def _restore_workload(plain: Any) -> Workload:
     return Workload(plain["input"], plain["output"], lengths, plain["name"])
 
 
-def _accuracy(sweep: Sweep) -> list[Plain]:
+def _pools(pools: PoolAxes) -> Plain:
+    return {
+        "hardware": [chip.model_dump(mode="json") for chip in pools.hardware],
+        "precision": [_scheme(scheme) for scheme in pools.precision],
+        "layout": [list(layout) for layout in pools.layout],
+        "batch": list(pools.batch),
+        "decode_batch": list(pools.decode_batch),
+        "devices": pools.devices,
+        "max_workers": pools.max_workers,
+        "fill": pools.fill,
+    }
+
+
+def _scheme(scheme: Precision | None) -> Any:
+    return NATIVE if scheme is None else encode(scheme)
+
+
+def _accuracy(models: Sequence[ModelSpec], accuracy: Drops) -> list[Plain]:
     return [
         {"name": model.name, "drops": [_drop(drop) for drop in drops]}
-        for model, drops in zip(sweep.models, sweep.accuracy, strict=True)
+        for model, drops in zip(models, accuracy, strict=True)
     ]
 
 
@@ -173,7 +192,8 @@ def restore(name: str, resolved: Plain) -> Sweep:
         return Sweep(
             name=name,
             axes=_restore_axes(resolved),
-            accuracy=_restore_accuracy(resolved),
+            accuracy=_restore_accuracy(resolved["accuracy"]),
+            prefill_accuracy=_restore_accuracy(resolved.get("prefill_accuracy", [])),
             settings=_restore_settings(resolved["settings"]),
             question=Question(
                 tuple(resolved["objectives"]),
@@ -189,16 +209,42 @@ def restore(name: str, resolved: Plain) -> Sweep:
 def _restore_axes(resolved: Plain) -> Axes:
     return Axes(
         models=tuple(_restore_model(model) for model in resolved["models"]),
-        hardware=tuple(build(HardwareSpec, Document("", chip)) for chip in resolved["hardware"]),
+        hardware=_restore_hardware(resolved),
         changes=tuple(resolved["changes"]),
-        precision=tuple(None if scheme == NATIVE else decode(scheme) for scheme in resolved["precision"]),
+        precision=_restore_precision(resolved),
         workload=tuple(map(_restore_workload, resolved["workload"])),
-        layout=tuple(Layout(*degrees) for degrees in resolved["layout"]),
+        layout=_restore_layout(resolved),
         batch=tuple(resolved["batch"]),
         rate=tuple(resolved["rate"]),
         runtime=tuple(build(RuntimeSpec, Document("", runtime)) for runtime in resolved["runtime"]),
         **{axis: tuple(resolved[axis]) for axis in NAMED if axis != "runtime"},
+        pools=_restore_pools(resolved["pools"]) if "pools" in resolved else None,
     )
+
+
+def _restore_pools(plain: Plain) -> PoolAxes:
+    return PoolAxes(
+        hardware=_restore_hardware(plain),
+        precision=_restore_precision(plain),
+        layout=_restore_layout(plain),
+        batch=tuple(plain["batch"]),
+        decode_batch=tuple(plain["decode_batch"]),
+        devices=plain["devices"],
+        max_workers=plain["max_workers"],
+        fill=plain["fill"],
+    )
+
+
+def _restore_hardware(plain: Plain) -> tuple[HardwareSpec, ...]:
+    return tuple(build(HardwareSpec, Document("", chip)) for chip in plain["hardware"])
+
+
+def _restore_precision(plain: Plain) -> tuple[Precision | None, ...]:
+    return tuple(None if scheme == NATIVE else decode(scheme) for scheme in plain["precision"])
+
+
+def _restore_layout(plain: Plain) -> tuple[Layout, ...]:
+    return tuple(Layout(*degrees) for degrees in plain["layout"])
 
 
 def _restore_model(plain: Plain) -> ModelSpec:
@@ -208,13 +254,13 @@ def _restore_model(plain: Plain) -> ModelSpec:
     return ModelSpec(**own, layers=tuple(order))
 
 
-def _restore_accuracy(resolved: Plain) -> Drops:
+def _restore_accuracy(plain: list[Plain]) -> Drops:
     return tuple(
         tuple(
             AccuracyDrop(math.nan if drop["pct"] is None else drop["pct"], drop["evidence"], drop["source"])
             for drop in model["drops"]
         )
-        for model in resolved["accuracy"]
+        for model in plain
     )
 
 

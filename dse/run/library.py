@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from dse.cost.metrics import METRICS
 from dse.cost.techniques import TECHNIQUES
@@ -21,7 +23,8 @@ from dse.spec.catalog import (
 )
 from dse.spec.reading import library_file, read
 from dse.spec.runtime import library_runtimes, runtime_names
-from dse.spec.sweep import AXIS_VALUES, SweepFile
+from dse.spec.shape import Strict
+from dse.spec.sweep import AXIS_VALUES, DecodeWorkers, Disaggregation, PrefillWorkers, SweepFile
 
 Rows = list[dict[str, Any]]
 
@@ -100,21 +103,35 @@ def _objectives() -> Rows:
 
 
 def _axes() -> Rows:
-    skipped = {"name", "notes", "constraints", "objectives", "group_by", "current", "keep"}
+    skipped = {"name", "notes", "constraints", "objectives", "group_by", "current", "keep", "disaggregated"}
     rows = []
     for name, field in SweepFile.model_fields.items():
         if name not in skipped:
-            default = "required" if field.is_required() else field.get_default(call_default_factory=True)
             words = runtime_names() if name == "runtime" else AXIS_VALUES.get(name, ())
             values = TECHNIQUES[name].values if name in TECHNIQUES else ", ".join(words)
-            rows.append({"name": name, "default": _words(default), "values": values})
+            rows.append({"name": name, "default": _default(field), "values": values})
+        if name == "disaggregated":
+            rows += _pools()
     return rows
 
 
-def _words(default: Any) -> str:
+def _pools() -> Iterator[dict[str, Any]]:
+    """The fields of disaggregated serving, by dotted key."""
+    blocks: dict[str, type[Strict]] = {"prefill.": PrefillWorkers, "decode.": DecodeWorkers, "": Disaggregation}
+    for block, fields in blocks.items():
+        for name, field in fields.model_fields.items():
+            if f"{name}." not in blocks:
+                default = _default(field, "the sweep's" if block else "none")
+                yield {"name": f"disaggregated.{block}{name}", "default": default, "values": ""}
+
+
+def _default(field: FieldInfo, absent: str = "none") -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
     if hasattr(default, "model_dump"):
         return ", ".join(f"{key}: {value}" for key, value in default.model_dump().items() if value)
-    return "none" if default is None else str(default)
+    return absent if default is None else str(default)
 
 
 def _sweeps() -> Rows:
