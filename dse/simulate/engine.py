@@ -11,7 +11,7 @@ A prompt's pass emits the first token. A sequence that needs a block when none i
 back to the head of the queue and is computed again, prompt and tokens so far (vLLM's recomputation).
 
 Between an arrival that can be admitted, a finish and a full cache every step is like the one before at a context one
-longer, so the steps up to the first of these are one leap: a single event, at the boundary of an iteration all the same.
+longer, so the steps up to the first of these are one leap: a single event, and still at the boundary of an iteration.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Replica:
             elif bins := self._admit_prompts():
                 yield from self._prompt_pass(bins)
             elif self.decoding:
-                yield from self._leap()
+                yield from self._leap(evicted=self._make_room())
 
     def _admit_prompts(self) -> list[list[int]]:
         """Admit what one prompt pass takes: tokens and their squares on each rank that has any."""
@@ -174,17 +174,15 @@ class Replica:
         for request in done:
             self._emit(request)
 
-    def _leap(self) -> Generator[Event, Any, None]:
-        """Decode steps up to the first at which anything changes."""
+    def _leap(self, *, evicted: bool) -> Generator[Event, Any, None]:
+        """Decode steps up to the first at which anything changes: one, if who was evicted may come back after it."""
         from simpy import Interrupt
 
         finishes = self._finishes
         while not _stands(finishes[0]):
             heappop(finishes)
-        steps = self._cache.steps(self.steps, self.decoding, finishes[0][0] - self.steps, self._contexts)
-        if steps == 0:
-            self._make_room()
-            steps = 1  # then whoever was evicted may come back
+        most = 1 if evicted else finishes[0][0] - self.steps
+        steps = self._cache.steps(self.steps, self.decoding, most, self._contexts)
         line = self.fitted.times.line(-(-self.decoding // self._ranks))
         context = self._offsets / self.decoding + self.steps + 1
         seconds, start = line.total(context, steps), self.env.now
@@ -202,10 +200,11 @@ class Replica:
 
     def _chunked(self) -> Generator[Event, Any, None]:
         """A mixed pass, or a leap while there is no prompt to compute."""
-        chunks, bins = self._chunks(admit=not self._make_room())
+        evicted = self._make_room()
+        chunks, bins = self._chunks(admit=not evicted)
         if not chunks:
             if self.decoding:
-                yield from self._leap()
+                yield from self._leap(evicted=evicted)
             return
         running = -(-self.decoding // self._ranks)
         context = self._offsets / self.decoding + self.steps + 1 if self.decoding else 0.0
@@ -254,7 +253,9 @@ class Replica:
         """A slot is free, and blocks for what is computed of it."""
         if self.decoding + len(self.prompting) >= self.fitted.slots:
             return False
-        return self._cache.admits(request.tokens, self._contexts)
+        if self._chunk is None:
+            return self._cache.admits(request.tokens, self._contexts)
+        return self._cache.admits_beside_step(request.tokens, self.steps, self._contexts)
 
     def _admit(self) -> None:
         """The head of the queue takes a slot and its blocks."""

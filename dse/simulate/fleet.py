@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from dse.simulate.deployment import Deployment, Fitted, fitted
 from dse.simulate.engine import Replica, Request, Usage
 from dse.simulate.trace import Trace
 from dse.spec.workload import Workload
+
+if TYPE_CHECKING:
+    from simpy import Event
 
 Dispatch = Literal["round-robin", "least-loaded"]
 """To each replica in turn, or to the one with the fewest requests per slot."""
@@ -124,7 +127,8 @@ class _Run:
         usage = [replica.usage for replica in self.replicas]
         return Record(self.trace, self.first, self.last, self.replica, self.fitted, usage, self.env.now)
 
-    def _arrivals(self):
+    def _arrivals(self) -> Generator[Event, Any, None]:
+        """The simpy process that sends each request to a replica when it arrives."""
         env = self.env
         rows = zip(self.trace.arrival.tolist(), self.trace.input.tolist(), self.trace.output.tolist(), strict=True)
         for index, (arrival, tokens, output) in enumerate(rows):

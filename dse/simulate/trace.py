@@ -61,7 +61,9 @@ class Trace:
         """
         check_rate(rate)
         if math.isnan(self.rate):
-            raise InputError(Fault("all requests arrive at once: no rate to scale; leave --rate out", "rate", self.file))
+            raise InputError(
+                Fault("all requests arrive at once: no rate to scale; leave --rate out", "rate", self.file)
+            )
         return replace(self, arrival=(self.arrival - self.arrival[0]) * (self.rate / rate))
 
     def fault(self, index: int, field: str, message: str) -> Fault:
@@ -167,7 +169,9 @@ def read_trace(path: str | Path) -> Trace:
         arrival = faults.value(line, "arrival", row, _seconds)
         shape = tuple(faults.value(line, name, row, _tokens) for name in ("input", "output"))
         if arrival is not None and arrival < before:
-            faults.add(line, "arrival", f"arrives before the request above it ({before:g} s); sort the trace by arrival")
+            faults.add(
+                line, "arrival", f"arrives before the request above it ({before:g} s); sort the trace by arrival"
+            )
         before = before if arrival is None else arrival
         if arrival is not None and None not in shape:
             lines.append(line)
@@ -283,9 +287,7 @@ def _csv_rows(file: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
 def _places(file: str, heads: Iterable[str], needed: Sequence[str]) -> dict[str, int]:
     """Where the columns stand."""
     plain = [re.sub(r"[\s-]", "_", head.strip().lower()) for head in heads]
-    found = {
-        name: plain.index(word) for name, words in COLUMNS.items() for word in reversed(words) if word in plain
-    }
+    found = {name: plain.index(word) for name, words in COLUMNS.items() for word in reversed(words) if word in plain}
     missing = [name for name in needed if name not in found]
     if missing:
         raise InputError(
