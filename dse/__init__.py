@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dse.errors import CannotRun, DseError, InputError
     from dse.run.evaluate import evaluate, explain
     from dse.run.place import place
+    from dse.run.simulate import Simulation, simulate
     from dse.run.sweep import Run, load_sweep, run_sweep
     from dse.spec.catalog import load_hardware, load_model, load_precision
     from dse.spec.hardware import HardwareSpec
@@ -33,6 +34,7 @@ _HOMES = {
     "ModelSpec": "dse.spec.model",
     "Precision": "dse.spec.precision",
     "Run": "dse.run.sweep",
+    "Simulation": "dse.run.simulate",
     "evaluate": "dse.run.evaluate",
     "explain": "dse.run.evaluate",
     "load_hardware": "dse.spec.catalog",
@@ -41,6 +43,7 @@ _HOMES = {
     "load_sweep": "dse.run.sweep",
     "place": "dse.run.place",
     "run_sweep": "dse.run.sweep",
+    "simulate": "dse.run.simulate",
 }
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "ModelSpec",
     "Precision",
     "Run",
+    "Simulation",
     "evaluate",
     "explain",
     "load_hardware",
@@ -59,6 +63,7 @@ __all__ = [
     "load_sweep",
     "place",
     "run_sweep",
+    "simulate",
 ]
 
 
