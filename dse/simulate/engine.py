@@ -73,6 +73,10 @@ class Usage:
     decode_steps: int = 0
     prompt_tokens: int = 0
     """Computed, recomputations included."""
+    emitted: int = 0
+    """Tokens generated."""
+    idle: float = 0.0
+    """Seconds without a request."""
 
     @property
     def busy(self) -> float:
@@ -132,6 +136,11 @@ class Replica:
             self._leaping = False
             self._process.interrupt()
 
+    def contexts(self) -> tuple[list[int], list[int]]:
+        """Tokens in the cache of each sequence that decodes, and of each whose prompt is being computed."""
+        decoding = [entry[2].offset + self.steps for entry in self._finishes if _stands(entry)]
+        return decoding, [request.tokens for request in self.prompting]
+
     def close(self) -> None:
         """Bring the usage up to now."""
         self._count()
@@ -182,7 +191,7 @@ class Replica:
         while not _stands(finishes[0]):
             heappop(finishes)
         most = 1 if evicted else finishes[0][0] - self.steps
-        steps = self._cache.steps(self.steps, self.decoding, most, self._contexts)
+        steps = self._cache.steps(self.steps, self.decoding, most, self.contexts)
         line = self.fitted.times.line(-(-self.decoding // self._ranks))
         context = self._offsets / self.decoding + self.steps + 1
         seconds, start = line.total(context, steps), self.env.now
@@ -254,8 +263,8 @@ class Replica:
         if self.decoding + len(self.prompting) >= self.fitted.slots:
             return False
         if self._chunk is None:
-            return self._cache.admits(request.tokens, self._contexts)
-        return self._cache.admits_beside_step(request.tokens, self.steps, self._contexts)
+            return self._cache.admits(request.tokens, self.contexts)
+        return self._cache.admits_beside_step(request.tokens, self.steps, self.contexts)
 
     def _admit(self) -> None:
         """The head of the queue takes a slot and its blocks."""
@@ -277,6 +286,7 @@ class Replica:
     def _emit(self, request: Request) -> None:
         """A prompt is computed: its first token is out."""
         request.left -= 1
+        self.usage.emitted += 1
         if not request.started:
             request.started = True
             self.on_first(request)
@@ -305,6 +315,7 @@ class Replica:
     def _advance(self, steps: int) -> None:
         """Decode steps are over."""
         self._cache.grow(self.steps, self.decoding, steps)
+        self.usage.emitted += steps * self.decoding
         self.steps += steps
         self.usage.decode_steps += steps
         finishes = self._finishes
@@ -325,7 +336,7 @@ class Replica:
         The youngest sequence gives its blocks back and starts anew at the head of the queue.
         """
         evicted = False
-        while self.decoding and not self._cache.steps(self.steps, self.decoding, 1, self._contexts):
+        while self.decoding and not self._cache.steps(self.steps, self.decoding, 1, self.contexts):
             self._count()
             order, request = self._admitted.pop()
             while order != request.order:
@@ -347,16 +358,13 @@ class Replica:
         request.order, request.computed, request.ready = -1, 0, False
         self.queue.appendleft(request)
 
-    def _contexts(self) -> tuple[list[int], list[int]]:
-        """Tokens in the cache of each sequence that decodes, and of each whose prompt is being computed."""
-        decoding = [entry[2].offset + self.steps for entry in self._finishes if _stands(entry)]
-        return decoding, [request.tokens for request in self.prompting]
-
     def _count(self) -> None:
         """Add up who runs and waits since the last change."""
         now = self.env.now
         seconds = now - self._since
         if seconds:
+            if not (self.queue or self.decoding or self.prompting):
+                self.usage.idle += seconds
             self.usage.running += (self.decoding + len(self.prompting)) * seconds
             self.usage.waiting += len(self.queue) * seconds
             self._since = now
