@@ -19,8 +19,9 @@ PERCENTILES = (50, 90, 99)
 STABLE, FULL = 0.85, 1.0
 """Loads from which a replica is called backlogged, and overloaded."""
 
-SATURATING = 2_000, 10, 20_000
-"""Requests that measure the highest rate: at least, per slot, and at most."""
+SATURATING = 2_000, 20, 20_000
+"""Requests that measure the highest rate: at least, per slot, and at most. All start together and so end in waves, of
+which there must be several."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def _usage(record: Record) -> dict[str, Any]:
 def capacity(fleet: Sequence[Deployment], trace: Trace) -> float:
     """The highest rate that replicas sustain on requests like these, requests per second.
 
-    Each runs the trace's requests with all of them waiting from the start; the rate is that at which the middle half is
-    finished.
+    Each kind of replica runs the trace's requests with all of them waiting from the start; the rate is that at which
+    they are finished, without the first quarter and the last tenth.
     """
     measured: Mapping[Deployment, float] = {kind: _highest(kind, trace) for kind in dict.fromkeys(fleet)}
     return sum(measured[deployment] for deployment in fleet)
@@ -126,7 +127,7 @@ def _highest(deployment: Deployment, trace: Trace) -> float:
     requests = min(max(least, per_slot * tabled(deployment, trace).slots), most)
     record = simulate([deployment], _backlog(trace, requests))
     done = np.sort(record.last)
-    low, high = len(done) // 4, len(done) * 3 // 4
+    low, high = len(done) // 4, len(done) * 9 // 10
     return (high - low) / float(done[high] - done[low]) if done[high] > done[low] else len(done) / float(done[-1])
 
 

@@ -102,13 +102,18 @@ class Lengths:
         if isinstance(entry, str | Mapping | Workload):
             shapes = load_workload(entry)
             return cls(tuple(shapes), (1.0,) * len(shapes))
-        pairs = [tuple(pair) for pair in entry]
-        if not pairs or not all(len(pair) in (2, 3) for pair in pairs):
-            raise InputError(Fault("expected pairs (input, output), or triples with a weight", "lengths"))
-        weights = tuple(float(pair[2]) if len(pair) == 3 else 1.0 for pair in pairs)
+        wanted = Fault("expected pairs (input, output), or triples with a weight", "lengths")
+        try:
+            rows = [(*pair, 1.0)[:3] for pair in entry]
+            shapes = tuple(Workload(int(tokens), int(output)) for tokens, output, _ in rows)
+            weights = tuple(float(weight) for *_, weight in rows)
+        except (TypeError, ValueError):
+            raise InputError(wanted) from None
+        if not rows:
+            raise InputError(wanted)
         if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
             raise InputError(Fault("weights must not be negative, and not all zero", "lengths"))
-        return cls(tuple(Workload(int(pair[0]), int(pair[1])) for pair in pairs), weights)
+        return cls(shapes, weights)
 
 
 def draw(requests: int, rate: float, lengths: Any, *, burstiness: float = 1.0, seed: int = 0) -> Trace:
