@@ -173,14 +173,15 @@ def test_capacity_adds_up_over_replicas():
 
 
 @pytest.mark.parametrize(
-    ("slots", "serving"), [(None, {"serving": "offline"}), (128, {"serving": "closed-loop", "batch": 128})]
+    ("slots", "serving", "within"),
+    [(128, {"serving": "closed-loop", "batch": 128}, 0.1), (None, {"serving": "offline"}, 0.15)],
 )
-def test_capacity_is_the_steady_state_of_the_cost_model(slots, serving):
-    """Within a tenth: prompts enter several at a time here, and a full cache evicts."""
+def test_capacity_is_the_steady_state_of_the_cost_model(slots, serving, within):
+    """Prompts enter several at a time here (+7 %); a cache that is full evicts, and prompts are computed again (-11 %)."""
     highest = capacity([deployment(max_running=slots)], draw(100, 1.0, "1024x256"))
     row = dse.evaluate("llama-3.1-8b", "h100-sxm", precision="bf16", input=1024, output=256, fidelity="datasheet",
                        **serving).iloc[0]  # fmt: skip
-    assert highest == pytest.approx(row["requests_per_s"], rel=0.1)
+    assert highest == pytest.approx(row["requests_per_s"], rel=within)
 
 
 def test_labels():
