@@ -10,7 +10,9 @@ Names are imported when first used, so that `import dse` costs nothing.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
@@ -43,7 +45,6 @@ _HOMES = {
     "load_sweep": "dse.run.sweep",
     "place": "dse.run.place",
     "run_sweep": "dse.run.sweep",
-    "simulate": "dse.run.simulate",
 }
 
 __all__ = [
@@ -74,4 +75,19 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "simulate"])
+
+
+class _Package(ModuleType):
+    """`dse.simulate` is the function, though the first import from the room of that name would take its place."""
+
+    @property
+    def simulate(self) -> Any:
+        return import_module("dse.run.simulate").simulate
+
+    @simulate.setter
+    def simulate(self, room: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

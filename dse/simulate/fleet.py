@@ -185,10 +185,12 @@ def tabled(deployment: Deployment, trace: Trace) -> Fitted:
     """
     shortest, longest = (Workload(int(of(trace.input)), int(of(trace.output))) for of in (np.min, np.max))
     found = fitted(deployment, shortest, longest)
+    name = f"{deployment.model.name} on {deployment.devices} x {deployment.choices.hardware[0].name}"
+    if found.room <= 0:
+        raise CannotRun(f"exceeds_memory: {name} leaves no memory for a KV cache")
     tokens = trace.input + trace.output - 1
     worst = int(np.argmax(tokens))
     if not found.holds(int(tokens[worst])):
-        name = f"{deployment.model.name} on {deployment.devices} x {deployment.choices.hardware[0].name}"
         where = f" (line {int(trace.lines[worst])} of {trace.file})" if trace.lines is not None else ""
         raise CannotRun(
             f"exceeds_memory: {name} has no room in its KV cache for a request of "

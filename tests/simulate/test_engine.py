@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from dse.simulate.fleet import simulate
-from dse.simulate.trace import Trace, draw
 from deployments import deployment, tight
 from stepwise import Engine
+
+from dse.simulate.fleet import simulate
+from dse.simulate.trace import draw
 
 SHAPES = [(1024, 256), (64, 700, 0.5), (3000, 8), (200, 1), (16, 33)]
 each_scheduler = pytest.mark.parametrize("chunk", [None, 512, 64], ids=["prefill-first", "chunks-512", "chunks-64"])
@@ -34,7 +32,7 @@ def test_leaps_end_where_single_steps_do(chunk, rate, burstiness):
 @each_scheduler
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt-oss-20b", "gemma-2-9b"])
 def test_so_they_do_when_the_cache_overflows(chunk, model):
-    """Windows make later blocks cheaper (gpt-oss, Gemma 2): then bytes are bounded first and counted when it matters."""
+    """Windows make later blocks cheaper (gpt-oss): then bytes are bounded first, and counted when it matters."""
     share = {"llama-3.1-8b": 0.215, "gpt-oss-20b": 0.493, "gemma-2-9b": 0.26}[model]
     growing = [(64, 700), (200, 300), (3000, 8, 0.2), (16, 33)]
     record = simulate([tight(model, share, chunk_tokens=chunk)], draw(120, 60.0, growing, seed=2))
