@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.breakdown import bound_names
+from dse.cost.breakdown import ByBound, timed_operators
 from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
-from dse.cost.setting import Phase
+from dse.cost.phases import Point
+from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
-from dse.run.evidence import evidence
+from dse.run.evidence import ByRest, evidence
 from dse.run.groups import axis_columns, box_columns
 from dse.run.placed import placement_columns, tensors_of
 from dse.run.score import Engine
@@ -30,8 +31,6 @@ LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
     "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
 )  # fmt: skip
-
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 CHUNK = 20_000
 """Points completed at once when all are kept, in 0.2 GB; fewer take more space on disk."""
@@ -124,7 +123,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
             name: np.broadcast_to(np.asarray(metric.of(scored), dtype=float), (size,)).tolist()
             for name, metric in METRICS.items()
         }
-        bounds = {f"{phase}_bound": bound_names(scored.point, phase).tolist() for phase in PHASES}
+        bounds, rests = _accounts(scored.point)
         status = judged(scored, sweep.question).status
     labels: Columns = {}
     for axis, columns in axis_columns(sweep, box, model_index).items():
@@ -140,12 +139,25 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     if "lp" in sweep.axes.offload:
         rows |= placement_columns(scored, tensors_of(sweep.models), size)
     rows |= _of_precision(engine, box, model_index, mesh)
-    rows |= evidence(scored.point)
+    rows |= evidence(scored.point, rests)
     rows |= _of_price(choices, mesh)
     reasons = sweep.question.reasons
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
     leading = [name for name in LEADING if name in rows]
     return {name: rows[name] for name in (*leading, *(name for name in rows if name not in leading))}
+
+
+def _accounts(point: Point) -> tuple[Columns, dict[Phase, ByRest]]:
+    """What bounds each phase, and what its time rests on."""
+    bounds: Columns = {}
+    rests: dict[Phase, ByRest] = {}
+    for phase in PHASES:
+        by_bound, rests[phase] = ByBound(point), ByRest(point)
+        for timed in timed_operators(point, phase):
+            by_bound.add(timed)
+            rests[phase].add(timed)
+        bounds[f"{phase}_bound"] = by_bound.names(point, phase).tolist()
+    return bounds, rests
 
 
 def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:
