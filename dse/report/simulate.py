@@ -33,7 +33,7 @@ def _deployment(found: Mapping[str, Any]) -> str:
     )
     return (
         f"{found['model']} on {devices} × {found['hardware']}, {found['precision']}, {found['runtime']}{copies}: "
-        f"{chunks}, {found['slots'][0]:,} slots"
+        f"{chunks}, {found['slots'][0]:,} {'slot' if found['slots'][0] == 1 else 'slots'}"
     )
 
 

@@ -44,8 +44,8 @@ class Slo:
 def summary(record: Record, *, warmup: int = 0, slo: Slo | None = None) -> dict[str, Any]:
     """Figures of a simulation as plain values, units in their names.
 
-    Latencies are of the requests after the warm-up. Rates count what finishes from the first of these to the last
-    arrival, as long as load is offered; what the replicas did is told of the whole time.
+    Latencies are of the requests after the warm-up. Rates count what finishes from the arrival of the first of these to
+    the end, when the last request is done; what the replicas did is told of the whole time.
 
     Args:
         record: the simulation.
@@ -55,18 +55,16 @@ def summary(record: Record, *, warmup: int = 0, slo: Slo | None = None) -> dict[
     trace = record.trace
     kept = slice(warmup, None)
     steps = record.tpot[kept][~np.isnan(record.tpot[kept])]
-    begin, end = float(trace.arrival[warmup]), float(trace.arrival[-1])
-    if end == begin:
-        end = record.end
-    finished = (record.last > begin) & (record.last <= end)
-    rate = np.count_nonzero(finished) / (end - begin)
+    begin = float(trace.arrival[warmup])
+    finished = record.last > begin
+    rate = np.count_nonzero(finished) / (record.end - begin)
     found = {
         "requests": len(trace),
         "measured": len(trace) - warmup,
         "span_s": record.end,
         "offered_requests_per_s": None if math.isnan(trace.rate) else trace.rate,
         "requests_per_s": rate,
-        "output_tokens_per_s": float(np.sum(trace.output[finished])) / (end - begin),
+        "output_tokens_per_s": float(np.sum(trace.output[finished])) / (record.end - begin),
         "ttft_ms": spread(record.ttft[kept] * 1e3),
         "tpot_ms": spread(steps * 1e3),
         "latency_s": spread(record.latency[kept]),

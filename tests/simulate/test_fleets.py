@@ -111,8 +111,9 @@ def test_summary_of_what_is_known():
     alone = record.ttft[0] * 1e3
     for name in ("mean", "p50", "p90", "p99"):
         assert found["ttft_ms"][name] == pytest.approx(alone, rel=1e-6)
-    assert found["requests_per_s"] == pytest.approx(4 / 400)
-    assert found["output_tokens_per_s"] == pytest.approx(404 / 400)
+    assert found["requests_per_s"] == pytest.approx(5 / record.end)
+    assert found["output_tokens_per_s"] == pytest.approx(505 / record.end)
+    assert summary(record, warmup=3)["requests_per_s"] == pytest.approx(2 / (record.end - 300))
     assert found["running"]["mean"] == pytest.approx(5 * record.latency[0] / record.end, rel=1e-9)
     assert found["utilisation"]["idle"] == pytest.approx(1 - 5 * record.latency[0] / record.end)
     assert found["waiting"] == {"mean": 0.0, "most": 1}
