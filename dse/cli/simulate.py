@@ -16,12 +16,10 @@ from dse.cli.root import cli, print_json
 @click.option("--hardware", metavar="H", required=True, help="Name or path.")
 @click.option("--trace", metavar="FILE", help="CSV or JSON lines of arrival, input, output; without it, --rate draws.")
 @click.option("--rate", type=float, metavar="R", help="Requests per second; a trace's arrivals are scaled to it.")
-@click.option("--requests", type=int, default=10_000, show_default=True, help="Requests drawn.")
-@click.option(
-    "--lengths", default="1024x256", show_default=True, help="INPUTxOUTPUT, a workload, or a CSV with weights."
-)
-@click.option("--burstiness", type=float, default=1.0, show_default=True, help="Variation of the gaps; 1: Poisson.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--requests", type=int, help="Requests drawn  [default: 10000]")
+@click.option("--lengths", help="INPUTxOUTPUT, a workload, or a CSV with weights  [default: 1024x256]")
+@click.option("--burstiness", type=float, help="Coefficient of variation of the gaps; 1: Poisson  [default: 1]")
+@click.option("--seed", type=int, help="Of what is drawn  [default: 0]")
 @click.option("--replicas", type=int, default=1, show_default=True)
 @click.option("--dispatch", default="round-robin", show_default=True, help="round-robin or least-loaded.")
 @click.option("--chunk-tokens", type=int, metavar="C", help="Tokens of a pass under chunked prefill  [default: none]")

@@ -23,11 +23,11 @@ from dse.simulate.deployment import Deployment
 from dse.simulate.fleet import Dispatch, Record
 from dse.simulate.fleet import simulate as run_trace
 from dse.simulate.results import Slo, capacity, saturation, summary
-from dse.simulate.trace import Trace, draw, read_trace
+from dse.simulate.trace import Lengths, Trace, draw, read_trace
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.reading import suggest
-from dse.spec.workload import Workload
+from dse.spec.workload import MAX_TOKENS, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,10 +97,10 @@ def simulate(
     *,
     trace: str | Path | Trace | None = None,
     rate: float | None = None,
-    requests: int = 10_000,
-    lengths: Any = "1024x256",
-    burstiness: float = 1.0,
-    seed: int = 0,
+    requests: int | None = None,
+    lengths: Any = None,
+    burstiness: float | None = None,
+    seed: int | None = None,
     replicas: int = 1,
     dispatch: Dispatch = "round-robin",
     chunk_tokens: int | None = None,
@@ -117,10 +117,11 @@ def simulate(
         hardware: a name, a path, a mapping with `base`, or a `HardwareSpec`.
         trace: a file (`dse.simulate.trace.read_trace`) or a `Trace`; without one, requests are drawn.
         rate: requests per second, all replicas together: a trace's arrivals are scaled to it, requests drawn at it.
-        requests: how many are drawn.
-        lengths: of the requests drawn: `1024x256`, a workload's name, a CSV of input, output and weight, or pairs.
-        burstiness: coefficient of variation of the gaps drawn (gamma); 1: Poisson.
-        seed: of what is drawn.
+        requests: how many are drawn; 10,000 where nothing is said.
+        lengths: of the requests drawn: `1024x256` (the default), a workload's name, a CSV of input, output and weight,
+            or pairs.
+        burstiness: coefficient of variation of the gaps drawn (gamma); 1, the default: Poisson.
+        seed: of what is drawn, by default 0.
         replicas: how many of the deployment.
         dispatch: `round-robin` or `least-loaded`.
         chunk_tokens: tokens of an iteration under chunked prefill; None: prompts are computed whole, first.
@@ -135,9 +136,10 @@ def simulate(
         CannotRun: the layout is impossible, weights do not fit, or the cache has no room for the longest request.
     """
     slo = Slo(slo_ttft_ms, slo_tpot_ms)
-    _check(replicas, dispatch, chunk_tokens, warmup, slo, requests, drawn=trace is None)
-    found = _requests(trace, rate, requests, lengths, burstiness, seed)
+    _check(replicas, dispatch, chunk_tokens, warmup, slo)
     _check_axes(axes)
+    given = {"requests": requests, "lengths": lengths, "burstiness": burstiness, "seed": seed}
+    found, arrivals = _requests(trace, rate, {name: value for name, value in given.items() if value is not None})
     sweep = point_sweep(model, hardware, {"batch": 1} | axes)
     chosen, choices = sweep.models[0], sweep.choices_of(0, 0)
     _check_context(chosen, found)
@@ -149,36 +151,36 @@ def simulate(
     record = run_trace(fleet, found, dispatch=dispatch, on_progress=on_progress)
     left_out = (0.1 if trace is None else 0.0) if warmup is None else warmup
     asked = None if slo == Slo() else slo
-    point = _point(deployment, replicas, dispatch)
+    point = {**_point(deployment, replicas, dispatch), "arrivals": arrivals}
     return Simulation(point, record, int(left_out * len(found)), asked, highest, rate)
 
 
+DRAWN: Mapping[str, Any] = {"requests": 10_000, "lengths": "1024x256", "burstiness": 1.0, "seed": 0}
+"""What is drawn where nothing is said."""
+
+
 def _requests(
-    trace: str | Path | Trace | None, rate: float | None, requests: int, lengths: Any, burstiness: float, seed: int
-) -> Trace:
-    if trace is None:
-        if rate is None:
-            raise InputError(Fault("expected requests per second, or a trace", "rate"))
-        return draw(requests, rate, lengths, burstiness=burstiness, seed=seed)
-    found = trace if isinstance(trace, Trace) else read_trace(trace)
-    return found if rate is None else found.at_rate(rate)
+    trace: str | Path | Trace | None, rate: float | None, given: Mapping[str, Any]
+) -> tuple[Trace, dict[str, Any]]:
+    """The requests, and in words where they come from."""
+    if trace is not None:
+        if given:
+            raise InputError([Fault("a trace has requests of its own; give either", name) for name in given])
+        found = trace if isinstance(trace, Trace) else read_trace(trace)
+        return found if rate is None else found.at_rate(rate), {"trace": found.file, "rate": rate}
+    if rate is None:
+        raise InputError(Fault("expected requests per second, or a trace", "rate"))
+    asked = {**DRAWN, **given}
+    if not 1 <= asked["requests"] <= MAX_REQUESTS:
+        message = f"expected a whole number from 1 to {MAX_REQUESTS:,}, got {asked['requests']}"
+        raise InputError(Fault(message, "requests"))
+    drawn = draw(rate=rate, **asked)
+    return drawn, {"rate": rate, **asked, "lengths": Lengths.of(asked["lengths"]).text}
 
 
-def _check(
-    replicas: int,
-    dispatch: str,
-    chunk_tokens: int | None,
-    warmup: float | None,
-    slo: Slo,
-    requests: int,
-    *,
-    drawn: bool,
-) -> None:
+def _check(replicas: int, dispatch: str, chunk_tokens: int | None, warmup: float | None, slo: Slo) -> None:
     faults = Faults()
-    whole = [("replicas", replicas, MAX_REPLICAS), ("chunk-tokens", chunk_tokens, MAX_REQUESTS)]
-    if drawn:
-        whole.append(("requests", requests, MAX_REQUESTS))
-    for name, value, most in whole:
+    for name, value, most in (("replicas", replicas, MAX_REPLICAS), ("chunk-tokens", chunk_tokens, MAX_TOKENS)):
         if value is not None and not 1 <= value <= most:
             faults.found.append(Fault(f"expected a whole number from 1 to {most:,}, got {value}", name))
     if dispatch not in DISPATCH:

@@ -101,6 +101,9 @@ class Replica:
     """Requests sent here that are not done."""
 
     def __post_init__(self) -> None:
+        from simpy import Interrupt
+
+        self._interrupt = Interrupt
         self.queue: deque[Request] = deque()
         self.prompting: list[Request] = []
         """Admitted, their prompts not computed yet, in order of admission."""
@@ -185,8 +188,6 @@ class Replica:
 
     def _leap(self, *, evicted: bool) -> Generator[Event, Any, None]:
         """Decode steps up to the first at which anything changes: one, if who was evicted may come back after it."""
-        from simpy import Interrupt
-
         finishes = self._finishes
         while not _stands(finishes[0]):
             heappop(finishes)
@@ -198,7 +199,7 @@ class Replica:
         self._leaping = True
         try:
             yield self.env.timeout(seconds)
-        except Interrupt:
+        except self._interrupt:
             steps = line.steps_until(self.env.now - start, context, steps)
             seconds = line.total(context, steps)
             yield self.env.timeout(max(start + seconds - self.env.now, 0.0))

@@ -88,6 +88,18 @@ class Lengths:
     shapes: tuple[Workload, ...]
     weights: tuple[float, ...]
 
+    @property
+    def text(self) -> str:
+        """Such as `1024x256`, or how many shapes and their means."""
+        if len(self.shapes) == 1:
+            return self.shapes[0].name
+        total = sum(self.weights)
+        inputs, outputs = (
+            sum(getattr(shape, name) * weight for shape, weight in zip(self.shapes, self.weights, strict=True)) / total
+            for name in ("input", "output")
+        )
+        return f"{len(self.shapes)} shapes, {inputs:.0f}x{outputs:.0f} on average"
+
     @classmethod
     def of(cls, entry: Any) -> Lengths:
         """Those a user means: `1024x256`, a workload's name, a CSV (input, output, weight), or a list of pairs.
@@ -100,8 +112,8 @@ class Lengths:
         if isinstance(entry, str) and entry.lower().endswith(".csv"):
             return _lengths(entry)
         if isinstance(entry, str | Mapping | Workload):
-            shapes = load_workload(entry)
-            return cls(tuple(shapes), (1.0,) * len(shapes))
+            named = tuple(load_workload(entry))
+            return cls(named, (1.0,) * len(named))
         wanted = Fault("expected pairs (input, output), or triples with a weight", "lengths")
         try:
             rows = [(*pair, 1.0)[:3] for pair in entry]

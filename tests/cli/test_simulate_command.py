@@ -37,6 +37,15 @@ def test_json_has_what_a_script_needs(dse, trace):
     assert sum(found["utilisation"].values()) == pytest.approx(1)
     assert found["goodput_requests_per_s"] == pytest.approx(found["share_within_slo"] * found["requests_per_s"])
     assert found["scheduler"] == "prefill-first"
+    assert found["arrivals"] == {"trace": "trace.csv", "rate": None}
+
+
+def test_what_was_drawn_can_be_drawn_again(dse, tmp_path):
+    found = json.loads(dse("simulate", *LLAMA, *DRAWN, "--burstiness", "2", "--json").out)
+    assert found["arrivals"] == {"rate": 8.0, "requests": 500, "lengths": "1024x256", "burstiness": 2.0, "seed": 1}
+    (tmp_path / "lengths.csv").write_text("input,output,count\n100,10,3\n500,50,1\n")
+    found = json.loads(dse("simulate", *LLAMA, *DRAWN, "--lengths", "lengths.csv", "--json").out)
+    assert found["arrivals"]["lengths"] == "2 shapes, 200x20 on average"
 
 
 def test_a_rate_scales_the_trace(dse, trace):
@@ -126,6 +135,8 @@ def test_an_engine_takes_its_time_before_the_first_token():
         (("--rate", "1", "--hardware", "h1000"), "hardware: unknown hardware 'h1000'"),
         (("--rate", "1", "--lengths", "200000x10"),
          "request 1: 200,000 + 10 tokens are longer than the context of llama-3.1-8b, 131,072 tokens"),
+        (("--trace", "nowhere.csv", "--seed", "1", "--lengths", "chat"),
+         "lengths: a trace has requests of its own; give either\nseed: a trace has requests of its own; give either"),
         (("--trace", "nowhere.csv"), "nowhere.csv: cannot be read: No such file or directory"),
     ],
 )  # fmt: skip
