@@ -46,24 +46,27 @@ from dse.cli.root import cli, print_json
     show_default=True,
 )
 @click.option("--csv", "table", metavar="FILE", help="Write one row per request.")
+@click.option("--html", metavar="FILE", help="Write a page: requests over time, latencies as distributions.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def simulate(table: str | None, as_json: bool, **options: Any) -> None:
+def simulate(table: str | None, html: str | None, as_json: bool, **options: Any) -> None:
     """Replay a trace, or requests drawn at a rate, through replicas of a deployment.
 
     Says latencies and their percentiles, throughput and goodput, and how the offered load compares with the highest
     rate the replicas sustain.
     """
     from dse.report.progress import progress_bar
-    from dse.report.simulate import print_simulation
+    from dse.report.simulate import print_simulation, write_simulation
     from dse.run.simulate import simulate as run
+    from dse.run.store import writing
 
     with progress_bar("simulating", "summing up") as progress:
         found = run(options.pop("model"), options.pop("hardware"), on_progress=progress, **axes_of(options))
     if table is not None:
-        from dse.run.store import writing
-
         with writing(Path(table)):
             found.requests().to_csv(table, index=False)
+    if html is not None:
+        with writing(Path(html)):
+            write_simulation(found.page(), Path(html))
     if as_json:
         print_json(found.summary)
     else:

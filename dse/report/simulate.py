@@ -1,8 +1,9 @@
-"""A simulation on the terminal: load, latencies, what the replicas did."""
+"""A simulation on the terminal and as a page: load, latencies, what the replicas did."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dse.report.columns import number_text
@@ -23,6 +24,25 @@ def print_simulation(found: Mapping[str, Any]) -> None:
     if "slo" in found:
         print(_goodput(found))
     print(_use(found))
+
+
+def write_simulation(data: Mapping[str, Any], path: Path) -> Path:
+    """Write the page of a simulation as one HTML file.
+
+    Args:
+        data: `summary` (see `print_simulation`), `timeline`, `windows` and `curves` (`dse.simulate.results`).
+        path: the file to write; it appears whole or not at all.
+
+    Raises:
+        CannotRun: plotly's script is not installed.
+    """
+    from dse.report.html import render_page, write_page
+
+    found = data["summary"]
+    name = f"{found['model']} on {found['hardware']} under load"
+    about = f"{_deployment(found)}. {_load(found)}."
+    page = render_page("simulate.html", name=name, title=name, data={**data, "about": about}, details={})
+    return write_page(path, page)
 
 
 def _deployment(found: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from dse.run.resolve import Sweep
 from dse.simulate.deployment import Deployment
 from dse.simulate.fleet import Dispatch, Record
 from dse.simulate.fleet import simulate as run_trace
-from dse.simulate.results import Slo, capacity, saturation, summary
+from dse.simulate.results import Slo, capacity, curve, saturation, summary, timeline, windows
 from dse.simulate.trace import Lengths, Trace, draw, read_trace
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
@@ -70,6 +70,20 @@ class Simulation:
             "capacity_requests_per_s": self.capacity,
             "load": None if offered is None else load,
             "saturation": saturation(load),
+        }
+
+    def page(self) -> dict[str, Any]:
+        """What `dse.report.simulate.write_simulation` draws."""
+        record, kept = self.record, slice(self.warmup, None)
+        return {
+            "summary": self.summary,
+            "timeline": timeline(record),
+            "windows": windows(record),
+            "curves": {
+                "ttft_ms": curve(record.ttft[kept] * 1e3),
+                "tpot_ms": curve(record.tpot[kept] * 1e3),
+                "latency_s": curve(record.latency[kept]),
+            },
         }
 
     def requests(self) -> pd.DataFrame:

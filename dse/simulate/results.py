@@ -110,6 +110,36 @@ def _usage(record: Record) -> dict[str, Any]:
     }
 
 
+def timeline(record: Record, points: int = 500) -> dict[str, list[float]]:
+    """Requests that wait for their first token, and that decode, at evenly spaced `seconds`."""
+    seconds = np.linspace(0.0, record.end, points)
+    arrived, begun, done = (
+        np.searchsorted(np.sort(events), seconds, side="right")
+        for events in (record.trace.arrival, record.first, record.last)
+    )
+    return {"seconds": seconds.tolist(), "waiting": (arrived - begun).tolist(), "decoding": (begun - done).tolist()}
+
+
+def windows(record: Record, count: int = 40) -> dict[str, list[float | None]]:
+    """Median and 99th percentile of the TTFT in ms, of those who arrive in each of `count` spans from `begin`."""
+    arrival, ttft = record.trace.arrival, record.ttft * 1e3
+    edges = np.linspace(arrival[0], arrival[-1], count + 1)
+    parts = np.split(ttft, np.searchsorted(arrival, edges[1:-1]))
+    found = [spread(part) for part in parts]
+    return {
+        "begin": edges[:-1].tolist(),
+        "median": [each["p50"] for each in found],
+        "p99": [each["p99"] for each in found],
+    }
+
+
+def curve(values: NDArray[np.float64], points: int = 400) -> dict[str, list[float]]:
+    """The distribution of values: below each `value` lies a `share`, in percent."""
+    kept = values[~np.isnan(values)]
+    share = np.linspace(0.0, 100.0, points)
+    return {"share": share.tolist(), "value": np.percentile(kept, share).tolist() if len(kept) else []}
+
+
 def capacity(fleet: Sequence[Deployment], trace: Trace) -> float:
     """The highest rate that replicas sustain on requests like these, requests per second.
 

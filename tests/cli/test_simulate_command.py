@@ -98,6 +98,14 @@ def test_one_row_per_request(dse):
     assert all((row["good"] == "True") == (float(row["ttft_ms"]) <= 50) for row in rows)
 
 
+def test_a_page(dse):
+    said = dse("simulate", *LLAMA, *DRAWN, "--html", "page.html")
+    assert said.code == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "llama-3.1-8b on h100-sxm under load" in page
+    assert '"timeline":{"seconds":[0.0,' in page
+
+
 def test_python_says_what_the_command_says(dse):
     said = json.loads(dse("simulate", *LLAMA, *DRAWN, "--runtime", "vllm", "--tp", "2", "--json").out)
     found = library.simulate("llama-3.1-8b", "h100-sxm", precision="bf16", rate=8, requests=500, seed=1,

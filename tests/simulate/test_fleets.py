@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import dse
 from dse.errors import CannotRun
 from dse.simulate.fleet import simulate
-from dse.simulate.results import Slo, capacity, saturation, spread, summary
+from dse.simulate.results import Slo, capacity, curve, saturation, spread, summary, timeline, windows
 from dse.simulate.trace import Trace, draw
 
 ONE = deployment()
@@ -151,6 +151,29 @@ def test_percentiles_are_linear_between_order_statistics():
 def test_a_summary_is_plain():
     found = summary(simulate([ONE] * 2, draw(20, 1.0, "64x8")), slo=Slo(tpot_ms=20))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_timeline_counts_who_waits_and_who_decodes():
+    record = simulate([ONE], draw(200, 20.0, SHAPES, seed=4))
+    found = timeline(record, points=20_001)
+    area = np.mean(np.add(found["waiting"], found["decoding"])) * record.end
+    assert area == pytest.approx(np.sum(record.latency), rel=2e-3)
+    assert min(found["waiting"]) >= 0
+    assert found["waiting"][-1] == found["decoding"][-1] == 0
+
+
+def test_windows_follow_the_queue():
+    burst = Trace(np.array([0.0, 1.0, *[5.0] * 300, 10.0]), np.full(303, 2048), np.full(303, 4))
+    found = windows(simulate([ONE], burst), count=10)
+    assert found["median"][5] > 10 * found["median"][0]
+    assert found["median"][2] is None
+    assert len(found["begin"]) == len(found["p99"]) == 10
+
+
+def test_a_curve_is_the_distribution():
+    found = curve(np.array([3.0, 1.0, np.nan, 2.0]), points=5)
+    assert found == {"share": [0, 25, 50, 75, 100], "value": [1.0, 1.5, 2.0, 2.5, 3.0]}
+    assert curve(np.array([np.nan]))["value"] == []
 
 
 # -- saturation -------------------------------------------------------------------------------------
