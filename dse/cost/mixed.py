@@ -73,10 +73,14 @@ class MixedPass:
 
     @cached_property
     def together(self) -> Setting:
-        """All tokens of such a micro-batch, for what does not care whose they are; logits of the chunk's last one."""
-        prompts = np.where(self.chunk > 0, self.chunks.sequences, 0.0)
-        tokens = self.decodes.tokens + np.where(self.chunk > 0, self.chunks.tokens, 0.0)
-        return replace(self.decodes, sequences=self.decodes.sequences + prompts, tokens=tokens)
+        """All tokens of such a micro-batch, for what does not care whose they are.
+
+        As a prompt pass, whose logits are one per sequence: those of each token decoded, and of the chunk's last one.
+        """
+        prompted = self.chunk > 0
+        tokens = self.decodes.tokens + np.where(prompted, self.chunks.tokens, 0.0)
+        sequences = self.decodes.tokens + np.where(prompted, self.chunks.sequences, 0.0)
+        return replace(self.chunks, sequences=sequences, tokens=tokens)
 
     @cached_property
     def share(self) -> Array:
