@@ -20,22 +20,32 @@ def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 
 def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
-    """A decode step of the point's batch."""
-    kernels = point.tpot * _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
+    """A decode step of the point's batch, per token that each sequence gains."""
+    seconds = _decode_pass(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_sequences
+    if (drafter := point.iteration.drafter) is not None and point.draft is not None:
+        seconds = seconds + drafter.passes * _decode_pass(point.draft, runtime)
+    return seconds / point.iteration.tokens
+
+
+def _decode_pass(point: Point, runtime: RuntimeSpec) -> Array:
+    """One pass of a model over its batch, host work included."""
+    kernels = point.step * _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
     if runtime.core_gb_per_s is not None:
         kernels = kernels * _starved(point, runtime.core_gb_per_s)
     if runtime.attention_vector_share is not None:
         seconds, on_vector = point.decode_attention
         kernels = kernels + np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
-    host = host_seconds(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_batch
-    return _issued(point, runtime, kernels, 1.0) + host
+    return _issued(point, runtime, kernels, 1.0) + host_seconds(point, runtime)
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
     kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
     passes = point.micro_batches["prefill"]
-    return _issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
+    seconds = _issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
+    if point.draft is not None:
+        seconds = seconds + point.draft.micro_batches["prefill"] * host_seconds(point.draft, runtime)
+    return seconds
 
 
 def _issued(point: Point, runtime: RuntimeSpec, kernels: Array, passes: Array) -> Array:

@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64] | float
 """A float64 array broadcastable over the mesh, or a plain number where nothing varies."""
 
+
+def is_zero(value: Array) -> bool:
+    """True for a plain zero: what a number is that nothing contributes to."""
+    return isinstance(value, float) and value == 0.0
+
+
 Group = Literal["gemm", "moe", "attention", "state", "vector", "embedding", "collective"]
 """Operator class: what shares an efficiency and a fixed cost."""
 

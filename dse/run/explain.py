@@ -192,7 +192,7 @@ class _Phase:
     """One phase of several points: a list per figure, one entry per point."""
 
     def __init__(self, point: Point, phase: Phase, size: int) -> None:
-        self.seconds = _column(point.ttft if phase == "prefill" else point.tpot, size)
+        self.seconds = _column(point.ttft if phase == "prefill" else point.iteration_seconds, size)
         timed = list(timed_operators(point, phase))
         causes = seconds_by_cause(point, phase, timed)
         self.bounds = [str(name) for name in np.broadcast_to(bound_names(point, phase, timed), (size,))]

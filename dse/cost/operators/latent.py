@@ -1,8 +1,9 @@
 """Multi-head latent attention (MLA) and the DSA indexer.
 
 The cache holds one latent of r + dr elements per token, the same for all heads, so tensor parallelism does
-not shard it. Prefill expands the latent into keys and values per head; decode absorbs the expansion into the
-query and the output, so that it attends over the latent itself (DeepSeek-V2, 2405.04434 section 2.1).
+not shard it. Prefill expands the latent into keys and values per head (of cached tokens too); decode absorbs the
+expansion into the query and the output, so that it attends over the latent itself (DeepSeek-V2, 2405.04434 section
+2.1).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
         works.append(_per_head("v_absorb", setting, heads, r, mixer.value_dim))
     else:
         expanded = heads * (mixer.nope_dim + mixer.value_dim)
-        works.append(linear("kv_b_proj", setting, r, expanded, operands="projections"))
+        works.append(linear("kv_b_proj", setting, r, expanded, operands="projections", rows=setting.attended))
         per_key = heads * (qk + mixer.value_dim) * act
         scores = Scores(heads, qk, mixer.value_dim, per_key, act, items=heads, cached=False, latent=True)
         works += scores.works(setting, span)
