@@ -40,7 +40,7 @@ def _prefix(point: Point) -> Mask:
     prefix = _value(point, "prefix_hit")
     if prefix is None or prefix.tokens is None:
         return np.zeros(1, dtype=bool)
-    return np.less_equal(point.input, prefix.tokens)
+    return np.less_equal(point.input, float(prefix.tokens))
 
 
 def _evicted(point: Point) -> bool:

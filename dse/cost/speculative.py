@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
 from dse.cost.engine import step_seconds
@@ -26,20 +27,19 @@ def speedup(point: Point, runtime: RuntimeSpec) -> Array:
 
 
 def break_even_batch(point: Point, runtime: RuntimeSpec) -> Array:
-    """Largest batch up to 65,536 at which speculation makes decode steps faster, whatever memory says.
+    """Largest batch up to 65,536 at which speculation makes decode steps faster; 0 for none, and without speculation.
 
-    0 where it never does, and without speculation.
-    Beyond it verification is bound by compute. Below it there may be batches that lose: few tokens touch few experts,
-    so that verifying several reads several times the weights. Hence the last doubling of the batch that gains is looked
-    for first, then the edge within it.
+    Whatever memory says. Beyond it verification is bound by compute. Below it there may be batches that lose: few
+    tokens touch few experts, so that verifying several reads several times the weights. Hence the last doubling of the
+    batch that gains is looked for first, then the edge within it.
     """
     if not _speculates(point):
         return 0.0
     every = (1,) * len(point.mesh.shape)
-    doublings = (2.0 ** np.arange(MOST.bit_length())).reshape(-1, *every)
+    doublings: NDArray[np.float64] = (2.0 ** np.arange(MOST.bit_length())).reshape(-1, *every)
 
-    def pays(batch: Array) -> Array:
-        return speedup(point.with_batch(batch), runtime) > 1.0
+    def pays(batch: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return np.greater(speedup(point.with_batch(batch), runtime), 1.0)
 
     last = np.max(np.where(pays(doublings), doublings, 0.0), axis=0)
     return largest_whole(

@@ -1,7 +1,7 @@
 """Speculative decoding: several tokens per sequence are verified in one pass of the model.
 
-tau tokens are gained per iteration, so TPOT = (pass over B x width tokens + passes of what drafts) / tau. The pass reads
-weights and cache once and computes width times the FLOPs; of experts it touches those of B x width tokens
+tau tokens are gained per iteration, so TPOT = (pass over B x width tokens + passes of what drafts) / tau. The pass
+reads weights and cache once and computes width times the FLOPs; of experts it touches those of B x width tokens
 (techniques.md section 3).
 """
 
