@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.phases import Point, weighted
+from dse.cost.phases import PartSeconds, Point, weighted
 from dse.cost.placement.placed import Placed
 from dse.cost.roofline import Times, mean_amount, times
 from dse.cost.setting import Phase
@@ -70,7 +70,7 @@ def placed_runs(point: Placed, phase: Phase) -> list[Array]:
     return [often * count for count in (*held, np.minimum(point.hops, 1.0))]
 
 
-def slowest_stage(point: Point, seconds_of: list[tuple[int, Array]]) -> tuple[Array, list[Array]]:
+def slowest_stage(point: Point, seconds_of: PartSeconds) -> tuple[Array, list[Array]]:
     """Seconds of the slowest stage, and how many of each part it holds."""
     slowest = weighted(point.stages[0], seconds_of)
     held: list[Array] = list(point.stages[0])
@@ -90,59 +90,52 @@ def runs(point: Point, phase: Phase) -> list[Array]:
     Returns:
         Runs of each part, of the embedding, of the head, and of the hops from stage to stage.
     """
-    slowest, held = slowest_stage(point, point.part_seconds(phase))
+    seconds_of = point.part_seconds(phase)
+    slowest, held = slowest_stage(point, seconds_of)
     passes = point.micro_batches[phase]
     if phase == "prefill":
         return [*(count + (passes - 1) * of for count, of in zip(point.counts, held, strict=True)), point.hops]
-    waits = passes * slowest >= point.phase_seconds(phase)
+    waits = passes * slowest >= point.phase_seconds(phase, seconds_of)
     once = [*(np.where(waits, passes * of, count) for count, of in zip(point.counts, held, strict=True))]
     return [*once, np.where(waits, 0.0, point.hops)]
 
 
-def seconds_by_bound(
-    point: Point, phase: Phase, operators: Iterable[Timed] | None = None
-) -> dict[str, NDArray[np.float64]]:
-    """Seconds of the operators by what bounds each, over all layers; arrays of the mesh's shape.
+class ByBound:
+    """Seconds of the operators of a phase by what bounds each, over all layers; arrays of the mesh's shape.
 
     An operator counts wholly for the roof it touches; fixed costs are `overhead`, collectives `network`.
-
-    Args:
-        point: the points.
-        phase: prompt pass or decode.
-        operators: those of `timed_operators`, where they are at hand.
     """
-    totals = {bound: np.zeros(point.mesh.shape) for bound in BOUNDS}
-    for timed in timed_operators(point, phase) if operators is None else operators:
-        totals["overhead"] += timed.count * timed.overhead
+
+    def __init__(self, point: Point) -> None:
+        self.seconds = {bound: np.zeros(point.mesh.shape) for bound in BOUNDS}
+
+    def add(self, timed: Timed) -> None:
+        """Count an operator."""
+        self.seconds["overhead"] += timed.count * timed.overhead
         if timed.work.message is not None:
-            totals["network"] += timed.count * timed.times.network
-            continue
+            self.seconds["network"] += timed.count * timed.times.network
+            return
         by_compute = timed.times.compute > timed.times.memory
         seconds = timed.count * timed.times.seconds
-        totals["compute"] += np.where(by_compute, seconds, 0.0)
-        totals["memory"] += np.where(by_compute, 0.0, seconds)
-    return totals
+        self.seconds["compute"] += np.where(by_compute, seconds, 0.0)
+        self.seconds["memory"] += np.where(by_compute, 0.0, seconds)
+
+    def names(self, point: Point, phase: Phase) -> NDArray[np.str_]:
+        """The bound that holds most of the phase's time, as text."""
+        if isinstance(point, Placed):
+            return point.bounds(phase)
+        largest = np.argmax(np.stack([self.seconds[bound] for bound in BOUNDS]), axis=0)
+        names: NDArray[np.str_] = np.array(BOUNDS)[largest]
+        return names
 
 
-def bound_names(point: Point, phase: Phase, operators: Iterable[Timed] | None = None) -> NDArray[np.str_]:
-    """The bound that holds most of the phase's time, as text; shape of the mesh. Arguments as above."""
-    if isinstance(point, Placed):
-        return point.bounds(phase)
-    totals = seconds_by_bound(point, phase, operators)
-    largest = np.argmax(np.stack([totals[bound] for bound in BOUNDS]), axis=0)
-    names: NDArray[np.str_] = np.array(BOUNDS)[largest]
-    return names
-
-
-def seconds_by_cause(
-    point: Point, phase: Phase, operators: Iterable[Timed] | None = None
-) -> dict[str, NDArray[np.float64]]:
-    """Seconds by cause: a memory-bound operator's time is shared out by its bytes of each kind. Arguments as above.
+def seconds_by_cause(point: Point, operators: Iterable[Timed]) -> dict[str, NDArray[np.float64]]:
+    """Seconds by cause: a memory-bound operator's time is shared out by its bytes of each kind.
 
     Users of LLM-Viewer ask for exactly this split (weights, activations, KV cache, compute, network).
     """
     totals = {cause: np.zeros(point.mesh.shape) for cause in CAUSES}
-    for timed in timed_operators(point, phase) if operators is None else operators:
+    for timed in operators:
         totals["overhead"] += timed.count * timed.overhead
         if timed.work.message is not None:
             totals["network"] += timed.count * timed.times.network

@@ -226,7 +226,8 @@ class Memory:
         """Largest batch per replica that fits at this workload; 0 if none does."""
 
         def fits(batch: Array) -> Any:
-            return Memory(self.point.with_batch(batch)).total <= self.limit
+            filled = Memory(self.point.with_batch(batch))
+            return self.weights + self.workspace + filled.activations + filled.cache <= self.limit
 
         return largest_whole(fits, float(2**16), self.point.mesh.shape)
 

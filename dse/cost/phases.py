@@ -34,7 +34,11 @@ def _same(values: Array) -> Array:
     return values
 
 
-def weighted(counts: Sequence[Array], seconds_of: Sequence[tuple[int, Array]]) -> Array:
+PartSeconds = list[tuple[int, Array]]
+"""Index of a part, and seconds of it."""
+
+
+def weighted(counts: Sequence[Array], seconds_of: PartSeconds) -> Array:
     """Seconds of parts run `counts` times each."""
     total: Array = 0.0
     for index, seconds in seconds_of:
@@ -284,7 +288,7 @@ class Point:
         """Launches: one per distinct kernel."""
         return launch_seconds(works, self.rates)
 
-    def part_seconds(self, phase: Phase) -> list[tuple[int, Array]]:
+    def part_seconds(self, phase: Phase) -> PartSeconds:
         """Seconds of one micro-batch through each part, as (index of the part, seconds).
 
         What grows with the context comes last and apart: it is the only share of a decode step with the axis of
@@ -301,14 +305,18 @@ class Point:
                 growing.append((index, back(point.works_seconds(grown))))
         return steady + growing
 
-    def phase_seconds(self, phase: Phase) -> Array:
+    def phase_seconds(self, phase: Phase, seconds_of: PartSeconds | None = None) -> Array:
         """All micro-batches through all stages once: the prompt pass, or one mean decode step.
 
         A pipeline of p stages with m micro-batches takes sum(stages) + hops + (m - 1) max(stage); in decode
         the next token needs the last one, so a step takes max(m max(stage), sum(stages) + hops). Stages do not
         wait for each other within a request: the one with most work over all steps sets the pace.
+
+        Args:
+            phase: prompt pass or decode.
+            seconds_of: what `part_seconds` says of it, where that is at hand.
         """
-        through, slowest = self.stage_seconds(phase)
+        through, slowest = self.stage_seconds(phase, seconds_of)
         passes = self.micro_batches[phase]
         if phase == "decode":
             return cast(Array, np.maximum(passes * slowest, through))
@@ -327,9 +335,9 @@ class Point:
             busy = busy + (1.0 if phase == "prefill" else self.draft_passes) * self.draft.busy_seconds(phase)
         return busy / (1.0 if phase == "prefill" else self.iteration.tokens)
 
-    def stage_seconds(self, phase: Phase) -> tuple[Array, Array]:
-        """One micro-batch through all stages, hops included, and through the slowest stage."""
-        seconds_of = self.part_seconds(phase)
+    def stage_seconds(self, phase: Phase, seconds_of: PartSeconds | None = None) -> tuple[Array, Array]:
+        """One micro-batch through all stages, hops included, and through the slowest stage; arguments as above."""
+        seconds_of = self.part_seconds(phase) if seconds_of is None else seconds_of
         through = weighted(self.counts, seconds_of)
         if all(layout.pp == 1 for layout in self.choices.layout):
             return through, through

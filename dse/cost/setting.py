@@ -14,6 +14,7 @@ from dse.cost.work import Array, is_zero
 from dse.spec.model import ModelSpec, MoE
 
 Phase = Literal["prefill", "decode"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 WIDE = 2.0
 """Bytes of the residual stream, norms, biases and router: 16 bit in every engine, whatever the scheme."""

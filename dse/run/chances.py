@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dse.report.thinning import thin
 from dse.run.contests import Contest
+from dse.run.rows import Columns
 from dse.run.score import Engine
 from dse.run.sharing import Errors, logarithms, standing
 from dse.search.chance import front_chances
@@ -29,14 +30,20 @@ DIGITS = 2
 """Of a probability: the draws give it to within 0.04."""
 
 
-def front_probabilities(engine: Engine, contested: Mapping[int, Contest]) -> dict[int, float]:
-    """Probability of being on its group's front by point number, of frontier points and runners-up."""
+def front_probabilities(engine: Engine, contested: Mapping[int, Contest], rows: Columns) -> dict[int, float]:
+    """Probability of being on its group's front by point number, of frontier points and runners-up.
+
+    Args:
+        engine: the sweep.
+        contested: the contenders of every group.
+        rows: complete rows; points that are not among them are computed.
+    """
     found = {int(contest.numbers[0]): 1.0 for contest in contested.values() if len(contest.numbers) == 1}
     chosen = _limited([contest for contest in contested.values() if len(contest.numbers) > 1])
     if not chosen:
         return found
     objectives = engine.sweep.question.objectives
-    points = standing(engine, np.concatenate([contest.numbers for contest in chosen]))
+    points = standing(engine, np.concatenate([contest.numbers for contest in chosen]), rows)
     errors = Errors(points, objectives)
     ends = np.cumsum([len(contest.numbers) for contest in chosen]).tolist()
     for contest, start, end in zip(chosen, [0, *ends], ends, strict=False):

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from dse.cost.breakdown import Timed, bound_names, seconds_by_cause, timed_operators
+from dse.cost.breakdown import ByBound, Timed, seconds_by_cause, timed_operators
 from dse.cost.memory import Memory
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
 from dse.cost.placement.affine import BELOW, Tier
 from dse.cost.placement.placed import Placed
 from dse.cost.placement.plan import STREAMS
-from dse.cost.setting import Phase
+from dse.cost.setting import PHASES, Phase
 from dse.cost.work import BYTE_KINDS, Operands
 from dse.run.placed import tier_gb
-from dse.run.rows import PHASES, Columns, complete, pieces, row, select
+from dse.run.rows import Columns, complete, pieces, row, select
 from dse.run.score import Engine
 from dse.spec.model import FeedForward
 
@@ -194,8 +194,10 @@ class _Phase:
     def __init__(self, point: Point, phase: Phase, size: int) -> None:
         self.seconds = _column(point.ttft if phase == "prefill" else point.iteration_seconds, size)
         timed = list(timed_operators(point, phase))
-        causes = seconds_by_cause(point, phase, timed)
-        self.bounds = [str(name) for name in np.broadcast_to(bound_names(point, phase, timed), (size,))]
+        causes, by_bound = seconds_by_cause(point, timed), ByBound(point)
+        for operator in timed:
+            by_bound.add(operator)
+        self.bounds = [str(name) for name in np.broadcast_to(by_bound.names(point, phase), (size,))]
         self.causes = {cause: _column(value, size) for cause, value in causes.items()}
         self.streams = {}
         if isinstance(point, Placed):

@@ -10,9 +10,9 @@ import numpy as np
 from dse.cost.choices import AXES, Choices
 from dse.cost.mesh import Mesh
 from dse.cost.placement.affine import TIERS, Shares, Tensor, Tier
-from dse.cost.placement.plan import PHASES, STREAMS, Plan
+from dse.cost.placement.plan import STREAMS, Plan
 from dse.cost.placement.tiers import Tiers
-from dse.cost.setting import Phase
+from dse.cost.setting import PHASES, Phase
 from dse.search.place import Candidate, Search, plan_of, rounded
 from dse.spec.model import ModelSpec
 

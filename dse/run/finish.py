@@ -15,6 +15,7 @@ from dse import __version__
 from dse.cost import COST_MODEL
 from dse.cost.metrics import METRICS
 from dse.report.thinning import rows_to_explain
+from dse.run.allocator import release_freed_memory
 from dse.run.chances import front_probabilities
 from dse.run.contests import contests
 from dse.run.explain import explain_points
@@ -40,6 +41,7 @@ def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: flo
     from dse.report.html import write_report
 
     manifest, details = _write_tables(engine, store, tally, executor, start)
+    release_freed_memory()
     with writing(store.folder / "report.html"):
         write_report(store.folder, details)
     store.clear_parts()
@@ -54,8 +56,9 @@ def _write_tables(
     kept = _union(contest.front for contest in contested.values())
     best = _union(numbers for of_group in tally.top.tops().values() for numbers, _ in of_group)
     rows = complete(engine, _union([kept, best, missed_points(tally)]))
-    chances = front_probabilities(engine, contested)
+    chances = front_probabilities(engine, contested, rows)
     rows["front_probability"] = [chances.get(number) for number in rows["number"]]
+    release_freed_memory()
     frontier, text = select(rows, kept), engine.sweep.text_columns
     store.write_table("frontier", frontier, text, csv=True)
     store.write_table("top", select(rows, best), text)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.breakdown import bound_names
+from dse.cost.breakdown import ByBound, timed_operators
 from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
-from dse.cost.setting import Phase
+from dse.cost.phases import Point
+from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
-from dse.run.evidence import evidence
+from dse.run.evidence import ByRest, evidence
 from dse.run.groups import axis_columns, box_columns
 from dse.run.placed import placement_columns, tensors_of
 from dse.run.resolve import Sweep
@@ -31,8 +32,6 @@ LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
     "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
 )  # fmt: skip
-
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 CHUNK = 20_000
 """Points completed at once when all are kept, in 0.2 GB; fewer take more space on disk."""
@@ -127,7 +126,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
             for name, metric in METRICS.items()
             if name in shown
         }
-        bounds = {f"{phase}_bound": bound_names(scored.point, phase).tolist() for phase in PHASES}
+        bounds, rests = _accounts(scored.point)
         status = judged(scored, sweep.question).status
     labels: Columns = {}
     for axis, columns in axis_columns(sweep, box, model_index).items():
@@ -143,7 +142,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     if "lp" in sweep.axes.offload:
         rows |= placement_columns(scored, tensors_of(sweep.models), size)
     rows |= _of_precision(engine, box, model_index, mesh)
-    rows |= evidence(scored.point)
+    rows |= evidence(scored.point, rests)
     rows |= _of_price(choices, mesh)
     reasons = sweep.question.reasons
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
@@ -161,6 +160,19 @@ def shown_metrics(sweep: Sweep) -> list[str]:
         or name in asked
         or getattr(sweep.axes, metric.of_axis) != (TECHNIQUES[metric.of_axis].neutral,)
     ]
+
+
+def _accounts(point: Point) -> tuple[Columns, dict[Phase, ByRest]]:
+    """What bounds each phase, and what its time rests on."""
+    bounds: Columns = {}
+    rests: dict[Phase, ByRest] = {}
+    for phase in PHASES:
+        by_bound, rests[phase] = ByBound(point), ByRest(point)
+        for timed in timed_operators(point, phase):
+            by_bound.add(timed)
+            rests[phase].add(timed)
+        bounds[f"{phase}_bound"] = by_bound.names(point, phase).tolist()
+    return bounds, rests
 
 
 def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:

@@ -18,19 +18,19 @@ and 4 % were. A probability rests on the band of kernels alone: with a fitted en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.metrics import METRICS, Error, Scored
-from dse.cost.setting import Phase
+from dse.cost.setting import PHASES, Phase
 from dse.run.contests import accelerator
 from dse.run.evidence import ERRORS, evidence
 from dse.run.groups import box_columns
-from dse.run.rows import Piece, pieces
+from dse.run.rows import Columns, Piece, pieces
 from dse.run.score import Engine
 from dse.search.chance import normals
 from dse.spec.bands import CLASSES, error_models
@@ -42,6 +42,9 @@ PARTS = ("model", "chip", "scheme", "engine", "layout")
 """Parts of the error by what they follow from (`dse.spec.bands.Shares`), beside the batch."""
 
 PLACE = {name: place for place, name in enumerate(CLASSES)}
+
+TOLD = ("evidence", *ERRORS, "ttft_ms", "latency_s")
+"""Columns that errors follow from."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,60 @@ class Standing:
     prompt: NDArray[np.float64]
     """Share of the prompt in the time of a request."""
 
+    def some(self, points: slice) -> Standing:
+        """The same of some of the points."""
+        arrays = (getattr(self, one.name)[..., points] for one in fields(self) if one.name != "words")
+        return Standing(self.words, *arrays)
 
-def standing(engine: Engine, numbers: NDArray[np.int64]) -> Standing:
-    """What the errors of at least one point follow from, in the order of their numbers."""
+
+def standing(engine: Engine, numbers: NDArray[np.int64], rows: Columns) -> Standing:
+    """What the errors of at least one point follow from, in the order of their numbers.
+
+    Args:
+        engine: the sweep.
+        numbers: the points.
+        rows: complete rows; what they say of points among these is taken from them.
+    """
     words: dict[str, int] = {}
-    held = [(piece.where, _of_piece(engine, piece, words)) for piece in pieces(engine, numbers.tolist())]
+    held = [(piece.where, _placed(engine, piece, words)) for piece in pieces(engine, numbers.tolist())]
     order = np.argsort(np.concatenate([where for where, _ in held]), kind="stable")
     columns = [np.concatenate(column, axis=-1)[..., order] for column in zip(*(one for _, one in held), strict=True)]
-    return Standing(tuple(words), *columns)
+    return Standing(tuple(words), *columns, *_told(engine, numbers, rows))
 
 
-def _of_piece(engine: Engine, piece: Piece, words: dict[str, int]) -> tuple[NDArray[Any], ...]:
-    """The arrays of `Standing` for some points; new words are added to those known."""
+def _told(engine: Engine, numbers: NDArray[np.int64], rows: Columns) -> tuple[NDArray[Any], ...]:
+    """Evidence, standard deviations and the prompt's share of points."""
+    place = {number: index for index, number in enumerate(rows["number"])}
+    known = [place.get(number) for number in numbers.tolist()]
+    told: Columns = {name: [None if index is None else rows[name][index] for index in known] for name in TOLD}
+    unknown = [index for index, found in enumerate(known) if found is None]
+    for piece in pieces(engine, numbers[unknown].tolist()):
+        of_piece = _computed(engine, piece)
+        for name, values in of_piece.items():
+            for index, value in zip(piece.where.tolist(), values, strict=True):
+                told[name][unknown[index]] = value
+    with np.errstate(divide="ignore", invalid="ignore"):
+        prompt = np.divide(told["ttft_ms"], told["latency_s"]) / 1e3
+    return (
+        np.array([PLACE[name.partition("+")[0]] for name in told["evidence"]]),
+        np.log1p(np.array([told[name] for name in ERRORS]) / 100) / NINE_IN_TEN,
+        np.nan_to_num(prompt, nan=0.0).clip(0.0, 1.0),
+    )
+
+
+def _computed(engine: Engine, piece: Piece) -> Columns:
+    """The columns `TOLD` of some points."""
+    scored = Scored.of(engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model), piece.mesh)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        metrics = {name: METRICS[name].of(scored) for name in ("ttft_ms", "latency_s")}
+        of_metrics = {name: np.broadcast_to(value, piece.mesh.shape).tolist() for name, value in metrics.items()}
+        return evidence(scored.point) | of_metrics
+
+
+def _placed(engine: Engine, piece: Piece, words: dict[str, int]) -> tuple[NDArray[Any], ...]:
+    """What of `Standing` follows from where points stand; new words are added to those known."""
     sweep, choices = engine.sweep, engine.sweep.choices_of(piece.box, piece.model)
     index, size = piece.mesh.index, len(piece.numbers)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scored = Scored.of(sweep.models[piece.model], choices, piece.mesh)
-        told = evidence(scored.point)
-        prompt = np.divide(METRICS["ttft_ms"].of(scored), METRICS["latency_s"].of(scored)) / 1e3
 
     def coded(part: str, names: Iterable[object]) -> NDArray[np.intp]:
         return np.array([words.setdefault(f"{part} {name}", len(words)) for name in names], dtype=np.intp)
@@ -97,9 +136,6 @@ def _of_piece(engine: Engine, piece: Piece, words: dict[str, int]) -> tuple[NDAr
         np.array(parts),
         piece.numbers - index["batch"],  # batches are the fastest axis
         np.log2(np.asarray(choices.batch, dtype=float))[index["batch"]],
-        np.array([PLACE[name.partition("+")[0]] for name in told["evidence"]]),
-        np.log1p(np.array([told[name] for name in ERRORS]) / 100) / NINE_IN_TEN,
-        np.nan_to_num(np.broadcast_to(prompt, (size,)), nan=0.0).clip(0.0, 1.0),
     )
 
 
@@ -123,55 +159,54 @@ class Errors:
     """Draws of the log errors of points, in every objective."""
 
     def __init__(self, points: Standing, objectives: Sequence[str]) -> None:
-        kinds = [METRICS[name].error for name in objectives]
-        drawn = _drawn(points, {kind for kind in kinds if kind is not None})
-        self._exact = np.zeros((1, len(points.chain)))
-        self._columns = [self._exact if kind is None else drawn[kind] for kind in kinds]
+        self._points = points
+        self._kinds = [METRICS[name].error for name in objectives]
+        self._words = {phase: normals([f"{word} {phase}" for word in points.words]).T for phase in PHASES}
 
     def of(self, points: slice) -> Callable[[slice], NDArray[np.float64]]:
         """A function from draws to the errors of some points, shape (draws, points, objectives)."""
+        drawn = self._drawn(self._points.some(points))
 
         def errors(draws: slice) -> NDArray[np.float64]:
-            found = np.empty((draws.stop - draws.start, points.stop - points.start, len(self._columns)))
-            for objective, column in enumerate(self._columns):
-                found[:, :, objective] = column[slice(None) if column is self._exact else draws, points]
+            found = np.zeros((draws.stop - draws.start, points.stop - points.start, len(self._kinds)))
+            for objective, kind in enumerate(self._kinds):
+                if kind is not None:
+                    found[:, :, objective] = drawn[kind][draws]
             return found
 
         return errors
 
+    def _drawn(self, points: Standing) -> dict[Error, NDArray[np.float64]]:
+        """Draws of the log errors of each kind that is asked for, shape (SAMPLES, points)."""
+        ttft, tpot, throughput = points.sigma
+        kinds = {kind for kind in self._kinds if kind is not None}
+        if kinds == {"ttft"}:
+            return {"ttft": ttft * self._units(points, "prefill")}
+        if kinds == {"tpot"}:
+            return {"tpot": tpot * self._units(points, "decode")}
+        prefill, decode = self._units(points, "prefill"), self._units(points, "decode")
+        length = np.hypot(points.prompt, 1 - points.prompt)
+        found: dict[Error, NDArray[np.float64]] = {
+            "throughput": throughput / length * (points.prompt * prefill + (1 - points.prompt) * decode),
+            "ttft": ttft * prefill,
+            "tpot": tpot * decode,
+        }
+        return {kind: found[kind] for kind in kinds}
 
-def _drawn(points: Standing, kinds: Collection[Error]) -> dict[Error, NDArray[np.float64]]:
-    """Draws of the log errors of these kinds, shape (SAMPLES, points)."""
-    ttft, tpot, throughput = points.sigma
-    if kinds == {"ttft"}:
-        return {"ttft": ttft * _units(points, "prefill")}
-    if kinds == {"tpot"}:
-        return {"tpot": tpot * _units(points, "decode")}
-    prefill, decode = _units(points, "prefill"), _units(points, "decode")
-    length = np.hypot(points.prompt, 1 - points.prompt)
-    found: dict[Error, NDArray[np.float64]] = {
-        "throughput": throughput / length * (points.prompt * prefill + (1 - points.prompt) * decode),
-        "ttft": ttft * prefill,
-        "tpot": tpot * decode,
-    }
-    return {kind: found[kind] for kind in kinds}
+    def _units(self, points: Standing, phase: Phase) -> NDArray[np.float64]:
+        """Draws of the errors of a phase in standard deviations, shape (SAMPLES, points)."""
+        shares = [error_models()[name].shares for name in CLASSES]
 
+        def weight(of_class: Sequence[float]) -> NDArray[np.float64]:
+            found: NDArray[np.float64] = np.sqrt(of_class)[points.evidence]
+            return found
 
-def _units(points: Standing, phase: Phase) -> NDArray[np.float64]:
-    """Draws of the errors of a phase in standard deviations, shape (SAMPLES, points)."""
-    shares = [error_models()[name].shares for name in CLASSES]
-
-    def weight(of_class: Sequence[float]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.sqrt(of_class)[points.evidence]
-        return found
-
-    drawn = normals([f"{word} {phase}" for word in points.words]).T
-    common = [max(0.0, 1.0 - sum(getattr(one, part) for part in PARTS)) for one in shares]
-    unit = normals([f"all {phase}"]).T * weight(common)
-    for part, place in zip(PARTS, points.parts, strict=True):
-        unit += drawn[:, place] * weight([getattr(one, part) for one in shares])
-    unit += _walk(points.octave, phase) * weight([one.octave for one in shares])
-    return unit
+        common = [max(0.0, 1.0 - sum(getattr(one, part) for part in PARTS)) for one in shares]
+        unit = normals([f"all {phase}"]).T * weight(common)
+        for part, place in zip(PARTS, points.parts, strict=True):
+            unit += self._words[phase][:, place] * weight([getattr(one, part) for one in shares])
+        unit += _walk(points.octave, phase) * weight([one.octave for one in shares])
+        return unit
 
 
 def _walk(octave: NDArray[np.float64], phase: Phase) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dse.cost.placement.affine import TIERS, Affine, Tensor, Tier
-from dse.cost.placement.plan import PHASES, Plan
+from dse.cost.placement.plan import Plan
+from dse.cost.setting import PHASES
 
 if TYPE_CHECKING:
     from pulp import LpAffineExpression, LpProblem
@@ -83,9 +84,7 @@ def _problem(plan: Plan, latency_limit: float | None) -> tuple[LpProblem, Any]:
     import pulp
 
     problem = pulp.LpProblem("placement", pulp.LpMinimize)
-    shares = {
-        tensor: {tier: pulp.LpVariable(f"{tensor}_on_{tier}", 0) for tier in TIERS} for tensor in plan.tensors
-    }
+    shares = {tensor: {tier: pulp.LpVariable(f"{tensor}_on_{tier}", 0) for tier in TIERS} for tensor in plan.tensors}
     seconds = {phase: pulp.LpVariable(f"{phase}_seconds", 0) for phase in PHASES}
     total = pulp.lpSum(_number(plan.repeats[phase]) * seconds[phase] for phase in PHASES)
     problem += total, "seconds_of_block"

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from dse.cost.choices import AXES, Choices
 from dse.cost.mesh import Mesh
 from dse.cost.placement.affine import TIERS, Shares, Tensor, Tier
-from dse.cost.placement.plan import PHASES, Devices, Plan
+from dse.cost.placement.plan import Devices, Plan
 from dse.cost.placement.schedules import Schedule, place, plans
+from dse.cost.setting import PHASES
 from dse.cost.work import Array
 from dse.search.pareto import non_dominated
 from dse.spec.model import ModelSpec
@@ -262,6 +263,4 @@ def _roundings(on: Mapping[Tier, Array], layers: int) -> list[dict[Tier, float]]
         for h in (np.floor(host + 1e-9), np.ceil(host - 1e-9), layers - a)
         if 0 <= a <= layers and 0 <= h <= layers - a
     }
-    return [
-        {"accelerator": a / layers, "host": h / layers, "disk": (layers - a - h) / layers} for a, h in found
-    ]
+    return [{"accelerator": a / layers, "host": h / layers, "disk": (layers - a - h) / layers} for a, h in found]

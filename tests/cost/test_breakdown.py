@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from properties.points import choices, flat_mesh_of
 
-from dse.cost.breakdown import seconds_by_bound, seconds_by_cause, timed_operators
+from dse.cost.breakdown import ByBound, seconds_by_cause, timed_operators
 from dse.cost.phases import Point
 from dse.spec.catalog import load_model
 
@@ -22,7 +22,10 @@ def test_operators_take_the_time_of_the_phase(model, phase):
     )
     point = Point(load_model(model), chosen, flat_mesh_of(chosen))
     elapsed = point.ttft if phase == "prefill" else point.tpot
-    parts = [timed.count * (timed.times.seconds + timed.overhead) for timed in timed_operators(point, phase)]
+    operators, by_bound = list(timed_operators(point, phase)), ByBound(point)
+    for timed in operators:
+        by_bound.add(timed)
+    parts = [timed.count * (timed.times.seconds + timed.overhead) for timed in operators]
     assert np.sum(np.broadcast_arrays(*parts), axis=0) == pytest.approx(elapsed, rel=1e-12)
-    for totals in (seconds_by_bound(point, phase), seconds_by_cause(point, phase)):
+    for totals in (by_bound.seconds, seconds_by_cause(point, operators)):
         assert sum(totals.values()) == pytest.approx(elapsed, rel=1e-12)

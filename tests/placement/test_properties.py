@@ -13,9 +13,10 @@ from properties.points import flat_mesh_of, mesh_of
 
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.placement.affine import TIERS
-from dse.cost.placement.plan import PHASES, Plan
+from dse.cost.placement.plan import Plan
 from dse.cost.placement.program import build, shares_of
 from dse.cost.placement.schedules import Schedule, place, schedules_of
+from dse.cost.setting import PHASES
 from dse.cost.simplex import solve
 from dse.spec.catalog import load_model
 

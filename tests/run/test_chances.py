@@ -13,13 +13,14 @@ from dse.run.chances import chains, front_probabilities
 from dse.run.contests import contests
 from dse.run.rows import complete
 from dse.run.score import Engine
-from dse.run.sharing import Errors, logarithms, standing
+from dse.run.sharing import TOLD, Errors, logarithms, standing
 from dse.run.sweep import load_sweep, run_sweep
 from dse.search.chance import SAMPLES
 from dse.search.pareto import non_dominated
 from dse.search.space import tasks
 
 THROUGHPUT, TPOT = "output_tokens_per_s_per_device", "tpot_ms"
+NOTHING = {"number": [], **{name: [] for name in TOLD}}
 
 
 def found(engine: Engine):
@@ -32,7 +33,7 @@ def found(engine: Engine):
 
 def drawn(engine: Engine, numbers, objectives=(TPOT,)):
     """Errors of points, shape (SAMPLES, points, objectives)."""
-    points = standing(engine, np.array(numbers))
+    points = standing(engine, np.array(numbers), NOTHING)
     return Errors(points, objectives).of(slice(0, len(numbers)))(slice(0, SAMPLES))
 
 
@@ -124,7 +125,7 @@ def test_logarithms_keep_the_order_and_leave_what_is_exact():
 
 
 def test_chains_are_points_that_differ_in_the_batch_alone(engine):
-    points = standing(engine, np.arange(8))
+    points = standing(engine, np.arange(8), NOTHING)
     assert [table.tolist() for table in chains(points.chain)] == [[[0, 1, 2, 3], [4, 5, 6, 7]]]
     assert points.octave.tolist() == [0, 1, 2, 3] * 2
 
@@ -171,9 +172,9 @@ def test_a_front_of_one_point_is_not_sure_where_another_chip_comes_close(small, 
 
 def test_beyond_the_limit_groups_are_thinned_and_the_rest_is_not_known(engine, monkeypatch):
     contested = found(engine)
-    whole = front_probabilities(engine, contested)
+    whole = front_probabilities(engine, contested, NOTHING)
     monkeypatch.setitem(chances.CONTENDERS, True, (12, 8))
-    few = front_probabilities(engine, contested)
+    few = front_probabilities(engine, contested, NOTHING)
     leads = {int(number) for contest in contested.values() for number in contest.front}
     assert set(whole) == {int(number) for contest in contested.values() for number in contest.numbers}
     assert len(set(few) & leads) == 12

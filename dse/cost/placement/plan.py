@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dse.cost.placement.affine import BELOW, TENSORS, TIERS, Affine, Shares, Tensor, Tier
 from dse.cost.placement.ledger import TENSOR_OF, Entry, Kind, Ledger
 from dse.cost.placement.tiers import Tiers
-from dse.cost.setting import Phase
+from dse.cost.setting import PHASES, Phase
 from dse.cost.work import Array
 
 Stream = Literal["accelerator", "host", "to_device", "to_host", "disk_read", "disk_write", "host_memory"]
@@ -32,7 +32,6 @@ STREAMS: tuple[Stream, ...] = (
 )  # fmt: skip
 
 Overlap = Literal["serial", "pairwise", "full"]
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 PAIRWISE: dict[Phase, tuple[tuple[Stream, ...], ...]] = {
     "prefill": (("to_device", "disk_read"), ("to_host", "disk_write"), ("accelerator", "host")),

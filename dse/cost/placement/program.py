@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.placement.affine import Affine, Shares, Tensor, Tier
-from dse.cost.placement.plan import PHASES, Plan
-from dse.cost.setting import Phase
+from dse.cost.placement.plan import Plan
+from dse.cost.setting import PHASES, Phase
 from dse.cost.simplex import Programs
 from dse.cost.work import Array
 

@@ -15,10 +15,10 @@ from dse.cost.choices import Choices
 from dse.cost.mesh import Mesh
 from dse.cost.placement.affine import TIERS, Shares, Tensor, Tier
 from dse.cost.placement.ledger import Ledger
-from dse.cost.placement.plan import PHASES, STREAMS, Devices, Overlap, Plan, Stream, device_choices, make_plan, sum_of
+from dse.cost.placement.plan import STREAMS, Devices, Overlap, Plan, Stream, device_choices, make_plan, sum_of
 from dse.cost.placement.program import build, shares_of
 from dse.cost.placement.tiers import Tiers
-from dse.cost.setting import Phase
+from dse.cost.setting import PHASES, Phase
 from dse.cost.simplex import solve
 from dse.cost.work import Array
 from dse.spec.model import MLP, ModelSpec, MoE
