@@ -22,9 +22,12 @@ def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """A decode step of the point's batch, per token that each sequence gains."""
     seconds = _decode_pass(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_sequences
-    if (drafter := point.iteration.drafter) is not None and point.draft is not None:
-        seconds = seconds + drafter.passes * _decode_pass(point.draft, runtime)
-    return seconds / point.iteration.tokens
+    iteration = point.iteration
+    if iteration.drafts is not None:
+        seconds = seconds + runtime.speculation_us.get(iteration.drafts, 0.0) * 1e-6
+    if point.draft is not None:
+        seconds = seconds + point.draft_passes * _decode_pass(point.draft, runtime)
+    return seconds / iteration.tokens
 
 
 def _decode_pass(point: Point, runtime: RuntimeSpec) -> Array:

@@ -36,7 +36,7 @@ def break_even_batch(point: Point, runtime: RuntimeSpec) -> Array:
     if not _speculates(point):
         return 0.0
     every = (1,) * len(point.mesh.shape)
-    doublings: NDArray[np.float64] = (2.0 ** np.arange(MOST.bit_length())).reshape(-1, *every)
+    doublings = np.logspace(0, MOST.bit_length() - 1, MOST.bit_length(), base=2.0).reshape(-1, *every)
 
     def pays(batch: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.greater(speedup(point.with_batch(batch), runtime), 1.0)

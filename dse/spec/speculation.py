@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import accumulate
 from operator import mul
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,7 @@ from dse.errors import InputError
 from dse.spec.catalog import load_model
 from dse.spec.model import MLP, Attention, LatentAttention, Layer, Mixer, ModelSpec, MoE
 from dse.spec.reading import Document, build, from_value, library_file, read, show, suggest
+from dse.spec.runtime import Kind
 from dse.spec.shape import Strict
 from dse.spec.shelf import plain_name
 
@@ -28,10 +29,6 @@ FILE = "configs/speculation.yaml"
 Passes = Annotated[int, Field(ge=1, le=1024)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=1)]
-
-Kind = Literal["draft", "mtp", "eagle", "medusa", "lookup"]
-"""A draft model; a module of the model's own for the tokens after next; a trained head of one layer; trained heads over
-the vocabulary; or no network (n-grams of the prompt, a datastore, Jacobi iterations)."""
 
 
 class SpeculationWords(Strict):

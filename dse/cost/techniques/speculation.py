@@ -24,6 +24,7 @@ def _verified(iteration: Iteration, model: ModelSpec, value: Speculation) -> Ite
         iteration,
         queries=float(value.width),
         tokens=value.gained(model),
+        drafts=value.kind,
         drafter=drafter_of(value, model),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from dse.cost.setting import Setting
 from dse.cost.work import Array, Work
 from dse.spec.model import Mixer, ModelSpec
+from dse.spec.runtime import Kind
 from dse.spec.speculation import Drafter
 
 
@@ -33,6 +34,8 @@ class Iteration:
     """Tokens that each sends through the model."""
     tokens: float = 1.0
     """Tokens that each gains, on average; NaN where nobody measured it."""
+    drafts: Kind | None = None
+    """What kind of drafts it verifies; None for none."""
     drafter: Drafter | None = None
     """What proposes the tokens to verify, beside the model."""
 
