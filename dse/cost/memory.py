@@ -180,6 +180,8 @@ class Memory:
         alone: Array = 0.0
         for work in chain.from_iterable(self.point.works(phase)):
             each, fixed = _live(work.each), _live(work.fixed)
+            if not (isinstance(work.live, float) and work.live == 1.0):
+                each, fixed = each * work.live, fixed * work.live
             if work.span is not None:
                 # Fused attention holds no scores: then the axis of the contexts is not needed.
                 alone = np.maximum(alone, fixed + each * self._last_seen(work.span) if np.any(each) else fixed)

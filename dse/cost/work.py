@@ -116,6 +116,8 @@ class Work:
     """Set when the work grows with the context of a decode step; `times` is then not used."""
     resident: Array = 0.0
     """Bytes of weights the device holds for this operator (for experts: all, not just those read)."""
+    live: Array = 1.0
+    """Share of its inputs and outputs that live at once: less than 1 where it runs in chunks."""
     message: Message | None = None
     form: Form = "default"
     included: bool = False

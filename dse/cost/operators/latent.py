@@ -8,13 +8,14 @@ expansion into the query and the output, so that it attends over the latent itse
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from dse.cost.operators.attention import Scores, context_work
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import Amount, Array, Span, Work
+from dse.cost.work import Amount, Array, Span, Work, is_zero
 from dse.spec.model import Indexer, LatentAttention
 
 
@@ -50,10 +51,17 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
         works.append(_per_head("v_absorb", setting, heads, r, mixer.value_dim))
     else:
         expanded = heads * (mixer.nope_dim + mixer.value_dim)
-        works.append(linear("kv_b_proj", setting, r, expanded, operands="projections", rows=setting.attended))
         per_key = heads * (qk + mixer.value_dim) * act
         scores = Scores(heads, qk, mixer.value_dim, per_key, act, items=heads, cached=False, latent=True)
-        works += scores.works(setting, span)
+        # Latents that were cached are expanded a pass's worth of tokens at a time, attended to, and forgotten (vLLM).
+        live = 1.0 if is_zero(setting.cached) else setting.tokens / setting.attended
+        works += [
+            replace(work, live=live)
+            for work in (
+                linear("kv_b_proj", setting, r, expanded, operands="projections", rows=setting.attended),
+                *scores.works(setting, span),
+            )
+        ]
     works.append(linear("o_proj", setting, heads * mixer.value_dim, hidden, operands="projections", bias=bias * hidden))
     return works
 
