@@ -91,8 +91,8 @@ class RuntimeSpec(Strict):
     """Per layer and pass: host time to issue its kernels one by one, ahead of the device, which waits only where its
     own work is shorter (PyTorch without captured graphs); None: graphs, or launches beside the device's time."""
     speculation_us: dict[Kind, Cost] = Field(default_factory=dict)
-    """Per decode iteration, by what drafts (`dse.spec.speculation`): host work to build and check drafts and to take back
-    the cache of what was not accepted, beside the passes."""
+    """Per decode iteration, by what drafts (`dse.spec.speculation`): host work to build and check drafts, and to take
+    back the cache of what was not accepted, beside the passes."""
     request_ms: Cost = 0.0
     """Per request before its first token: the server's protocol, tokenising, admission."""
     admission_steps: Cost = 0.5

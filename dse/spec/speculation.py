@@ -67,19 +67,19 @@ class SpeculationWords(Strict):
         allowed = ("tau",) if self.tree is not None else ("acceptance", "accepted", "tau")
         if len(given) != 1 or given[0] not in allowed:
             wanted = "'tau' (tokens gained per iteration)" if self.tree else "one of 'acceptance', 'accepted' and 'tau'"
-            raise ValueError(f"a {kinds[0]} needs {wanted}")
+            raise ValueError(f"{kinds[0]!r} needs {wanted}")
         if self.draft is not None and self.gamma is None and not isinstance(self.acceptance, tuple):
-            raise ValueError("a draft needs 'gamma' (tokens it drafts), or the acceptance of each position")
+            raise ValueError("'draft' needs 'gamma' (tokens it drafts), or the acceptance of each position")
         if self.draft is None and self.gamma is not None:
             raise ValueError("'gamma' is how many tokens a 'draft' model drafts")
         drafted = self.drafted
         if isinstance(self.acceptance, tuple) and len(self.acceptance) != drafted:
-            raise ValueError(f"acceptance lists {len(self.acceptance)} positions of {drafted} drafted tokens")
+            raise ValueError(f"acceptance lists {len(self.acceptance)} positions, but {drafted} tokens are drafted")
         if self.accepted is not None and self.accepted > drafted:
-            raise ValueError(f"accepted is at most the {drafted} drafted tokens, got {self.accepted:g}")
+            raise ValueError(f"accepted is at most {drafted}, the tokens drafted, got {self.accepted:g}")
         taus = self.tau.values() if isinstance(self.tau, dict) else [self.tau or 1.0]
         if (most := max(taus, default=1.0)) > self.width:
-            raise ValueError(f"tau is at most the {self.width} tokens verified, got {most:g}")
+            raise ValueError(f"tau is at most {self.width}, the tokens verified, got {most:g}")
         return self
 
     @property
