@@ -162,6 +162,8 @@ class Choices:
         if operands == "vector":
             return chip.vector, "vector"
         used = self.compute_type(chip, precision, operands)[1]
+        if used == "fp16" and self.runtime.sums == "fp16" and chip.fp16_accumulate is not None:
+            return chip.fp16_accumulate, used
         return chip.peaks.get(used, chip.vector), used
 
 

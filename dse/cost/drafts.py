@@ -32,7 +32,7 @@ def draft_layout(layout: Layout, model: ModelSpec) -> Layout:
     parts = [half for layer in model.kinds for half in (layer.mixer, layer.ffn)]
     tp = layout.tp if all(_divides(layout.tp, part) for part in parts) else 1
     has_experts = any(isinstance(part, MoE) for part in parts)
-    return Layout(tp, 1, layout.dp, layout.ep if has_experts and tp == layout.tp and layout.pp == 1 else 0)
+    return Layout(tp, 1, layout.dp, layout.ep if has_experts and tp == layout.tp else 0)
 
 
 def _divides(tp: int, part: object) -> bool:

@@ -45,10 +45,25 @@ def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
     kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
     passes = point.micro_batches["prefill"]
+    if runtime.ubatch_tokens is not None:
+        kernels = kernels * _overlapped(point, runtime.ubatch_tokens)
     seconds = _issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
     if point.draft is not None:
         seconds = seconds + point.draft.micro_batches["prefill"] * host_seconds(point.draft, runtime)
     return seconds
+
+
+def _overlapped(point: Point, tokens: int) -> Array:
+    """Time of prompts cut into parts that follow each other through the stages, over that of whole prompts.
+
+    Of c parts each, m prompts that take t through all stages and s in the slowest take (t + (c m - 1) s) / c.
+    """
+    if all(layout.pp == 1 for layout in point.choices.layout):
+        return 1.0
+    through, slowest = point.stage_seconds("prefill")
+    parts, passes = np.ceil(point.computed / tokens), point.micro_batches["prefill"]
+    whole = through + (passes - 1) * slowest
+    return cast(Array, (through + (parts * passes - 1) * slowest) / parts / whole)
 
 
 def _issued(point: Point, runtime: RuntimeSpec, kernels: Array, passes: Array) -> Array:

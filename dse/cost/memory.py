@@ -221,7 +221,7 @@ class Memory:
         """
         cap = float(self.point.model.max_context or 2**24)
         room = self.limit - self.weights - self.workspace - self.activations
-        return largest_whole(lambda context: self.cache_at(context + self.ahead) <= room, cap, self.point.mesh.shape)
+        return _largest(lambda context: self.cache_at(context + self.ahead) <= room, cap, self.point.mesh.shape)
 
     @cached_property
     def max_batch(self) -> Array:
@@ -231,7 +231,7 @@ class Memory:
             filled = Memory(self.point.with_batch(batch))
             return self.weights + self.workspace + filled.activations + filled.cache <= self.limit
 
-        return largest_whole(fits, float(2**16), self.point.mesh.shape)
+        return _largest(fits, float(2**16), self.point.mesh.shape)
 
 
 def _live(amount: Amount) -> Array:
@@ -245,7 +245,7 @@ def _resident(works: list[Work]) -> Array:
     return total
 
 
-def largest_whole(fits: Callable[[Array], Any], cap: float, shape: tuple[int, ...]) -> Array:
+def _largest(fits: Callable[[Array], Any], cap: float, shape: tuple[int, ...]) -> Array:
     """Largest whole number in 0..cap for which `fits` holds, at each point of a mesh; `fits` is monotone.
 
     Bisection, or on few points a search over many values at once, along an axis before those of the mesh: there

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
 from dse.cost.engine import step_seconds
-from dse.cost.memory import largest_whole
 from dse.cost.phases import Point
 from dse.cost.techniques import active
 from dse.cost.work import Array
@@ -17,6 +18,12 @@ from dse.spec.runtime import RuntimeSpec
 
 MOST = 2**16
 """Largest batch that is looked at."""
+
+STEPS = 32
+"""Batches that part of a doubling is divided into, three times over: 32^3 are as many as the last doubling has."""
+
+PROBES = 2_000
+"""Batches tried at once, over all points."""
 
 
 def speedup(point: Point, runtime: RuntimeSpec) -> Array:
@@ -35,16 +42,28 @@ def break_even_batch(point: Point, runtime: RuntimeSpec) -> Array:
     """
     if not _speculates(point):
         return 0.0
-    every = (1,) * len(point.mesh.shape)
-    doublings = np.logspace(0, MOST.bit_length() - 1, MOST.bit_length(), base=2.0).reshape(-1, *every)
+    axes = (1,) * len(point.mesh.shape)
+    doublings = np.array([2.0**power for power in range(MOST.bit_length())]).reshape(-1, *axes)
+    low = np.max(np.where(_gains(point, runtime, doublings), doublings, 0.0), axis=0)
+    high = np.minimum(2 * low, MOST + 1.0)
+    shares = np.arange(1, STEPS).reshape(-1, *axes) / STEPS
+    for _ in range(3):
+        tried = np.floor(low + (high - low) * shares)
+        good = _gains(point, runtime, np.maximum(tried, 1.0)) & (tried > low)
+        best = np.max(np.where(good, tried, low), axis=0)
+        high = np.min(np.where(tried > best, tried, high), axis=0)
+        low = best
+    return cast(Array, low)
 
-    def pays(batch: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return np.greater(speedup(point.with_batch(batch), runtime), 1.0)
 
-    last = np.max(np.where(pays(doublings), doublings, 0.0), axis=0)
-    return largest_whole(
-        lambda batch: (batch <= last) | ((batch < 2 * last) & pays(np.maximum(batch, 1.0))), MOST, point.mesh.shape
-    )
+def _gains(point: Point, runtime: RuntimeSpec, batches: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where speculation makes steps of these batches faster; they stand on an axis before those of the mesh."""
+    at_once = max(1, PROBES // max(math.prod(point.mesh.shape), 1))
+    found = [
+        np.greater(speedup(point.with_batch(batches[start : start + at_once]), runtime), 1.0)
+        for start in range(0, len(batches), at_once)
+    ]
+    return np.concatenate(found)
 
 
 def _speculates(point: Point) -> bool:

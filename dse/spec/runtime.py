@@ -87,6 +87,11 @@ class RuntimeSpec(Strict):
     core_gb_per_s: Factor | None = None
     """Bandwidth one core (multiprocessor) draws in its matrix-vector products, GB/s: what keeps small kernels from
     the bandwidth of chips with few cores for their memory; None for no limit."""
+    sums: Literal["fp32", "fp16"] = "fp32"
+    """Type its fp16 products are summed in: GeForce is twice as fast in fp16."""
+    ubatch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of a prompt that pass the stages of a pipeline together (llama.cpp's n_ubatch): stages then work on parts
+    of one prompt at once; None: prompts pass whole."""
     launch_us: Factor | None = None
     """Per layer and pass: host time to issue its kernels one by one, ahead of the device, which waits only where its
     own work is shorter (PyTorch without captured graphs); None: graphs, or launches beside the device's time."""
