@@ -135,6 +135,15 @@ def test_heads_have_the_parameters_that_were_published(target, how, billions):
     assert one(found.weights) - one(plain.weights) == pytest.approx(2 * own, rel=1e-3)
 
 
+def test_a_module_for_the_next_token_is_what_deepseek_published_beside_the_model():
+    """A last layer again, a projection of two hidden widths to one, three norms (2412.19437 section 2.2)."""
+    model = dse.load_model("deepseek-v3")
+    module = drafter_of(load_speculation(MTP), model).model
+    block = model.layers[-1].parameters(model.hidden, model.norm_parameters)
+    own = module.parameters() - module.embedding_parameters - module.head_parameters
+    assert own == block + 2 * model.hidden**2 + 3 * model.norm_parameters
+
+
 def test_a_layer_that_drafts_reads_the_tables_of_the_model():
     """EAGLE's head holds no vocabulary, but each of its passes reads it."""
     found = point("llama-2-7b", EAGLE)
