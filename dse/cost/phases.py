@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.choices import Choices
-from dse.cost.collectives import Links
 from dse.cost.drafts import draft_choices
-from dse.cost.mesh import Mesh
-from dse.cost.parts import Part, embedding_works, head_works, parts_of, stage_counts
-from dse.cost.rates import Rates
+from dse.cost.parts import embedding_works, head_works
 from dse.cost.roofline import Contexts, launch_seconds, mean_amount, times, total_seconds
-from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
+from dse.cost.setting import WIDE, Phase, Setting
+from dse.cost.stack import Stack
 from dse.cost.techniques import (
     Found,
     Iteration,
@@ -27,7 +23,7 @@ from dse.cost.techniques import (
     rewrite_works,
 )
 from dse.cost.work import Array, Message, Work, is_zero
-from dse.spec.model import Attention, ModelSpec, MoE
+from dse.spec.model import Attention, MoE
 
 
 def _same(values: Array) -> Array:
@@ -46,33 +42,8 @@ def weighted(counts: Sequence[Array], seconds_of: PartSeconds) -> Array:
     return total
 
 
-@dataclass
-class Point:
+class Point(Stack):
     """A model on a mesh of choices: everything the phases, memory and metrics derive from."""
-
-    model: ModelSpec
-    choices: Choices
-    mesh: Mesh
-
-    @cached_property
-    def degrees(self) -> Degrees:
-        """Parallel degrees, expert parallelism resolved."""
-        return Degrees.on(self.mesh, self.choices, self.model)
-
-    @cached_property
-    def widths(self) -> Widths:
-        """Bytes per element."""
-        return Widths.on(self.mesh, self.choices)
-
-    @cached_property
-    def links(self) -> Links:
-        """The network."""
-        return Links.on(self.mesh, self.choices)
-
-    @cached_property
-    def rates(self) -> Rates:
-        """The roofs."""
-        return Rates(self.mesh, self.choices)
 
     @cached_property
     def input(self) -> NDArray[np.float64]:
@@ -188,25 +159,6 @@ class Point:
         return rewrite_setting(setting, self.choices.techniques)
 
     @cached_property
-    def _parts(self) -> dict[Part, list[int]]:
-        return parts_of(self.model)
-
-    @property
-    def parts(self) -> list[Part]:
-        """Distinct parts of the model."""
-        return list(self._parts)
-
-    @property
-    def where(self) -> list[list[int]]:
-        """For each part, the layers that contain it."""
-        return list(self._parts.values())
-
-    @property
-    def counts(self) -> list[int]:
-        """How often the model holds each part; the last two are the embedding and the head."""
-        return [*map(len, self.where), 1, 1]
-
-    @cached_property
     def _settings(self) -> dict[Phase, Setting]:
         return {}
 
@@ -229,23 +181,6 @@ class Point:
     def works(self, phase: Phase) -> list[list[Work]]:
         """Operators of each part; the last two are the embedding and the head."""
         return [self.part_works(phase, index) for index in range(len(self.counts))]
-
-    @cached_property
-    def stages(self) -> list[list[NDArray[np.float64]]]:
-        """For each stage that can be the slowest, how many of each part it holds (arrays over the layout).
-
-        The last two entries of a stage are 1 where it holds the embedding and the head.
-        """
-        table = self.choices.cached(("stages", self.model), self._stage_table)
-        return [[self.mesh.take(column, "layout") for column in stage] for stage in table]
-
-    def _stage_table(self) -> NDArray[np.float64]:
-        """Counts of each part: shape (stages, parts + 2, layout); layouts with fewer stages repeat some."""
-        degrees = [layout.pp for layout in self.choices.layout]
-        rows = {pp: stage_counts(self.model, pp) for pp in set(degrees)}
-        most = max(len(row) for row in rows.values())
-        table = np.stack([np.resize(rows[pp], (most, rows[pp].shape[1])) for pp in degrees])
-        return np.ascontiguousarray(np.moveaxis(table, 0, 2))
 
     # Each holds None for the point itself: a reference to itself would keep its arrays until a garbage collection.
 
@@ -361,11 +296,6 @@ class Point:
         peak = self.mesh.take(self.choices.of_hardware("vector"), "hardware")
         share = self.micro_batches["decode"] / self.degrees.pp
         return seconds * share, flops / peak * share
-
-    @property
-    def hops(self) -> Array:
-        """How often activations pass from one stage to the next on their way through the model."""
-        return self.degrees.pp - 1
 
     def hop(self, phase: Phase) -> Work:
         """Activations of a micro-batch from one stage to the next."""

@@ -82,12 +82,17 @@ class Setting:
     links: Links
     fused_attention: bool = True
     cached: Array = 0.0
-    """Tokens of each prompt that the cache held before the prompt pass: attended to, not computed."""
+    """Tokens of each sequence whose keys and values lie in the cache before a prompt pass: attended to only."""
 
     @property
     def decoding(self) -> bool:
         """True in the decode phase, where work grows with the context."""
         return self.phase == "decode"
+
+    @property
+    def fresh(self) -> bool:
+        """True where nothing is cached before the pass."""
+        return is_zero(self.cached)
 
     @property
     def logits(self) -> Array:
@@ -97,4 +102,4 @@ class Setting:
     @property
     def attended(self) -> Array:
         """Tokens of a micro-batch of prompts whose keys are attended to: those computed, and those cached."""
-        return self.tokens if is_zero(self.cached) else self.tokens + self.sequences * self.cached
+        return self.tokens if self.fresh else self.tokens + self.sequences * self.cached

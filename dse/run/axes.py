@@ -8,8 +8,6 @@ from itertools import chain, product
 from typing import Any
 
 from dse.cost.techniques import TECHNIQUES
-from dse.cost.techniques.prefix import Prefix
-from dse.cost.techniques.sampling import Sampling
 from dse.errors import Fault, InputError
 from dse.run.faults import Faults
 from dse.search.space import Layout, layouts, layouts_of
@@ -18,8 +16,10 @@ from dse.spec.catalog import expand_hardware, load_model, load_precision
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Precision
+from dse.spec.prefix import Prefix
 from dse.spec.reading import Document, show, suggest
 from dse.spec.runtime import RuntimeSpec, load_runtime
+from dse.spec.sampling import Sampling
 from dse.spec.speculation import Speculation
 from dse.spec.sweep import AXIS_VALUES, NATIVE, SweepFile
 from dse.spec.workload import Workload, load_workload

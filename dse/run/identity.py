@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from dse.cost import COST_MODEL
 from dse.cost.evaluate import Question
-from dse.cost.techniques.prefix import Prefix
-from dse.cost.techniques.sampling import Sampling
 from dse.errors import CannotRun, InputError
 from dse.run.axes import NAMED, Axes
 from dse.search.space import Layout
@@ -27,8 +25,10 @@ from dse.spec.bands import error_models
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
+from dse.spec.prefix import Prefix
 from dse.spec.reading import Document, build
 from dse.spec.runtime import RuntimeSpec
+from dse.spec.sampling import Sampling
 from dse.spec.shape import Strict
 from dse.spec.speculation import Speculation
 from dse.spec.sweep import NATIVE

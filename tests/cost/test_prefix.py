@@ -12,8 +12,8 @@ import dse
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.roofline import mean_amount
-from dse.cost.techniques.prefix import Prefix
 from dse.errors import InputError
+from dse.spec.prefix import Prefix
 
 PROMPT, OUTPUT, BATCH = 2048, 256, 16
 COSTS = ("ttft_ms", "tpot_ms", "latency_s", "memory_gb_per_device")
@@ -52,7 +52,7 @@ def test_a_window_reads_what_it_still_sees_of_the_prefix():
     found = Point(dse.load_model("gemma-2-9b"), chosen, mesh_of(chosen))
     windowed = found.parts[0].component
     work = next(work for work in found.part_works("prefill", 0) if work.name == "attention")
-    keys = 1_000 + windowed.window - 1
+    keys = 1_000 + windowed.window
     assert one(mean_amount(work, found.contexts).kv_read) == keys * windowed.kv_elements * 2
     assert one(mean_amount(work, found.contexts).flops) == pytest.approx(
         1_000 * windowed.window * (4 * windowed.head_dim + 5) * windowed.heads
@@ -69,8 +69,7 @@ def test_a_latent_cache_is_expanded_again():
 def test_a_shared_prefix_is_held_once_and_the_rest_per_sequence():
     per_token = dse.load_model("llama-2-7b").kv_bytes_per_token("bf16")
     plain, shared, own = (
-        one(Memory(point("llama-2-7b", p)).cache)
-        for p in ("none", Prefix(tokens=1024), Prefix(share=0.5, own=True))
+        one(Memory(point("llama-2-7b", p)).cache) for p in ("none", Prefix(tokens=1024), Prefix(share=0.5, own=True))
     )
     whole = PROMPT + OUTPUT
     assert plain == BATCH * whole * per_token

@@ -12,10 +12,10 @@ import dse
 from dse.cost.metrics import METRICS
 from dse.cost.phases import Point
 from dse.cost.serving import served
-from dse.cost.techniques.prefix import Prefix
-from dse.cost.techniques.sampling import Sampling
 from dse.errors import InputError
+from dse.spec.prefix import Prefix
 from dse.spec.runtime import load_runtime
+from dse.spec.sampling import Sampling
 
 AXES = {"workload": ((2048, 256),), "batch": (8,)}
 

@@ -22,8 +22,8 @@ from dse.cost.phases import Point
 from dse.cost.roofline import mean_amount
 from dse.cost.serving import served
 from dse.cost.speculative import break_even_batch, speedup
-from dse.cost.techniques.sampling import Sampling
 from dse.spec.runtime import IDEAL, RuntimeSpec
+from dse.spec.sampling import Sampling
 from dse.spec.speculation import Speculation, drafter_of, load_speculation
 
 DRAFT = {"draft": "llama-3.2-1b", "gamma": 4, "acceptance": 0.8}

@@ -10,9 +10,9 @@ from properties.points import choices, figures
 
 from dse.cost.metrics import METRICS
 from dse.cost.techniques import TECHNIQUES
-from dse.cost.techniques.prefix import Prefix
-from dse.cost.techniques.sampling import Sampling
 from dse.errors import InputError
+from dse.spec.prefix import Prefix
+from dse.spec.sampling import Sampling
 from dse.spec.speculation import load_speculation
 
 VALUES = {

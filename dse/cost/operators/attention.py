@@ -31,22 +31,20 @@ def causal_pairs(queries: Array, span: Span) -> Array:
     return queries * (queries + 1) / 2
 
 
-def new_pairs(queries: Array, cached: Array, span: Span) -> Array:
-    """Query-key pairs of the last `queries` tokens of a causal prompt whose first `cached` ones are not computed."""
-    if is_zero(cached):
-        return causal_pairs(queries, span)
-    return causal_pairs(queries + cached, span) - causal_pairs(cached, span)
+def new_pairs(setting: Setting, span: Span) -> Array:
+    """Query-key pairs of the new tokens of a prompt, those before them cached (2308.16369 section 3)."""
+    if setting.fresh:
+        return causal_pairs(setting.queries, span)
+    return causal_pairs(setting.cached + setting.queries, span) - causal_pairs(setting.cached, span)
 
 
-def reachable(cached: Array, span: Span) -> Array:
-    """How many of `cached` tokens before it the next token sees."""
-    if is_zero(cached):
-        return 0.0
-    if span.window is not None:
-        return cast(Array, np.minimum(cached, span.window - 1.0))
-    if span.chunk is not None:
-        return cast(Array, np.mod(cached, span.chunk))
-    return cached
+def new_keys(setting: Setting, span: Span) -> Array:
+    """Keys that the new tokens of a prompt read: their own, and of the cached ones those within reach."""
+    if setting.fresh:
+        return setting.queries
+    reach = span.window or span.chunk
+    seen = setting.cached if reach is None else np.minimum(setting.cached, reach)
+    return seen + setting.queries
 
 
 @dataclass(frozen=True)
@@ -133,13 +131,12 @@ class Scores:
     def _prompted(self, work: Work, setting: Setting, span: Span) -> Work:
         """A prompt: tiles of 128 queries of a head, the longest of which sees the most keys."""
         queries, dims = setting.queries, self.key_dim + self.value_dim
-        keys = queries + setting.cached
-        seen = [keys, *(float(reach) for reach in (span.window, span.chunk) if reach is not None)]
+        seen = [setting.cached + queries, *(float(reach) for reach in (span.window, span.chunk) if reach is not None)]
         tiles = self.heads * np.ceil(queries / ROWS_OF_A_TILE)
         return replace(
             work,
             form="latent_prefill" if self.latent else "prefill",
-            extra={"items": (0.0, tiles), "scores": (0.0, self.heads * new_pairs(queries, setting.cached, span))},
+            extra={"items": (0.0, tiles), "scores": (0.0, self.heads * new_pairs(setting, span))},
             launch={"starts": 1.0, "longest": 2.0 * ROWS_OF_A_TILE * dims * reduce(np.minimum, seen)},
         )
 
@@ -165,9 +162,8 @@ def context_work(
         fixed = scaled(amount(queries * (queries - 1.0) / 2.0, queries - 1.0, queries), setting.sequences)
         each = scaled(amount(queries, 1.0, 0.0), setting.sequences)
         return Work(name, name, group, operands, setting.sequences, each, fixed, span)
-    pairs = queries * (queries + setting.cached) if square else new_pairs(queries, setting.cached, span)
-    keys = queries + reachable(setting.cached, span)
-    return Work(name, name, group, operands, setting.sequences, amount(pairs, keys, queries))
+    pairs = queries * (setting.cached + queries) if square else new_pairs(setting, span)
+    return Work(name, name, group, operands, setting.sequences, amount(pairs, new_keys(setting, span), queries))
 
 
 def scaled(amount: Amount, by: Array) -> Amount:

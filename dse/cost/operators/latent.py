@@ -15,7 +15,7 @@ from dse.cost.operators.attention import Scores, context_work
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import Amount, Array, Span, Work, is_zero
+from dse.cost.work import Amount, Array, Span, Work
 from dse.spec.model import Indexer, LatentAttention
 
 
@@ -54,7 +54,7 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
         per_key = heads * (qk + mixer.value_dim) * act
         scores = Scores(heads, qk, mixer.value_dim, per_key, act, items=heads, cached=False, latent=True)
         # Latents that were cached are expanded a pass's worth of tokens at a time, attended to, and forgotten (vLLM).
-        live = 1.0 if is_zero(setting.cached) else setting.tokens / setting.attended
+        live = 1.0 if setting.fresh else setting.tokens / setting.attended
         works += [
             replace(work, live=live)
             for work in (

@@ -1,4 +1,4 @@
-"""Several sequences per request: parallel sampling and beam search.
+"""Several sequences per request: parallel sampling and beam search. `batch` then counts requests.
 
 The prompt pass runs once, its pages are held once, and each branch adds its own (PagedAttention, 2309.06180 section
 4.4). Decode steps run all branches, each reading its whole context. Parallel sampling gives out every branch, so
@@ -10,43 +10,15 @@ tokens), is not counted: the memory is an upper bound.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
-
-from pydantic import Field, model_validator
+from typing import Any
 
 from dse.cost.techniques.technique import Iteration, Technique
 from dse.spec.model import ModelSpec
-from dse.spec.reading import build, from_value
-from dse.spec.shape import Strict
-
-Count = Annotated[int, Field(ge=1, le=1024)]
-
-
-class Sampling(Strict):
-    """How many sequences go on from one prompt."""
-
-    n: Count | None = None
-    """Answers per request."""
-    beams: Count | None = None
-    """Beams, of which the best is the answer."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Sampling:
-        if (self.n is None) == (self.beams is None):
-            raise ValueError("expected either 'n' or 'beams'")
-        return self
-
-    def __str__(self) -> str:
-        """The column: `n 4`, `beams 4`."""
-        return f"beams {self.beams}" if self.n is None else f"n {self.n}"
+from dse.spec.sampling import VALUES, Sampling, load_sampling
 
 
 def _parse(raw: Any) -> Any:
-    if raw == "none" or isinstance(raw, Sampling):
-        return raw
-    if not isinstance(raw, dict):
-        raise ValueError("expected none, {n: answers per prompt} or {beams: number}")
-    return build(Sampling, from_value(raw))
+    return raw if raw == "none" else load_sampling(raw)
 
 
 def _branched(iteration: Iteration, model: ModelSpec, value: Sampling) -> Iteration:
@@ -58,7 +30,7 @@ def _branched(iteration: Iteration, model: ModelSpec, value: Sampling) -> Iterat
 SAMPLING = Technique(
     name="sampling",
     neutral="none",
-    values="none, {n: answers per prompt}, or {beams: number}",
+    values=VALUES,
     parse=_parse,
     meaning="sequences per request that share its prompt: {n: 4} answers, or {beams: 4} of which the best is given out "
     "(PagedAttention 2309.06180)",
