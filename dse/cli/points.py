@@ -32,6 +32,9 @@ from dse.errors import InputError
 @click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
 @click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
 @click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
+@click.option("--prefix-hit", default="none", show_default=True, help="Share of the prompt cached, or {tokens: N}.")
+@click.option("--sampling", default="none", show_default=True, help="{n: answers} or {beams: N}.")
+@click.option("--speculation", default="none", show_default=True, help="A name, or {draft: MODEL, gamma: 4, ...}.")
 @click.option(
     "--fidelity",
     type=click.Choice(["ideal", "datasheet", "calibrated"]),
@@ -125,12 +128,13 @@ def _numbers(text: str, option: str) -> list[float]:
 
 def axes_of(point: dict[str, Any]) -> dict[str, Any]:
     """The axes of a point from its options."""
+    from dse.cost.techniques import TECHNIQUES
     from dse.run.settings import value_of
 
     axes = {name: value for name, value in point.items() if value is not None}
     if "input_" in axes:
         axes["input"] = axes.pop("input_")
-    for name in {"kv_budget", "weight_sparsity", "dequantization"} & axes.keys():
+    for name in {*TECHNIQUES} & axes.keys():
         axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.compatible import RULES
 from dse.cost.phases import Point
 from dse.cost.work import Array
 from dse.spec.model import MLP, Attention, DeltaNet, LatentAttention, Mamba2, MoE
@@ -121,6 +122,7 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "no_link_between_boxes": (_links, "the replica spans boxes and the accelerator has no scale-out link"),
     "runtime_unsupported": (_runtime, "the runtime does not run this accelerator, number format or kind of layer"),
     "offload_is_static": (_placed, "a placement runs static blocks: offload lp goes with serving static"),
+    **RULES,
     "batch_set_by_engine": (_batches, "offline serving sets the batch itself: only the sweep's first value counts"),
 }
 """Reason -> (where it holds, in words). In order of precedence."""

@@ -16,8 +16,11 @@ from dse.spec.catalog import expand_hardware, load_model, load_precision
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Precision
+from dse.spec.prefix import Prefix
 from dse.spec.reading import Document, show, suggest
 from dse.spec.runtime import RuntimeSpec, load_runtime
+from dse.spec.sampling import Sampling
+from dse.spec.speculation import Speculation
 from dse.spec.sweep import AXIS_VALUES, NATIVE, SweepFile
 from dse.spec.workload import Workload, load_workload
 
@@ -28,9 +31,6 @@ MAX_DEGREE = 100_000
 MAX_LAYOUTS = 100_000
 NAMED = ("serving", "offload", "runtime", "fidelity", *TECHNIQUES)
 """Axes of words, of engines and of techniques."""
-
-BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
-"""Axes of which each combination of values is a box of its own."""
 
 BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
 """Axes of which each combination of values is a box of its own."""
@@ -59,6 +59,9 @@ class Axes:
     kv_budget: tuple[int | str, ...]
     weight_sparsity: tuple[float | str, ...]
     dequantization: tuple[float | str, ...]
+    prefix_hit: tuple[Prefix | str, ...]
+    sampling: tuple[Sampling | str, ...]
+    speculation: tuple[Speculation | str, ...]
 
     def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
         """The axis of precisions for one model."""
@@ -159,10 +162,11 @@ def technique(axis: str) -> Load:
     """A loader of a technique's values."""
 
     def load(entry: Any, document: Document, at: Path) -> list[Any]:
-        try:
-            return [TECHNIQUES[axis].parse(entry)]
-        except ValueError as error:
-            raise InputError(document.fault(at, f"{error}, got {show(entry)}")) from None
+        with document.at(at):
+            try:
+                return [TECHNIQUES[axis].parse(entry)]
+            except ValueError as error:
+                raise InputError(f"{error}, got {show(entry)}") from None
 
     return load
 

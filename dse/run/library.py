@@ -21,6 +21,7 @@ from dse.spec.catalog import (
 )
 from dse.spec.reading import library_file, read
 from dse.spec.runtime import library_runtimes, runtime_names
+from dse.spec.speculation import load_speculation, speculation_names
 from dse.spec.sweep import AXIS_VALUES, SweepFile
 
 Rows = list[dict[str, Any]]
@@ -92,6 +93,19 @@ def _runtimes() -> Rows:
     ]
 
 
+def _speculations() -> Rows:
+    return [
+        {
+            "name": name,
+            "drafts": spec.kind,
+            "passes": spec.passes,
+            "verified": spec.width,
+            "tau": dict(spec.tau),
+        }
+        for name, spec in ((name, load_speculation(name)) for name in speculation_names())
+    ]
+
+
 def _objectives() -> Rows:
     return [
         {"name": metric.name, "unit": metric.unit, "better": metric.sense, "meaning": metric.meaning}
@@ -130,6 +144,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "hardware": _hardware,
     "precisions": _precisions,
     "runtimes": _runtimes,
+    "speculations": _speculations,
     "objectives": _objectives,
     "axes": _axes,
     "sweeps": _sweeps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
 from dse.cost.serving import SteadyMemory
+from dse.cost.techniques import Iteration, found_in_cache, iteration_of
+from dse.cost.work import is_zero
 from dse.simulate.times import StepTimes
 from dse.spec.model import ModelSpec
 from dse.spec.workload import Workload
@@ -40,6 +43,22 @@ class Deployment:
         layout = self.choices.layout[0]
         return layout.tp * layout.pp * layout.dp
 
+    @cached_property
+    def iteration(self) -> Iteration:
+        """What a decode step does for each request."""
+        return iteration_of(self.model, self.choices.techniques)
+
+    @cached_property
+    def shares_prefixes(self) -> bool:
+        """True where the cache holds part of each prompt from before."""
+        return not is_zero(found_in_cache(np.ones(1), self.choices.techniques).tokens)
+
+    def cached(self, tokens: int) -> int:
+        """Tokens of a prompt of this length that the cache holds from before."""
+        if not self.shares_prefixes:
+            return 0
+        return int(np.ravel(found_in_cache(np.full(1, float(tokens)), self.choices.techniques).tokens)[0])
+
     @property
     def budget(self) -> float:
         """Tokens of a pass on a rank."""
@@ -55,7 +74,7 @@ class Fitted:
     slots: int
     """Most sequences at once."""
     room: int
-    """Bytes for the KV cache of all ranks."""
+    """Bytes for the KV cache of all ranks, without what all sequences share."""
     held: list[int]
     """Bytes a sequence keeps by its number of blocks, on the fullest stage."""
     block: int
@@ -83,9 +102,9 @@ def fitted(deployment: Deployment, shortest: Workload, longest: Workload) -> Fit
     with np.errstate(divide="ignore", invalid="ignore"):
         one = _alone(deployment, longest)
         contexts = np.arange(-(-tokens // block) + 1, dtype=float) * block
-        held = _whole(np.broadcast_to(SteadyMemory(one, one, 0.0).cache_at(contexts), contexts.shape))
         memory = SteadyMemory(one, one, 0.0)
-        free = memory.limit - memory.weights - memory.workspace
+        held = _whole(np.broadcast_to(memory.cache_at(contexts) - memory.common, contexts.shape))
+        free = memory.limit - memory.weights - memory.workspace - memory.common
         slots = _slots(deployment, float(np.ravel(free)[0]) / max(held[-(-(shortest.input + 1) // block)], 1))
         # As in dse.cost.serving.fits: activations of a decode step are those of the widest batch.
         wide = SteadyMemory(one.with_batch(np.full(1, float(slots * dp))), one, 0.0)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 class Request:
     """A request on its way through a replica."""
 
-    __slots__ = ("computed", "decoding", "finish", "index", "left", "offset", "order", "ready", "started", "tokens")
+    __slots__ = (
+        "computed", "decoding", "finish", "index", "known", "left", "offset", "order", "ready", "started", "tokens",
+    )  # fmt: skip
 
     def __init__(self, index: int, tokens: int, left: int, *, ready: bool = False) -> None:
         self.index = index
@@ -44,8 +46,10 @@ class Request:
         """Its tokens are in the cache when it is admitted: another replica computed them."""
         self.started = ready
         """Its first token is out."""
+        self.known = 0
+        """Tokens of its prompt that the cache holds from before."""
         self.computed = 0
-        """Prompt tokens of earlier chunks."""
+        """Those, and prompt tokens of earlier chunks."""
         self.decoding = False
         self.order = -1
         """Number of its admission."""
@@ -73,6 +77,8 @@ class Usage:
     decode_steps: int = 0
     prompt_tokens: int = 0
     """Computed, recomputations included."""
+    cached_tokens: int = 0
+    """Of prompts, that the cache held from before."""
     emitted: int = 0
     """Tokens generated."""
     idle: float = 0.0
@@ -122,6 +128,7 @@ class Replica:
         chunk, deployment = self.fitted.deployment.chunk_tokens, self.fitted.deployment
         self._chunk = chunk
         self._ranks, self._budget = deployment.ranks, deployment.budget
+        self._shares_prefixes = deployment.shares_prefixes
         self._cache = Cache(self.fitted)
         self._process = self.env.process(self.run())
 
@@ -130,6 +137,8 @@ class Replica:
     def submit(self, request: Request) -> None:
         """A request enters the queue."""
         self._count()
+        if self._shares_prefixes:
+            request.known = self.fitted.deployment.cached(request.tokens)
         self.queue.append(request)
         self.usage.most_waiting = max(self.usage.most_waiting, len(self.queue))
         if self._wake is not None:
@@ -164,18 +173,29 @@ class Replica:
                 yield from self._leap(evicted=self._make_room())
 
     def _admit_prompts(self) -> list[list[int]]:
-        """Admit what one prompt pass takes: tokens and their squares on each rank that has any."""
+        """Admit what one prompt pass takes: on each rank that has any, tokens to compute, and squares of prompts.
+
+        Of prompts part of which is cached, not the squares but twice the pairs of a new token and one it sees.
+        """
         bins: list[list[int]] = []
         while self.queue and self._admissible(self.queue[0]):
             request = self.queue[0]
-            if not request.ready and not _put(bins, request.tokens, self._budget, self._ranks):
-                break
+            if not request.ready:
+                tokens, known = request.tokens, request.known
+                squares = tokens * tokens
+                if self._shares_prefixes:
+                    squares += tokens - known * (known + 1)
+                if not _put(bins, tokens - known, squares, self._budget, self._ranks):
+                    break
             self._admit()
         return bins
 
     def _prompt_pass(self, bins: list[list[int]]) -> Generator[Event, Any, None]:
-        prompts = self.fitted.times.prompts
-        seconds = max([prompts(tokens, squares) for tokens, squares in bins])
+        times = self.fitted.times
+        if self._shares_prefixes:
+            seconds = max([times.mixed(0, 0.0, tokens, pairs / 2) for tokens, pairs in bins])
+        else:
+            seconds = max([times.prompts(tokens, squares) for tokens, squares in bins])
         yield self.env.timeout(seconds)
         self._count()
         usage, done = self.usage, self.prompting
@@ -280,6 +300,8 @@ class Replica:
         if request.ready:
             self._decode(request)
         else:
+            request.computed = request.known
+            self.usage.cached_tokens += request.known
             self.prompting.append(request)
         running = self.decoding + len(self.prompting)
         self.usage.most_running = max(self.usage.most_running, running)
@@ -356,7 +378,7 @@ class Replica:
         else:
             self._cache.free(request.tokens)
             self.prompting.remove(request)
-        request.order, request.computed, request.ready = -1, 0, False
+        request.order, request.ready = -1, False
         self.queue.appendleft(request)
 
     def _count(self) -> None:
@@ -376,14 +398,14 @@ def _stands(entry: tuple[int, int, Request]) -> bool:
     return entry[1] == entry[2].order
 
 
-def _put(bins: list[list[int]], tokens: int, budget: float, ranks: int) -> bool:
+def _put(bins: list[list[int]], tokens: int, squares: int, budget: float, ranks: int) -> bool:
     """Put a prompt on the rank with the fewest tokens, if the pass has room for it; a rank takes one in any case."""
     if len(bins) < ranks:
-        bins.append([tokens, tokens * tokens])
+        bins.append([tokens, squares])
         return True
     least = min(bins) if ranks > 1 else bins[0]
     if least[0] + tokens > budget:
         return False
     least[0] += tokens
-    least[1] += tokens * tokens
+    least[1] += squares
     return True

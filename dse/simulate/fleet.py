@@ -40,6 +40,8 @@ class Record:
     """The same of the last token."""
     replica: NDArray[np.int64]
     """Who decoded it: number in the fleet."""
+    answers: NDArray[np.int64]
+    """Answers given out of each: several under parallel sampling."""
     fleet: Sequence[Fitted]
     usage: Sequence[Usage]
     end: float
@@ -125,7 +127,8 @@ class _Run:
         for replica in self.replicas:
             replica.close()
         usage = [replica.usage for replica in self.replicas]
-        return Record(self.trace, self.first, self.last, self.replica, self.fitted, usage, self.env.now)
+        answers = np.array([replica.fitted.deployment.iteration.answers for replica in self.back])[self.replica]
+        return Record(self.trace, self.first, self.last, self.replica, answers, self.fitted, usage, self.env.now)
 
     def _arrivals(self) -> Generator[Event, Any, None]:
         """The simpy process that sends each request to a replica when it arrives."""
@@ -186,6 +189,10 @@ def tabled(deployment: Deployment, trace: Trace) -> Fitted:
     shortest, longest = (Workload(int(of(trace.input)), int(of(trace.output))) for of in (np.min, np.max))
     found = fitted(deployment, shortest, longest)
     name = f"{deployment.model.name} on {deployment.devices} x {deployment.choices.hardware[0].name}"
+    if math.isnan(deployment.iteration.tokens):
+        raise CannotRun(f"undefined:tpot_ms: nobody measured how many tokens {name} gains by this speculation")
+    if deployment.iteration.branches > 1 and shortest.input != longest.input:
+        raise CannotRun("sequences that share their prompt are simulated with prompts of one length only")
     if found.room <= 0:
         raise CannotRun(f"exceeds_memory: {name} leaves no memory for a KV cache")
     tokens = trace.input + trace.output - 1

@@ -64,7 +64,7 @@ def summary(record: Record, *, warmup: int = 0, slo: Slo | None = None) -> dict[
         "span_s": record.end,
         "offered_requests_per_s": None if math.isnan(trace.rate) else trace.rate,
         "requests_per_s": rate,
-        "output_tokens_per_s": float(np.sum(trace.output[finished])) / (record.end - begin),
+        "output_tokens_per_s": float(np.sum((trace.output * record.answers)[finished])) / (record.end - begin),
         "ttft_ms": spread(record.ttft[kept] * 1e3),
         "tpot_ms": spread(steps * 1e3),
         "latency_s": spread(record.latency[kept]),
@@ -104,7 +104,8 @@ def _usage(record: Record) -> dict[str, Any]:
         "waiting": {"mean": float(np.mean(waiting)), "most": max(usage.most_waiting for usage in record.usage)},
         "slots": [fitted.slots for fitted in record.fleet],
         "preemptions": sum(usage.preemptions for usage in record.usage),
-        "recomputed_tokens": sum(usage.prompt_tokens for usage in record.usage) - int(np.sum(record.trace.input)),
+        "recomputed_tokens": sum(usage.prompt_tokens + usage.cached_tokens for usage in record.usage)
+        - int(np.sum(record.trace.input)),
         "replicas": len(record.fleet),
         "devices": sum(fitted.deployment.devices for fitted in record.fleet),
     }

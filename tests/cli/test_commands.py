@@ -156,6 +156,7 @@ def test_diff_tells_inputs_and_fronts(dse, folder) -> None:
     ("what", "known"),
     [
         ("models", "llama-3.1-8b"), ("hardware", "h100-sxm"), ("precisions", "bf16"), ("runtimes", "ideal"),
+        ("speculations", "eagle-2"),
         ("objectives", "tpot_ms"), ("axes", "batch"), ("sweeps", "quickstart"),
     ],
 )  # fmt: skip
