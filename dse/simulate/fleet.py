@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dse.errors import CannotRun
 from dse.simulate.deployment import Deployment, Fitted, fitted
-from dse.simulate.engine import Replica, Request, Usage
+from dse.simulate.engine import Replica
+from dse.simulate.request import Request, Usage
 from dse.simulate.trace import Trace
 from dse.spec.workload import Workload
 
