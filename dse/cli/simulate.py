@@ -59,8 +59,10 @@ def simulate(table: str | None, html: str | None, as_json: bool, **options: Any)
     from dse.run.simulate import simulate as run
     from dse.run.store import writing
 
+    chunk = options.pop("chunk_tokens")
     with progress_bar("simulating", "summing up") as progress:
-        found = run(options.pop("model"), options.pop("hardware"), on_progress=progress, **axes_of(options))
+        model, hardware = options.pop("model"), options.pop("hardware")
+        found = run(model, hardware, chunk_tokens=chunk, on_progress=progress, **axes_of(options))
     if table is not None:
         with writing(Path(table)):
             found.requests().to_csv(table, index=False)

@@ -270,8 +270,8 @@ def _point(deployment: Deployment, replicas: int, dispatch: str) -> dict[str, An
         "dp": layout.dp,
         "runtime": choices.runtime.name,
         "fidelity": choices.fidelity[0],
+        **choices.techniques,
         "scheduler": "prefill-first" if deployment.chunk_tokens is None else "chunked",
         "chunk_tokens": deployment.chunk_tokens,
         "dispatch": dispatch if replicas > 1 else None,
-        **choices.techniques,
     }
