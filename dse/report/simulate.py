@@ -51,8 +51,9 @@ def _deployment(found: Mapping[str, Any]) -> str:
     chunks = (
         "prompts first" if found["chunk_tokens"] is None else f"chunks in passes of {found['chunk_tokens']:,} tokens"
     )
+    named = [found["precision"], found["runtime"], *(f"{name} {value}" for name, value in found["techniques"].items())]
     return (
-        f"{found['model']} on {devices} × {found['hardware']}, {found['precision']}, {found['runtime']}{copies}: "
+        f"{found['model']} on {devices} × {found['hardware']}, {', '.join(named)}{copies}: "
         f"{chunks}, {found['slots'][0]:,} {'slot' if found['slots'][0] == 1 else 'slots'}"
     )
 

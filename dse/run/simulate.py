@@ -15,6 +15,7 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.feasible import OK, STRUCTURE, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
+from dse.cost.techniques import active
 from dse.errors import CannotRun, Fault, InputError
 from dse.run.evaluate import point_sweep
 from dse.run.faults import Faults
@@ -270,7 +271,7 @@ def _point(deployment: Deployment, replicas: int, dispatch: str) -> dict[str, An
         "dp": layout.dp,
         "runtime": choices.runtime.name,
         "fidelity": choices.fidelity[0],
-        **choices.techniques,
+        "techniques": {technique.name: str(value) for technique, value in active(choices.techniques)},
         "scheduler": "prefill-first" if deployment.chunk_tokens is None else "chunked",
         "chunk_tokens": deployment.chunk_tokens,
         "dispatch": dispatch if replicas > 1 else None,

@@ -74,6 +74,12 @@ def test_the_terminal_says_load_latencies_and_time(dse):
     assert max(map(len, said.out.splitlines())) <= 120
 
 
+def test_techniques_are_named(dse):
+    found = json.loads(dse("simulate", *LLAMA, *DRAWN, "--kv-budget", "512", "--json").out)
+    assert found["techniques"] == {"kv_budget": "512"}
+    assert "bf16, ideal, kv_budget 512: prompts first" in dse("simulate", *LLAMA, *DRAWN, "--kv-budget", "512").out
+
+
 def test_overload_is_called_so(dse):
     said = dse("simulate", *LLAMA, "--rate", "200", "--requests", "2000", "--batch", "16")
     assert "overloaded" in said.out
