@@ -39,6 +39,9 @@ from dse.cli.root import cli, print_json
 @click.option("--attention", default="fused", show_default=True, help="fused or unfused.")
 @click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
 @click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
+@click.option("--prefix-hit", default="none", show_default=True, help="Share of the prompt cached, or {tokens: N}.")
+@click.option("--sampling", default="none", show_default=True, help="{n: answers} or {beams: N}.")
+@click.option("--speculation", default="none", show_default=True, help="A name, or {draft: MODEL, gamma: 4, ...}.")
 @click.option(
     "--fidelity",
     type=click.Choice(["ideal", "datasheet", "calibrated"]),

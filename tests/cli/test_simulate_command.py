@@ -80,6 +80,20 @@ def test_techniques_are_named(dse):
     assert "bf16, ideal, kv_budget 512: prompts first" in dse("simulate", *LLAMA, *DRAWN, "--kv-budget", "512").out
 
 
+def test_techniques_of_requests(dse):
+    options = ("--prefix-hit", "{tokens: 512}", "--speculation", "{draft: llama-3.2-1b, gamma: 4, acceptance: 0.7}")
+    plain, fast = (json.loads(dse("simulate", *LLAMA, *DRAWN, *more, "--json").out) for more in ((), options))
+    assert fast["ttft_ms"]["mean"] < plain["ttft_ms"]["mean"]
+    assert fast["tpot_ms"]["mean"] < plain["tpot_ms"]["mean"]
+    assert fast["techniques"].keys() == {"prefix_hit", "speculation"}
+
+
+def test_a_speculation_nobody_measured_exits_1(dse):
+    said = dse("simulate", *LLAMA, *DRAWN, "--speculation", "eagle")
+    assert said.code == 1
+    assert said.err.startswith("tau_unknown: nobody published how many tokens")
+
+
 def test_overload_is_called_so(dse):
     said = dse("simulate", *LLAMA, "--rate", "200", "--requests", "2000", "--batch", "16")
     assert "overloaded" in said.out
