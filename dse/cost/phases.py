@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import cast
 
@@ -318,6 +318,11 @@ class Point(Stack):
     def draft_passes(self) -> float:
         """Passes of what drafts per iteration, one after the other."""
         return 0.0 if self.iteration.drafter is None else float(self.iteration.drafter.passes)
+
+    @property
+    def draft_shares(self) -> Collection[str]:
+        """Operators of what drafts that use the model's own matrices."""
+        return () if self.iteration.drafter is None else self.iteration.drafter.shares
 
     @cached_property
     def iteration_seconds(self) -> Array:
