@@ -57,7 +57,7 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
         missing = [f"--{name}" for name in ("model", "hardware") if not point[name]]
         if missing:
             raise InputError(f"missing {' and '.join(missing)} (or give RUN_DIR NUMBER)")
-        found = explain_point(point.pop("model"), point.pop("hardware"), **_axes(point))
+        found = explain_point(point.pop("model"), point.pop("hardware"), **axes_of(point))
     if html is not None:
         from dse.report.html import write_explain
         from dse.run.store import writing
@@ -110,7 +110,7 @@ def place(policy: str | None, host: str | None, as_json: bool, **point: Any) -> 
 
     shares = None if policy is None else _numbers(policy, "--policy")
     work = None if host is None else [word.strip() for word in host.split(",") if word.strip() not in ("", "none")]
-    found = place_point(point.pop("model"), point.pop("hardware"), policy=shares, host=work, **_axes(point))
+    found = place_point(point.pop("model"), point.pop("hardware"), policy=shares, host=work, **axes_of(point))
     if as_json:
         print_json(found)
     else:
@@ -126,14 +126,17 @@ def _numbers(text: str, option: str) -> list[float]:
         raise InputError(f"{option}: expected numbers with commas between, got {text!r}") from None
 
 
-def _axes(point: dict[str, Any]) -> dict[str, Any]:
+def axes_of(point: dict[str, Any]) -> dict[str, Any]:
+    """The axes of a point from its options."""
     from dse.cost.techniques import TECHNIQUES
     from dse.run.settings import value_of
 
     axes = {name: value for name, value in point.items() if value is not None}
-    axes["input"] = axes.pop("input_")
+    if "input_" in axes:
+        axes["input"] = axes.pop("input_")
     for name in {*TECHNIQUES} & axes.keys():
-        axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
+        if isinstance(axes[name], str):
+            axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():
             raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")

@@ -106,6 +106,16 @@ class Point(Stack):
         other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
         return other
 
+    def with_prompts(self, sequences: Array, length: Array) -> Point:
+        """The same point with so many prompts of so many tokens on each rank.
+
+        Both may be fractions: prompts of unequal length l_i cost what sum(l)^2 / sum(l^2) prompts of
+        sum(l^2) / sum(l) tokens do, which are as many tokens and as many pairs of attention.
+        """
+        other = self.with_batch(sequences * self.degrees.dp)
+        other.__dict__ |= {"rank_batch": sequences, "input": length}
+        return other
+
     # -- micro-batches ------------------------------------------------------------------------------
 
     @cached_property
@@ -143,9 +153,13 @@ class Point(Stack):
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
-        batch = self.rank_batch if phase == "prefill" else self.rank_sequences
-        sequences = batch / self.micro_batches[phase]
-        queries = self.computed if phase == "prefill" else self.iteration.queries
+        prompts = phase == "prefill"
+        sequences = (self.rank_batch if prompts else self.rank_sequences) / self.micro_batches[phase]
+        queries = self.computed if prompts else self.iteration.queries
+        return self.pass_setting(phase, sequences, queries, self.found.tokens)
+
+    def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array = 0.0) -> Setting:
+        """A pass of any shape, as the techniques leave it."""
         setting = Setting(
             phase=phase,
             sequences=sequences,
@@ -154,7 +168,7 @@ class Point(Stack):
             degrees=self.degrees,
             widths=self.widths,
             links=self.links,
-            cached=self.found.tokens,
+            cached=cached,
         )
         return rewrite_setting(setting, self.choices.techniques)
 
