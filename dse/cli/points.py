@@ -135,7 +135,8 @@ def axes_of(point: dict[str, Any]) -> dict[str, Any]:
     if "input_" in axes:
         axes["input"] = axes.pop("input_")
     for name in {*TECHNIQUES} & axes.keys():
-        axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
+        if isinstance(axes[name], str):
+            axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():
             raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")

@@ -7,7 +7,7 @@ fullest pipeline stage. Weights are the `resident` bytes of the operators, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -37,25 +37,20 @@ class Memory:
 
     @cached_property
     def weights(self) -> Array:
-        """Weights of the fullest stage, embeddings and head included."""
+        """Weights of the fullest stage, embeddings and head included, and of what drafts."""
+        own = self._weights()
+        return own if self.draft is None else own + self.draft._weights(but=self.point.draft_shares)
+
+    def _weights(self, but: Collection[str] = ()) -> Array:
+        """Weights of the fullest stage, but for those of some operators."""
         # What a device holds does not depend on the workload: any prompt's operators say it.
-        own = self.fullest([_resident(works) for works in self.point.prompts[0].works("prefill")])
-        return own if self.draft is None else own + self.draft.fullest(self._drafting)
+        parts = self.point.prompts[0].works("prefill")
+        return self.fullest([_resident(work for work in works if work.name not in but) for works in parts])
 
     @cached_property
     def draft(self) -> Memory | None:
         """Memory of what drafts, beside the model on every device; its activations are smaller than the model's."""
         return None if self.point.draft is None else Memory(self.point.draft)
-
-    @property
-    def _drafting(self) -> list[Array]:
-        """Weights of each part of what drafts, but for those that are the model's."""
-        drafter, point = self.point.iteration.drafter, self.point.draft
-        assert drafter is not None
-        assert point is not None
-        return [
-            _resident([work for work in works if work.name not in drafter.shares]) for works in point.works("prefill")
-        ]
 
     def fullest(self, sizes: list[Array]) -> Array:
         """Largest sum over the stages of count times size (of each part, the embedding and the head)."""
@@ -238,7 +233,7 @@ def _live(amount: Amount) -> Array:
     return amount.activations_in + amount.activations_out
 
 
-def _resident(works: list[Work]) -> Array:
+def _resident(works: Iterable[Work]) -> Array:
     total: Array = 0.0
     for work in works:
         total = total + work.resident

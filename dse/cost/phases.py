@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import cast
 
@@ -155,9 +155,10 @@ class Point(Stack):
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
-        batch = self.rank_batch if phase == "prefill" else self.rank_sequences
-        queries = self.computed if phase == "prefill" else self.iteration.queries
-        return self.pass_setting(phase, batch / self.micro_batches[phase], queries, self.found.tokens)
+        prompts = phase == "prefill"
+        sequences = (self.rank_batch if prompts else self.rank_sequences) / self.micro_batches[phase]
+        queries = self.computed if prompts else self.iteration.queries
+        return self.pass_setting(phase, sequences, queries, self.found.tokens)
 
     def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array) -> Setting:
         """A pass of any shape, as the techniques leave it."""
@@ -333,6 +334,11 @@ class Point(Stack):
     def draft_passes(self) -> float:
         """Passes of what drafts per iteration, one after the other."""
         return 0.0 if self.iteration.drafter is None else float(self.iteration.drafter.passes)
+
+    @property
+    def draft_shares(self) -> Collection[str]:
+        """Operators of what drafts that use the model's own matrices."""
+        return () if self.iteration.drafter is None else self.iteration.drafter.shares
 
     @cached_property
     def iteration_seconds(self) -> Array:
