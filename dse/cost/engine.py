@@ -20,24 +20,56 @@ def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 
 def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
-    """A decode step of the point's batch."""
-    kernels = point.tpot * _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
-    if runtime.core_gb_per_s is not None:
-        kernels = kernels * _starved(point, runtime.core_gb_per_s)
-    if runtime.attention_vector_share is not None:
-        seconds, on_vector = point.decode_attention
-        kernels = kernels + np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
-    host = host_seconds(point, runtime) + runtime.sequence_us * 1e-6 * point.rank_batch
-    return _issued(point, runtime, kernels, 1.0) + host
+    """A decode step of the point's batch, per token that each sequence gains."""
+    iteration = point.iteration
+    seconds = decode_seconds(point, runtime) + sequence_seconds(point, runtime)
+    if iteration.drafts is not None:
+        seconds = seconds + runtime.speculation_us.get(iteration.drafts, 0.0) * 1e-6
+    if point.draft is not None:
+        seconds = seconds + point.draft_passes * decode_seconds(point.draft, runtime)
+    return seconds / iteration.tokens
+
+
+def decode_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """One decode pass of a model over its batch, without what the host does for each sequence."""
+    kernels = point.step * decode_factor(point, runtime) + vector_excess(point, runtime)
+    return issued(point, runtime, kernels, 1.0) + host_seconds(point, runtime)
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
-    kernels = point.ttft * _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
     passes = point.micro_batches["prefill"]
+    kernels = point.ttft * prompt_factor(point, runtime)
     if runtime.ubatch_tokens is not None:
         kernels = kernels * _overlapped(point, runtime.ubatch_tokens)
-    return _issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
+    seconds = issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
+    if point.draft is not None:
+        seconds = seconds + point.draft.micro_batches["prefill"] * host_seconds(point.draft, runtime)
+    return seconds
+
+
+def prompt_factor(point: Point, runtime: RuntimeSpec) -> Array:
+    """On the time of the kernels of prompt passes."""
+    return _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)
+
+
+def decode_factor(point: Point, runtime: RuntimeSpec) -> Array:
+    """On the time of the kernels of decode steps."""
+    factor = _factor(point, runtime.decode_slowdown, runtime.unpack_decode)
+    return factor if runtime.core_gb_per_s is None else factor * _starved(point, runtime.core_gb_per_s)
+
+
+def vector_excess(point: Point, runtime: RuntimeSpec) -> Array:
+    """Seconds by which decode attention outside the matrix units exceeds the kernels' own time for it."""
+    if runtime.attention_vector_share is None:
+        return 0.0
+    seconds, on_vector = point.decode_attention
+    return cast(Array, np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0))
+
+
+def sequence_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """What the host does for each sequence of a decode step."""
+    return runtime.sequence_us * 1e-6 * point.rank_sequences
 
 
 def _overlapped(point: Point, tokens: int) -> Array:
@@ -48,17 +80,16 @@ def _overlapped(point: Point, tokens: int) -> Array:
     if all(layout.pp == 1 for layout in point.choices.layout):
         return 1.0
     through, slowest = point.stage_seconds("prefill")
-    parts, passes = np.ceil(point.input / tokens), point.micro_batches["prefill"]
+    parts, passes = np.ceil(point.computed / tokens), point.micro_batches["prefill"]
     whole = through + (passes - 1) * slowest
     return cast(Array, (through + (parts * passes - 1) * slowest) / parts / whole)
 
 
-def _issued(point: Point, runtime: RuntimeSpec, kernels: Array, passes: Array) -> Array:
+def issued(point: Point, runtime: RuntimeSpec, kernels: Array, passes: Array) -> Array:
     """Kernels whose launches the host issues ahead of the device: the slower of the two sets the pace."""
     if runtime.launch_us is None:
         return kernels
-    issued = passes * (runtime.launch_us * 1e-6 * len(point.model.layers))
-    return cast(Array, np.maximum(kernels, issued))
+    return cast(Array, np.maximum(kernels, passes * (runtime.launch_us * 1e-6 * len(point.model.layers))))
 
 
 def _factor(point: Point, slowdown: float, unpack: float) -> Array:

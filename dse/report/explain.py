@@ -17,8 +17,9 @@ UNITS = ("", "k", "M", "G", "T", "P", "E")
 TOTALS = (
     "ttft_ms", "tpot_ms", "latency_s", "output_tokens_per_s", "output_tokens_per_s_per_device",
     "usd_per_million_output_tokens", "joules_per_output_token", "accuracy_drop_pct", "max_batch",
-    "max_context",
+    "max_context", "speculation_speedup", "speculation_break_even_batch",
 )  # fmt: skip
+"""Figures of a point, of which some hold only of some."""
 
 KINDS = {
     "wgts": ("weights",),
@@ -53,7 +54,7 @@ def print_explain(found: Mapping[str, Any]) -> None:
             _print_phase(name, phase)
     _print_memory({pool["pool"]: pool["memory"] for pool in pools} if pools else found["memory"])
     print("\ntotals")
-    _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS])
+    _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS if name in point])
     _print_wrapped(f"evidence: {point['evidence']} ({meaning(point['evidence'])})")
 
 
@@ -83,6 +84,8 @@ def _print_memory(memory: Mapping[str, Mapping[str, float]]) -> None:
 
 def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
     step = "prompt pass" if name == "prefill" else "mean step"
+    if phase.get("tokens", 1) != 1:
+        step = f"mean iteration, {number_text(phase['tokens'])} tokens gained"
     print(f"\n{name}: {number_text(phase['seconds'] * 1e3)} ms per {step}, bound by {phase['bound']}")
     causes = {cause.replace("_", " "): seconds for cause, seconds in phase["time_by"].items() if seconds}
     _print_wrapped("ms by " + ", ".join(f"{cause} {number_text(seconds * 1e3)}" for cause, seconds in causes.items()))

@@ -107,13 +107,20 @@ class SweepFile(Strict):
     """Names of serving engines (`configs/runtimes.yaml`), or `{base: NAME, field: value}`."""
     fidelity: Any = "calibrated"
     attention: Any = "fused"
-    """A technique (`dse.cost.techniques`), as the next three: `fused` (flash attention) or `unfused`."""
+    """A technique (`dse.cost.techniques`), as the next six: `fused` (flash attention) or `unfused`."""
     kv_budget: Any = "none"
     """Tokens of a sequence that decode attends to and the cache keeps, or `none`."""
     weight_sparsity: Any = "none"
     """`2:4`, the share of weights that are zero, or `none`."""
     dequantization: Any = "fused"
     """`fused`, or the bytes moved per element where narrow weights and cache are expanded in memory before use."""
+    prefix_hit: Any = "none"
+    """The share of each prompt that the cache holds already, `{tokens: 2048}` of a shared system prompt, or `none`."""
+    sampling: Any = "none"
+    """`{n: 4}` answers per request, `{beams: 4}`, or `none`."""
+    speculation: Any = "none"
+    """A name in `configs/speculation.yaml`, `{draft, gamma, acceptance}`, `{mtp, accepted}`, `{tree, tau, eagle or
+    medusa}`, or `none`."""
     max_prefill_tokens: Count | Literal["unlimited"] = 8192
     """Tokens of one prompt pass."""
     kv_block_size: Count = 16

@@ -12,7 +12,7 @@ import numpy as np
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import ROWS_OF_A_TILE, Amount, Array, Group, Operands, Span, Work
+from dse.cost.work import ROWS_OF_A_TILE, Amount, Array, Group, Operands, Span, Work, is_zero
 from dse.spec.model import Attention
 
 SOFTMAX_FLOPS = 5.0
@@ -29,6 +29,22 @@ def causal_pairs(queries: Array, span: Span) -> Array:
         rest = queries - whole * span.chunk
         return cast(Array, whole * (span.chunk * (span.chunk + 1) / 2) + rest * (rest + 1) / 2)
     return queries * (queries + 1) / 2
+
+
+def new_pairs(setting: Setting, span: Span) -> Array:
+    """Query-key pairs of the new tokens of a prompt, those before them cached (2308.16369 section 3)."""
+    if setting.fresh:
+        return causal_pairs(setting.queries, span)
+    return causal_pairs(setting.cached + setting.queries, span) - causal_pairs(setting.cached, span)
+
+
+def new_keys(setting: Setting, span: Span) -> Array:
+    """Keys that the new tokens of a prompt read: their own, and of the cached ones those within reach."""
+    if setting.fresh:
+        return setting.queries
+    reach = span.window or span.chunk
+    seen = setting.cached if reach is None else np.minimum(setting.cached, reach)
+    return seen + setting.queries
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,7 @@ class Scores:
         ]
 
     def _decoded(self, work: Work, setting: Setting) -> Work:
-        """One new token per sequence: each sequence and set of keys is an item."""
+        """A few new tokens per sequence: each sequence and set of keys is an item."""
         return replace(
             work,
             form="latent_decode" if self.latent else "decode",
@@ -115,12 +131,12 @@ class Scores:
     def _prompted(self, work: Work, setting: Setting, span: Span) -> Work:
         """A prompt: tiles of 128 queries of a head, the longest of which sees the most keys."""
         queries, dims = setting.queries, self.key_dim + self.value_dim
-        seen = [queries, *(float(reach) for reach in (span.window, span.chunk) if reach is not None)]
+        seen = [setting.cached + queries, *(float(reach) for reach in (span.window, span.chunk) if reach is not None)]
         tiles = self.heads * np.ceil(queries / ROWS_OF_A_TILE)
         return replace(
             work,
             form="latent_prefill" if self.latent else "prefill",
-            extra={"items": (0.0, tiles), "scores": (0.0, self.heads * causal_pairs(queries, span))},
+            extra={"items": (0.0, tiles), "scores": (0.0, self.heads * new_pairs(setting, span))},
             launch={"starts": 1.0, "longest": 2.0 * ROWS_OF_A_TILE * dims * reduce(np.minimum, seen)},
         )
 
@@ -136,22 +152,25 @@ def context_work(
 ) -> Work:
     """An operator over the context, from its amount per sequence as a function of pairs, keys and queries.
 
-    In decode it grows with the context n: pairs = keys = n for one query. In prefill it is what the causal prompt
-    takes, or the whole `square`, where the mask comes after.
+    In decode it grows with the context n: pairs = keys = n for one query; of q to be verified each sees those before it
+    too, so pairs = q n + q (q - 1) / 2 (a chain; of a tree the mask is computed all the same) and keys = n + q - 1. In
+    prefill it is what the causal prompt takes, or the whole `square`, where the mask comes after; keys that were cached
+    are read and not computed.
     """
-    if setting.decoding:
-        fixed, each = (scaled(amount(n, n, q), setting.sequences) for n, q in ((0.0, 1.0), (1.0, 0.0)))
-        return Work(name, name, group, operands, setting.sequences, each, fixed, span)
     queries = setting.queries
-    pairs = queries * queries if square else causal_pairs(queries, span)
-    return Work(name, name, group, operands, setting.sequences, amount(pairs, queries, queries))
+    if setting.decoding:
+        fixed = scaled(amount(queries * (queries - 1.0) / 2.0, queries - 1.0, queries), setting.sequences)
+        each = scaled(amount(queries, 1.0, 0.0), setting.sequences)
+        return Work(name, name, group, operands, setting.sequences, each, fixed, span)
+    pairs = queries * (setting.cached + queries) if square else new_pairs(setting, span)
+    return Work(name, name, group, operands, setting.sequences, amount(pairs, new_keys(setting, span), queries))
 
 
 def scaled(amount: Amount, by: Array) -> Amount:
     """An amount multiplied by an array, keeping plain zeros."""
     return Amount(
         *(
-            0.0 if isinstance(value, float) and value == 0.0 else value * by
+            0.0 if is_zero(value) else value * by
             for value in (getattr(amount, name) for name in Amount.__dataclass_fields__)
         )
     )

@@ -1,0 +1,142 @@
+"""What is simulated: a model on an accelerator under an engine, and how the engine batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.choices import AXES, Choices
+from dse.cost.mesh import Mesh
+from dse.cost.phases import Point
+from dse.cost.serving import SteadyMemory
+from dse.cost.techniques import Iteration, found_in_cache, iteration_of
+from dse.cost.work import is_zero
+from dse.simulate.times import StepTimes
+from dse.spec.model import ModelSpec
+from dse.spec.workload import Workload
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """One kind of replica."""
+
+    model: ModelSpec
+    choices: Choices
+    """One value per axis; workload and batch do not matter, `max_prefill_tokens` is the budget of a prompt pass."""
+    max_running: int | None = None
+    """Most sequences at once per replica, beside what memory and the engine allow; None for no other limit."""
+    chunk_tokens: int | None = None
+    """Tokens of an iteration on a rank under chunked prefill; None: prompts are computed whole, before all else."""
+
+    @property
+    def ranks(self) -> int:
+        """Attention-dp ranks, which share the sequences."""
+        return self.choices.layout[0].dp
+
+    @property
+    def devices(self) -> int:
+        """Accelerators of a replica."""
+        layout = self.choices.layout[0]
+        return layout.tp * layout.pp * layout.dp
+
+    @cached_property
+    def iteration(self) -> Iteration:
+        """What a decode step does for each request."""
+        return iteration_of(self.model, self.choices.techniques)
+
+    @cached_property
+    def shares_prefixes(self) -> bool:
+        """True where the cache holds part of each prompt from before."""
+        return not is_zero(found_in_cache(np.ones(1), self.choices.techniques).tokens)
+
+    def cached(self, tokens: int) -> int:
+        """Tokens of a prompt of this length that the cache holds from before."""
+        if not self.shares_prefixes:
+            return 0
+        return int(np.ravel(found_in_cache(np.full(1, float(tokens)), self.choices.techniques).tokens)[0])
+
+    @property
+    def budget(self) -> float:
+        """Tokens of a pass on a rank."""
+        return self.choices.max_prefill_tokens if self.chunk_tokens is None else float(self.chunk_tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A deployment with its tables for requests of certain lengths."""
+
+    deployment: Deployment
+    times: StepTimes
+    slots: int
+    """Most sequences at once."""
+    room: int
+    """Bytes for the KV cache of all ranks, without what all sequences share."""
+    held: list[int]
+    """Bytes a sequence keeps by its number of blocks, on the fullest stage."""
+    block: int
+    """Tokens of a block."""
+
+    def holds(self, tokens: int) -> bool:
+        """True where a sequence of so many tokens fits alone, on one rank."""
+        return self.held[self.blocks(tokens)] <= self.room // self.deployment.ranks
+
+    def blocks(self, tokens: int) -> int:
+        """Blocks of so many tokens."""
+        return -(-tokens // self.block)
+
+
+def fitted(deployment: Deployment, shortest: Workload, longest: Workload) -> Fitted:
+    """A deployment for requests between these lengths.
+
+    Args:
+        deployment: the replica.
+        shortest: fewest tokens in and out.
+        longest: most tokens in and out, not of the same request in general.
+    """
+    dp, block = deployment.ranks, deployment.choices.kv_block_size
+    tokens = longest.input + longest.output
+    with np.errstate(divide="ignore", invalid="ignore"):
+        one = _alone(deployment, longest)
+        contexts = np.arange(-(-tokens // block) + 1, dtype=float) * block
+        memory = SteadyMemory(one, one, 0.0)
+        held = _whole(np.broadcast_to(memory.cache_at(contexts) - memory.common, contexts.shape))
+        free = memory.limit - memory.weights - memory.workspace - memory.common
+        slots = _slots(deployment, float(np.ravel(free)[0]) / max(held[-(-(shortest.input + 1) // block)], 1))
+        # As in dse.cost.serving.fits: activations of a decode step are those of the widest batch.
+        wide = SteadyMemory(one.with_batch(np.full(1, float(slots * dp))), one, 0.0)
+        room = math.floor(float(np.ravel(free - wide.activations)[0]))
+    most_tokens = int(max(min(deployment.budget, tokens * slots), tokens))
+    times = StepTimes(deployment.model, deployment.choices, tokens, slots, most_tokens)
+    most = slots * dp if deployment.max_running is None else min(slots * dp, deployment.max_running)
+    return Fitted(deployment, times, most, room * dp, held, block)
+
+
+def _whole(held: NDArray[np.float64]) -> list[int]:
+    """Whole bytes; where all blocks cost the same, the same whole number each."""
+    growth = np.diff(held[1:])
+    if len(growth) and np.allclose(growth, growth[0], rtol=1e-9):
+        first, each = math.ceil(held[1]), math.ceil(growth[0])
+        return [0, *(first + each * later for later in range(len(held) - 1))]
+    return [math.ceil(size) for size in held.tolist()]
+
+
+def _alone(deployment: Deployment, longest: Workload) -> Point:
+    """The longest request on each rank; of its prompt as much as a pass takes."""
+    prompt = longest.input if deployment.chunk_tokens is None else min(longest.input, deployment.chunk_tokens)
+    workload = Workload(prompt, max(longest.input + longest.output - prompt, 1))
+    choices = replace(deployment.choices, workload=[workload], batch=[deployment.ranks])
+    return Point(deployment.model, choices, Mesh.points(AXES, [np.zeros(1, dtype=int)] * len(AXES)))
+
+
+def _slots(deployment: Deployment, memory: float) -> int:
+    """Sequences on a rank: the least of what memory, the engine and the user allow."""
+    limits = [max(memory, 1.0)]
+    if deployment.choices.runtime.max_batch is not None:
+        limits.append(deployment.choices.runtime.max_batch)
+    if deployment.max_running is not None:
+        limits.append(math.ceil(deployment.max_running / deployment.ranks))
+    return int(min(limits))
