@@ -47,6 +47,8 @@ def print_explain(found: Mapping[str, Any]) -> None:
         chips.insert(0, point["prefill_hardware"])
     print(f"{point['model']} on {point['devices']} × {' and '.join(chips)}, {point['precision']}, {point['workload']}")
     print(f"{layout(point)}, batch {point['batch']}, computed in {point['compute_dtype']}: {point['status']}")
+    if chosen := _techniques(point):
+        print(", ".join(chosen))
     if pools := found.get("pools"):
         _print_pools(pools)
     for name, phase in found["phases"].items():
@@ -67,6 +69,17 @@ def _print_pools(pools: Sequence[Mapping[str, Any]]) -> None:
         words = [pool["pool"], number_text(pool["workers"]), pool["hardware"], pool["precision"]]
         rows.append([*words, layout(pool), str(pool["batch"]), number_text(rate)])
     _print_table(rows)
+
+
+def _techniques(point: Mapping[str, Any]) -> list[str]:
+    """What is not at its neutral value."""
+    from dse.cost.techniques import TECHNIQUES
+
+    return [
+        f"{name.replace('_', ' ')} {point[name]}"
+        for name, technique in TECHNIQUES.items()
+        if point.get(name, technique.neutral) != technique.neutral
+    ]
 
 
 def _print_memory(memory: Mapping[str, Mapping[str, float]]) -> None:
