@@ -44,6 +44,8 @@ def print_explain(found: Mapping[str, Any]) -> None:
     point = found["point"]
     print(f"{point['model']} on {point['devices']} × {point['hardware']}, {point['precision']}, {point['workload']}")
     print(f"{layout(point)}, batch {point['batch']}, computed in {point['compute_dtype']}: {point['status']}")
+    if chosen := _techniques(point):
+        print(", ".join(chosen))
     for name, phase in found["phases"].items():
         if phase["operators"]:
             _print_phase(name, phase)
@@ -51,6 +53,17 @@ def print_explain(found: Mapping[str, Any]) -> None:
     print("\ntotals")
     _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS if name in point])
     _print_wrapped(f"evidence: {point['evidence']} ({meaning(point['evidence'])})")
+
+
+def _techniques(point: Mapping[str, Any]) -> list[str]:
+    """What is not at its neutral value."""
+    from dse.cost.techniques import TECHNIQUES
+
+    return [
+        f"{name.replace('_', ' ')} {point[name]}"
+        for name, technique in TECHNIQUES.items()
+        if point.get(name, technique.neutral) != technique.neutral
+    ]
 
 
 def _print_memory(memory: Mapping[str, Mapping[str, float]]) -> None:

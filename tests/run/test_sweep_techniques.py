@@ -101,6 +101,7 @@ def test_the_command_line_takes_them_as_yaml():
     assert sum(row["share"] for row in decode["operators"]) == pytest.approx(1)
     text = CliRunner().invoke(cli, point).output
     assert "draft Attention: 64 runs" in text
+    assert "prefix hit 512 tokens, speculation llama-3.2-1b 4 tau 3.362" in text
     assert "tokens gained" in text
     wrong = CliRunner().invoke(cli, [*point, "--sampling", "many"])
     assert isinstance(wrong.exception, InputError)
