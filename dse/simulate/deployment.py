@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -105,10 +106,17 @@ def fitted(deployment: Deployment, shortest: Workload, longest: Workload) -> Fit
         memory = SteadyMemory(one, one, 0.0)
         held = _whole(np.broadcast_to(memory.cache_at(contexts) - memory.common, contexts.shape))
         free = memory.limit - memory.weights - memory.workspace - memory.common
-        slots = _slots(deployment, float(np.ravel(free)[0]) / max(held[-(-(shortest.input + 1) // block)], 1))
-        # As in dse.cost.serving.fits: activations of a decode step are those of the widest batch.
-        wide = SteadyMemory(one.with_batch(np.full(1, float(slots * dp))), one, 0.0)
-        room = math.floor(float(np.ravel(free - wide.activations)[0]))
+
+        def left(sequences: int) -> int:
+            """Bytes beside the activations of a decode step of so many sequences."""
+            wide = SteadyMemory(one.with_batch(np.full(1, float(sequences * dp))), one, 0.0)
+            return math.floor(float(np.ravel(free - wide.activations)[0]))
+
+        # The more there are, the more their activations take of what their caches need.
+        least = held[-(-(shortest.input + 1) // block)]
+        most = _limit(deployment, left(1) // max(least, 1))
+        slots = bisect_right(range(2, most + 1), 0, key=lambda n: int(left(n) < n * least)) + 1
+        room = left(slots)
     most_tokens = int(max(min(deployment.budget, tokens * slots), tokens))
     times = StepTimes(deployment.model, deployment.choices, tokens, slots, most_tokens)
     most = slots * dp if deployment.max_running is None else min(slots * dp, deployment.max_running)
@@ -132,11 +140,11 @@ def _alone(deployment: Deployment, longest: Workload) -> Point:
     return Point(deployment.model, choices, Mesh.points(AXES, [np.zeros(1, dtype=int)] * len(AXES)))
 
 
-def _slots(deployment: Deployment, memory: float) -> int:
-    """Sequences on a rank: the least of what memory, the engine and the user allow."""
-    limits = [max(memory, 1.0)]
+def _limit(deployment: Deployment, memory: int) -> int:
+    """Sequences on a rank: the least of what memory, the engine and the user allow, but one."""
+    limits = [memory]
     if deployment.choices.runtime.max_batch is not None:
         limits.append(deployment.choices.runtime.max_batch)
     if deployment.max_running is not None:
         limits.append(math.ceil(deployment.max_running / deployment.ranks))
-    return int(min(limits))
+    return max(min(limits), 1)

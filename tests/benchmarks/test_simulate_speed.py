@@ -21,7 +21,7 @@ schedulers = pytest.mark.parametrize("chunk", [None, 2048], ids=["prefill-first"
 
 
 @schedulers
-@pytest.mark.parametrize(("load", "goal"), [(0.1, 4), (0.8, 1.5)])
+@pytest.mark.parametrize(("load", "goal"), [(0.1, 2.5), (0.8, 1.5)])
 def test_leaps_against_single_steps(chunk, load, goal):
     """The busier a replica, the sooner the next event: leaps are long where little happens."""
     kind = deployment(chunk_tokens=chunk)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from deployments import deployment, tight
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stepwise import Engine
 
 from dse.simulate.fleet import simulate
@@ -38,3 +40,28 @@ def test_so_they_do_when_the_cache_overflows(chunk, model):
     record = simulate([tight(model, share, chunk_tokens=chunk)], draw(120, 60.0, growing, seed=2))
     assert record.usage[0].preemptions > 0
     same(record, Engine(record.fleet[0]).run(record.trace))
+
+
+LENGTHS = st.tuples(st.integers(1, 1500), st.integers(1, 400))
+
+
+@settings(max_examples=60)
+@given(
+    chunk=st.sampled_from([None, 64, 200, 2048]),
+    slots=st.sampled_from([None, 3, 40]),
+    block=st.sampled_from([1, 16, 64]),
+    budget=st.sampled_from([1, 1000, 8192]),
+    share=st.sampled_from([0.215, 0.25, 0.9]),
+    trace=st.builds(
+        draw,
+        requests=st.integers(1, 60),
+        rate=st.floats(0.4, 400.0),
+        lengths=st.lists(LENGTHS, min_size=1, max_size=4),
+        burstiness=st.sampled_from([0.0, 1.0, 3.0]),
+        seed=st.integers(0, 10_000),
+    ),
+)
+def test_so_they_do_whatever_is_asked(chunk, slots, block, budget, share, trace):
+    kind = tight(share=share, chunk_tokens=chunk, max_running=slots, kv_block_size=block, max_prefill_tokens=budget)
+    record = simulate([kind], trace)
+    same(record, Engine(record.fleet[0]).run(trace))

@@ -212,3 +212,9 @@ def test_labels():
     assert [saturation(load) for load in (0.1, 0.8499, 0.85, 0.999, 1.0, np.inf)] == [
         "stable", "stable", "backlogged", "backlogged", "overloaded", "overloaded",
     ]  # fmt: skip
+
+
+def test_slots_leave_room_for_the_activations_of_as_many():
+    """Short sequences in little memory: the logits of thousands would fill it, so fewer run."""
+    fitted = simulate([tight(share=0.215)], draw(1, 1.0, "1x1")).fleet[0]
+    assert fitted.room >= fitted.slots * fitted.held[1] > 0.99 * fitted.room - 1e6
