@@ -247,10 +247,8 @@ FIELDS = {
         "6:12: group_by[0]: cannot group by 'devices' where serving is disaggregated: both pools decide it",
     ),
     "a group of prefill workers that are not there": (
-        {"group_by": "[prefill_batch]"},
-        "5:12: group_by[0]: cannot group by 'prefill_batch'; expected one of model, hardware, precision, workload, "
-        "input, output, tp, pp, dp, ep, devices, batch, serving, offload, runtime, fidelity, attention, kv_budget, "
-        "weight_sparsity, dequantization, prefix_hit, sampling, speculation, accuracy_drop_pct",
+        {"group_by": "[prefill_tp]"},
+        "5:12: group_by[0]: cannot group by 'prefill_tp'; did you mean 'prefix_hit'?",
     ),
     "a deployment that is a list": ({"current": "[1]"}, "5:10: current: expected a mapping, got a list"),
 }

@@ -10,8 +10,8 @@ from properties.points import choices, figures, mesh_of
 
 import dse
 from dse.cost.metrics import METRICS
-from dse.cost.phases import Point
 from dse.cost.modes import served
+from dse.cost.phases import Point
 from dse.errors import InputError
 from dse.spec.prefix import Prefix
 from dse.spec.runtime import load_runtime

@@ -17,10 +17,10 @@ from dse.cost.breakdown import timed_operators
 from dse.cost.engine import step_seconds
 from dse.cost.memory import Memory
 from dse.cost.metrics import METRICS
+from dse.cost.modes import served
 from dse.cost.operators.moe import distinct_experts
 from dse.cost.phases import Point
 from dse.cost.roofline import mean_amount
-from dse.cost.modes import served
 from dse.cost.speculative import break_even_batch, speedup
 from dse.spec.runtime import IDEAL, RuntimeSpec
 from dse.spec.sampling import Sampling
