@@ -10,7 +10,9 @@ Names are imported when first used, so that `import dse` costs nothing.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.3.0"
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from dse.errors import CannotRun, DseError, InputError
     from dse.run.evaluate import evaluate, explain
     from dse.run.place import place
+    from dse.run.simulate import Simulation, simulate
     from dse.run.sweep import Run, load_sweep, run_sweep
     from dse.spec.catalog import load_hardware, load_model, load_precision
     from dse.spec.hardware import HardwareSpec
@@ -33,6 +36,7 @@ _HOMES = {
     "ModelSpec": "dse.spec.model",
     "Precision": "dse.spec.precision",
     "Run": "dse.run.sweep",
+    "Simulation": "dse.run.simulate",
     "evaluate": "dse.run.evaluate",
     "explain": "dse.run.evaluate",
     "load_hardware": "dse.spec.catalog",
@@ -51,6 +55,7 @@ __all__ = [
     "ModelSpec",
     "Precision",
     "Run",
+    "Simulation",
     "evaluate",
     "explain",
     "load_hardware",
@@ -59,6 +64,7 @@ __all__ = [
     "load_sweep",
     "place",
     "run_sweep",
+    "simulate",
 ]
 
 
@@ -69,4 +75,19 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "simulate"])
+
+
+class _Package(ModuleType):
+    """`dse.simulate` is the function, though the first import from the room of that name would take its place."""
+
+    @property
+    def simulate(self) -> Any:
+        return import_module("dse.run.simulate").simulate
+
+    @simulate.setter
+    def simulate(self, room: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.choices import Choices, Pools, Table
+from dse.cost.compatible import RULES
 from dse.cost.matching import fills
 from dse.cost.phases import Point
 from dse.cost.work import Array
@@ -207,6 +208,7 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
         "the caches cannot reach the decode workers: an accelerator has no scale-out link",
     ),
     "batch_beyond_engine": (_engine_batch, "the engine runs fewer sequences at once (max_batch of the runtime)"),
+    **RULES,
     "batch_set_by_engine": (_batches, "offline serving sets the batch itself: only the sweep's first value counts"),
     "static_needs_one_length": (
         _one_length,

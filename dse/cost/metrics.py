@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from dse.cost import economics
+from dse.cost import economics, speculative
 from dse.cost.choices import Choices
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
@@ -96,8 +96,13 @@ class Scored:
 
     @cached_property
     def tokens_per_s(self) -> Array:
-        """Generated tokens per second of one replica."""
-        return self.requests_per_s * self.point.output
+        """Generated tokens per second of one replica: those of every answer, of beams the best one's."""
+        return self.requests_per_s * self.tokens_per_request
+
+    @property
+    def tokens_per_request(self) -> Array:
+        """Generated tokens that a request is answered with."""
+        return self.point.output * self.point.iteration.answers
 
 
 def _largest(values: Sequence[Array]) -> Array:
@@ -126,6 +131,8 @@ class Metric:
     """Why it may not exist."""
     error: Error | None = None
     """Which prediction's error it has; None where no predicted time is in it."""
+    of_axis: str | None = None
+    """The axis it says something of: a column only where a sweep has values on it."""
 
 
 METRICS: dict[str, Metric] = {}
@@ -143,11 +150,12 @@ def _metric(
     meaning: str,
     absent: str = "unknown",
     error: Error | None = None,
+    of_axis: str | None = None,
 ) -> Callable[[Callable[[Scored], Array]], None]:
     """Register a metric."""
 
     def register(of: Callable[[Scored], Array]) -> None:
-        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error)
+        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error, of_axis)
 
     return register
 
@@ -249,7 +257,7 @@ def _(s: Scored) -> Array:
     absent="the hardware file gives no board power", error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return economics.joules(s.served) / (s.served.finished * s.point.output)
+    return economics.joules(s.served) / (s.served.finished * s.tokens_per_request)
 
 
 @_metric(
@@ -326,3 +334,20 @@ def _(s: Scored) -> Array:
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.max_rate)
+
+
+@_metric(
+    "speculation_speedup", "x", "max", "time per token without speculation over that with it, for the same sequences",
+    absent="a request of one output token has no decode step", of_axis="speculation",
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return np.where(s.point.steps > 0, speculative.speedup(s.point, s.served.runtime), np.nan)
+
+
+@_metric(
+    "speculation_break_even_batch", "requests", "max",
+    "largest batch, memory apart, at which speculation pays; 65,536 where it always does, 0 never",
+    of_axis="speculation",
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return speculative.break_even_batch(s.point, s.served.runtime)

@@ -109,7 +109,7 @@ class Static:
 
     @cached_property
     def step(self) -> Array:
-        """Seconds of one decode step."""
+        """Seconds of decoding one token of each sequence: a step, or the share of an iteration that gains several."""
         return step_seconds(self.running, self.runtime)
 
     @cached_property
@@ -184,7 +184,7 @@ class SteadyMemory(Memory):
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the average age."""
-        return self.cache_at(held(self.point.lengths, self._occupancy))
+        return self.cache_at(held(self.point.lengths, self._occupancy) + self.ahead)
 
     @cached_property
     def activations(self) -> Array:
@@ -193,15 +193,16 @@ class SteadyMemory(Memory):
 
 
 def fits(point: Point, occupancy: float) -> Array:
-    """Sequences per replica that memory holds when each has so much of its output; at least one per rank."""
+    """Requests per replica that memory holds when each has so much of its output; at least one per rank."""
     dp = point.degrees.dp
     one = point.with_batch(dp)
     memory = SteadyMemory(one, one, occupancy)
-    free = memory.limit - memory.weights - memory.workspace
+    free = memory.limit - memory.weights - memory.workspace - memory.common
+    each = memory.cache - memory.common
     # The activations of a decode step grow with the batch: those of the batch that would fit without are enough.
-    most = np.maximum(np.floor((free - memory.activations) / memory.cache), 1.0)
+    most = np.maximum(np.floor((free - memory.activations) / each), 1.0)
     wide = SteadyMemory(point.with_batch(most * dp), one, occupancy)
-    return cast(Array, np.maximum(np.floor((free - wide.activations) / memory.cache), 1.0) * dp)
+    return cast(Array, np.maximum(np.floor((free - wide.activations) / each), 1.0) * dp)
 
 
 class Steady(Static):
@@ -212,7 +213,8 @@ class Steady(Static):
         """Sequences per replica that memory and the engine allow at once."""
         most = fits(self.point, self.runtime.occupancy)
         if self.runtime.max_batch is not None:
-            most = np.minimum(most, self.runtime.max_batch * self.point.degrees.dp)
+            requests = max(self.runtime.max_batch // self.point.iteration.branches, 1)
+            most = np.minimum(most, requests * self.point.degrees.dp)
         return most
 
     @cached_property
@@ -229,7 +231,7 @@ class Steady(Static):
     def arriving(self) -> Array:
         """Requests of one prompt pass: as many as an iteration frees slots, at most what a pass takes."""
         most = self.point.sequences_per_pass * self.point.degrees.dp
-        return np.floor(np.clip(self.batch / self.point.output, 1.0, most))
+        return np.floor(np.clip(self.batch * self.point.iteration.tokens / self.point.output, 1.0, most))
 
     @cached_property
     def entering(self) -> Point:
@@ -275,7 +277,7 @@ class Steady(Static):
     def interruption(self) -> Array:
         """Seconds by which a prompt pass delays the running batch: the slowest stage's, less what it hides."""
         slot = self.prompt * self.slowest_stage
-        return np.maximum(slot - self.runtime.hidden * self.step, 0.0)
+        return np.maximum(slot - self.runtime.hidden * self.step * self.point.iteration.tokens, 0.0)
 
     @cached_property
     def interrupted(self) -> Array:
@@ -327,7 +329,7 @@ class ClosedLoop(Steady):
     @cached_property
     def admission(self) -> Array:
         """Seconds of the iterations before a request's own, with the prompts of others that interrupt them."""
-        return self.runtime.admission_steps * self.tpot
+        return self.runtime.admission_steps * self.tpot * self.point.iteration.tokens
 
     @cached_property
     def ttft(self) -> Array:

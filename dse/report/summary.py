@@ -157,7 +157,8 @@ def _table(
     aims = [objective["name"] for objective in objectives]
     # Objectives claim their room first: they are what the reader came for; then what says which point it is.
     widths = {}
-    for column in sorted(shown, key=lambda column: _rank(column.name, aims)):
+    varying = {name for name in NAMES if len(set(columns.get(name, ()))) > 1}
+    for column in sorted(shown, key=lambda column: _rank(column.name, aims, column.name in varying)):
         needed = max(len(word) for text in cells[column.name][:2] for word in text.split() or [""])
         wanted = max(needed, *(len(line) for text in cells[column.name][2:] for line in text.split("\n")))
         if column.name in NAMES:  # a long name folds, so that a narrow terminal never hides it
@@ -178,12 +179,12 @@ def _table(
     return table
 
 
-def _rank(name: str, aims: Sequence[str]) -> int:
-    """Objectives, then the narrow columns of a point's configuration, its long names, the rest."""
+def _rank(name: str, aims: Sequence[str], varying: bool) -> int:
+    """Objectives, the narrow columns of a point's configuration, its long names, the rest; names of all points last."""
     if name in aims:
         return 0
     if name in NAMES:
-        return 2 + NAMES.index(name)
+        return (2 if varying else 3 + len(NAMES)) + NAMES.index(name)
     return 1 if name in ("number", *ALWAYS) else 2 + len(NAMES)
 
 

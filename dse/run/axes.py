@@ -17,8 +17,11 @@ from dse.spec.catalog import expand_hardware, load_model, load_precision
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Precision
+from dse.spec.prefix import Prefix
 from dse.spec.reading import Document, show, suggest
 from dse.spec.runtime import RuntimeSpec, load_runtime
+from dse.spec.sampling import Sampling
+from dse.spec.speculation import Speculation
 from dse.spec.sweep import AXIS_VALUES, NATIVE, Disaggregation, Parallel, PrefillWorkers, SweepFile
 from dse.spec.workload import Workload, load_workload
 
@@ -84,6 +87,9 @@ class Axes:
     kv_budget: tuple[int | str, ...]
     weight_sparsity: tuple[float | str, ...]
     dequantization: tuple[float | str, ...]
+    prefix_hit: tuple[Prefix | str, ...]
+    sampling: tuple[Sampling | str, ...]
+    speculation: tuple[Speculation | str, ...]
     chunk_tokens: tuple[int | str, ...]
     rate: tuple[float, ...] = ()
     """Requests per second at one replica; open-loop serving alone has such an axis."""
@@ -259,10 +265,11 @@ def technique(axis: str) -> Load:
     """A loader of a technique's values."""
 
     def load(entry: Any, document: Document, at: Path) -> list[Any]:
-        try:
-            return [TECHNIQUES[axis].parse(entry)]
-        except ValueError as error:
-            raise InputError(document.fault(at, f"{error}, got {show(entry)}")) from None
+        with document.at(at):
+            try:
+                return [TECHNIQUES[axis].parse(entry)]
+            except ValueError as error:
+                raise InputError(f"{error}, got {show(entry)}") from None
 
     return load
 

@@ -28,7 +28,7 @@ from dse.run.rows import Columns, complete, pieces, row, select
 from dse.run.score import Engine
 from dse.spec.model import FeedForward
 
-_NO_STEPS = {"seconds": 0.0, "bound": "none", "operators": [], "time_by": {}}
+_NO_STEPS = {"seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {}}
 """The decode phase of a request that generates one token."""
 
 
@@ -183,6 +183,7 @@ class _Explained:
         streams = {"streams": {name: values[index] for name, values in found.streams.items()}} if found.streams else {}
         return {
             "seconds": seconds,
+            "tokens": found.tokens,
             "bound": found.bounds[index],
             "operators": operators,
             "time_by": {cause: values[index] for cause, values in found.causes.items()},
@@ -245,7 +246,8 @@ class _Phase:
     """One phase of several points: a list per figure, one entry per point."""
 
     def __init__(self, point: Point, phase: Phase, size: int) -> None:
-        self.seconds = _column(point.ttft if phase == "prefill" else point.tpot, size)
+        self.seconds = _column(point.ttft if phase == "prefill" else point.iteration_seconds, size)
+        self.tokens = 1.0 if phase == "prefill" else point.iteration.tokens
         timed = list(timed_operators(point, phase))
         causes, by_bound = seconds_by_cause(point, timed), ByBound(point)
         for operator in timed:

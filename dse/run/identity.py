@@ -26,8 +26,12 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.lengths import Length
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
+from dse.spec.prefix import Prefix
 from dse.spec.reading import Document, build
 from dse.spec.runtime import RuntimeSpec
+from dse.spec.sampling import Sampling
+from dse.spec.shape import Strict
+from dse.spec.speculation import Speculation
 from dse.spec.sweep import NATIVE
 from dse.spec.workload import Workload
 
@@ -41,7 +45,7 @@ _CLASSES: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
         layers.Attention, layers.DeltaNet, layers.Indexer, layers.LatentAttention, layers.Layer,
-        layers.Mamba2, layers.MLP, layers.MoE, Format, Precision,
+        layers.Mamba2, layers.MLP, layers.MoE, Format, Precision, Prefix, Sampling, Speculation,
     )
 }  # fmt: skip
 
@@ -91,7 +95,7 @@ def _nameless(value: Any, *, named: bool = False) -> Any:
 
 
 _UNREAD = ("name", "notes", "aliases")
-_NAMED = ("models", "hardware", "precision", "accuracy", "prefill_accuracy", "runtime", "workload")
+_NAMED = ("models", "hardware", "precision", "accuracy", "prefill_accuracy", "runtime", "speculation", "workload")
 """What is told by names and identified without them."""
 
 
@@ -105,7 +109,7 @@ def _axes(axes: Axes) -> Plain:
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
         "rate": list(axes.rate),
-        **{axis: list(getattr(axes, axis)) for axis in NAMED if axis != "runtime"},
+        **{axis: [encode(value) for value in getattr(axes, axis)] for axis in NAMED if axis != "runtime"},
         "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
         **({} if axes.pools is None else {"pools": _pools(axes.pools)}),
     }
@@ -163,19 +167,25 @@ def _model(model: ModelSpec) -> Plain:
 
 
 def encode(value: Any) -> Any:
-    """A specification as plain values: dataclasses become mappings that name their class."""
+    """A specification as plain values: classes become mappings that name them."""
+    if isinstance(value, ModelSpec):
+        return {_TAG: ModelSpec.__name__, **_model(value)}
+    if isinstance(value, Strict):
+        return {_TAG: type(value).__name__, **value.model_dump(mode="json")}
     if is_dataclass(value):
         own = {item.name: encode(getattr(value, item.name)) for item in fields(value)}
         return {_TAG: type(value).__name__, **own}
-    return value
+    return [encode(item) for item in value] if isinstance(value, tuple) else value
 
 
 def decode(value: Any) -> Any:
     """The specification that `encode` wrote."""
     if isinstance(value, Mapping) and _TAG in value:
-        own = {name: decode(item) for name, item in value.items() if name != _TAG}
-        return _CLASSES[value[_TAG]](**own)
-    return value
+        own = {name: item for name, item in value.items() if name != _TAG}
+        if value[_TAG] == ModelSpec.__name__:
+            return _restore_model(own)
+        return _CLASSES[value[_TAG]](**{name: decode(item) for name, item in own.items()})
+    return tuple(decode(item) for item in value) if isinstance(value, list) else value
 
 
 def restore(name: str, resolved: Plain) -> Sweep:
@@ -217,7 +227,7 @@ def _restore_axes(resolved: Plain) -> Axes:
         batch=tuple(resolved["batch"]),
         rate=tuple(resolved["rate"]),
         runtime=tuple(build(RuntimeSpec, Document("", runtime)) for runtime in resolved["runtime"]),
-        **{axis: tuple(resolved[axis]) for axis in NAMED if axis != "runtime"},
+        **{axis: tuple(decode(value) for value in resolved[axis]) for axis in NAMED if axis != "runtime"},
         pools=_restore_pools(resolved["pools"]) if "pools" in resolved else None,
     )
 

@@ -24,6 +24,7 @@ from dse.spec.catalog import (
 from dse.spec.reading import library_file, read
 from dse.spec.runtime import library_runtimes, runtime_names
 from dse.spec.shape import Strict
+from dse.spec.speculation import load_speculation, speculation_names
 from dse.spec.sweep import AXIS_VALUES, DecodeWorkers, Disaggregation, PrefillWorkers, SweepFile
 
 Rows = list[dict[str, Any]]
@@ -95,6 +96,19 @@ def _runtimes() -> Rows:
     ]
 
 
+def _speculations() -> Rows:
+    return [
+        {
+            "name": name,
+            "drafts": spec.kind,
+            "passes": spec.passes,
+            "verified": spec.width,
+            "tau": dict(spec.tau),
+        }
+        for name, spec in ((name, load_speculation(name)) for name in speculation_names())
+    ]
+
+
 def _objectives() -> Rows:
     return [
         {"name": metric.name, "unit": metric.unit, "better": metric.sense, "meaning": metric.meaning}
@@ -147,6 +161,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "hardware": _hardware,
     "precisions": _precisions,
     "runtimes": _runtimes,
+    "speculations": _speculations,
     "objectives": _objectives,
     "axes": _axes,
     "sweeps": _sweeps,

@@ -22,6 +22,7 @@ from dse.run.axes import PREFILL_COLUMNS
 from dse.run.evidence import ByRest, evidence
 from dse.run.groups import axis_columns, box_columns
 from dse.run.placed import placement_columns, tensors_of
+from dse.run.resolve import Sweep
 from dse.run.score import Engine
 from dse.run.store import table
 from dse.search.rows import distinct
@@ -123,11 +124,13 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     sweep, choices = engine.sweep, engine.sweep.choices_of(box, model_index)
     model = sweep.models[model_index]
     size = len(numbers)
+    shown = shown_metrics(sweep)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scored = Scored.of(model, choices, mesh)
         metrics = {
             name: np.broadcast_to(np.asarray(metric.of(scored), dtype=float), (size,)).tolist()
             for name, metric in METRICS.items()
+            if name in shown
         }
         bounds, rests = _accounts(scored)
         status = judged(scored, sweep.question).status
@@ -139,7 +142,8 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     rows |= labels
     rows |= {name: [value] * size for name, value in box_columns(sweep, box).items()}
     rows |= metrics
-    for name in ("devices", "prefill_workers", "decode_workers", "max_context", "max_batch"):
+    whole = {"devices", "prefill_workers", "decode_workers", "max_context", "max_batch", "speculation_break_even_batch"}
+    for name in whole & rows.keys():
         rows[name] = [None if value != value else int(value) for value in rows[name]]
     rows |= bounds
     if "lp" in sweep.axes.offload:
@@ -155,6 +159,18 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
     leading = [name for name in LEADING if name in rows]
     return {name: rows[name] for name in (*leading, *(name for name in rows if name not in leading))}
+
+
+def shown_metrics(sweep: Sweep) -> list[str]:
+    """Metrics with a column: all but those of an axis on which the sweep has its neutral value alone."""
+    asked = (*sweep.question.objectives, *sweep.question.constraints)
+    return [
+        name
+        for name, metric in METRICS.items()
+        if metric.of_axis is None
+        or name in asked
+        or getattr(sweep.axes, metric.of_axis) != (TECHNIQUES[metric.of_axis].neutral,)
+    ]
 
 
 def _accounts(scored: Scored) -> tuple[Columns, dict[Phase, ByRest]]:

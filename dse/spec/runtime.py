@@ -24,6 +24,10 @@ Text = Annotated[str, Field(min_length=1)]
 
 FILE = "configs/runtimes.yaml"
 
+Kind = Literal["draft", "mtp", "eagle", "medusa", "lookup"]
+"""What drafts in speculative decoding: a draft model; a module of the model's own for the tokens after next; a trained
+head of one layer; trained heads over the vocabulary; no network (n-grams, a datastore, Jacobi iterations)."""
+
 
 class Supports(Strict):
     """What the engine runs; an empty list allows everything."""
@@ -91,6 +95,9 @@ class RuntimeSpec(Strict):
     launch_us: Factor | None = None
     """Per layer and pass: host time to issue its kernels one by one, ahead of the device, which waits only where its
     own work is shorter (PyTorch without captured graphs); None: graphs, or launches beside the device's time."""
+    speculation_us: dict[Kind, Cost] = Field(default_factory=dict)
+    """Per decode iteration, by what drafts (`dse.spec.speculation`): host work to build and check drafts, and to take
+    back the cache of what was not accepted, beside the passes."""
     request_ms: Cost = 0.0
     """Per request before its first token: the server's protocol, tokenising, admission."""
     admission_steps: Cost = 0.5

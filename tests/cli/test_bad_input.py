@@ -248,9 +248,7 @@ FIELDS = {
     ),
     "a group of prefill workers that are not there": (
         {"group_by": "[prefill_tp]"},
-        "5:12: group_by[0]: cannot group by 'prefill_tp'; expected one of model, hardware, precision, workload, "
-        "input, output, tp, pp, dp, ep, devices, rate, batch, serving, offload, runtime, fidelity, attention, kv_budget, "
-        "weight_sparsity, dequantization, chunk_tokens, accuracy_drop_pct",
+        "5:12: group_by[0]: cannot group by 'prefill_tp'; did you mean 'prefix_hit'?",
     ),
     "a deployment that is a list": ({"current": "[1]"}, "5:10: current: expected a mapping, got a list"),
 }

@@ -153,7 +153,7 @@ def test_explain_prints_operators_memory_and_totals(dse) -> None:
 def test_explain_of_one_token_has_no_decode(dse) -> None:
     said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--output", 1, "--json")
     assert json.loads(said.out)["phases"]["decode"] == {
-        "seconds": 0.0, "bound": "none", "operators": [], "time_by": {},
+        "seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {},
     }  # fmt: skip
 
 
@@ -191,6 +191,7 @@ def test_diff_tells_inputs_and_fronts(dse, folder) -> None:
     ("what", "known"),
     [
         ("models", "llama-3.1-8b"), ("hardware", "h100-sxm"), ("precisions", "bf16"), ("runtimes", "ideal"),
+        ("speculations", "eagle-2"),
         ("objectives", "tpot_ms"), ("axes", "batch"), ("sweeps", "quickstart"),
     ],
 )  # fmt: skip
