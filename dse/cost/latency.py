@@ -28,6 +28,7 @@ from dse.cost.queueing import (
     interpolate,
     iterations,
     quantile,
+    renewals,
     slot_wait,
 )
 from dse.cost.work import Array
@@ -101,9 +102,10 @@ class UnderLoad:
         # Only what a prompt takes beside the decode steps that its passes carry holds up the others.
         stall = np.maximum(cycle.each - passes.carried * passes.step, 0.0)
         free = 1.0 - self.rate * stall
-        offspring = self.rate * stall + self.rate**2 * passes.spread
-        joined = (1.0 + self.rate * passes.step) / free + offspring / free**2 - 1.0
-        return np.maximum(joined + self.bursts**2 - 1.0, 0.0) * self._bounded(joined)
+        spread = self.bursts**2
+        offspring = spread * self.rate * stall + self.rate**2 * passes.spread
+        joined = (spread + self.rate * passes.step) / free + offspring / free**2 - 1.0
+        return np.maximum(joined, 0.0) * self._bounded(np.maximum(joined, 0.0))
 
     def _bounded(self, joined: Array) -> Array:
         """Of a clump, what fits into the places that are free: its size is about exponential."""
@@ -115,6 +117,11 @@ class UnderLoad:
         """Variance over mean of the number that joins the batch within a time that decodes."""
         return 1.0 + overlap(self.lengths) * self.joined
 
+    @property
+    def _tail(self) -> float:
+        """How much longer a long queue is than with Poisson arrivals (heavy traffic, exponential service)."""
+        return (self.bursts**2 + 1.0) / 2.0
+
     @cached_property
     def flight(self) -> Flight:
         """Sequences that run."""
@@ -122,7 +129,7 @@ class UnderLoad:
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
         return in_flight(
             self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps,
-            self.joined / 2.0 + self.prefilling, span,
+            self.joined / 2.0 + self.prefilling, self._tail, span,
         )  # fmt: skip
 
     # -- iterations, at the mean number of them -----------------------------------------------------
@@ -158,19 +165,22 @@ class UnderLoad:
         """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
         cycle, passes = self.cycle, self.passes
         # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
-        others = self.rate * cycle.met / 2.0
+        others = renewals(self.rate * cycle.met / 2.0, self.bursts)
         ratio = others / (1.0 + others)
         first = 1.0 - ratio ** (passes.most - 1.0)
         anywhere = 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
         behind = (1.0 - ratio) * first + ratio * anywhere
         work = self.rate * cycle.each
-        mean = cycle.met * (1.0 + work * (1.0 + behind)) / 2.0
+        mean = cycle.met * (1.0 + work) / 2.0 + cycle.each * others * behind
         variance = (
             cycle.met_square * (1.0 - work * (1.0 - behind)) ** 2 / 12.0
             + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
             + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
         )
-        return mean, variance
+        # Bursts make a wait that is about exponential, as in heavy traffic (Kingman 1962).
+        bursts = cycle.each * np.maximum(renewals(work, self.bursts) - work, 0.0) / np.maximum(1.0 - work, 1e-9)
+        decay = (self._tail * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
+        return mean, variance + 2.0 * bursts * decay
 
     @cached_property
     def place(self) -> tuple[Array, Array]:

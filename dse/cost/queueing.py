@@ -32,6 +32,9 @@ from dse.cost.work import Array
 ROUNDS = 12
 """Of the bisection of the requests of a pass: to 1/4000 of the most."""
 
+RENEWALS, MOST_REGULAR = 40, 100.0
+"""Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
+
 STATES = 33
 """Numbers in flight that the chain is computed at: all of them, or evenly spaced ones around the mean."""
 
@@ -101,14 +104,16 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     group = (low + high) / 2.0
     each, setup = _parts(passes, rate, group)
     prompting, begins = rate * (each + setup / group), rate / group
-    bursts, alone = burstiness**2, (1.0 - prompting) * (1.0 - idle)
+    alone = (1.0 - prompting) * (1.0 - idle)
+    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst.
+    extra = 2.0 * (renewals(rate * each, burstiness) - rate * each)
     second = each**2 + passes.spread
     third = each**3 + 3.0 * each * passes.spread + passes.skew
     # Moments of the iteration that an arrival falls into, E[L^2] / E[L] and E[L^3] / E[L].
     square = (
-        alone * step + begins * setup**2 + rate * (2.0 * setup * each + passes.spread + bursts * each**2)
+        alone * step + begins * setup**2 + rate * (2.0 * setup * each + second) + extra * each
     ) / (1.0 - (rate * each) ** 2)
-    pairs = bursts * rate + rate**2 * square
+    pairs = rate + extra / np.maximum(each, 1e-12) + rate**2 * square
     cube = (
         alone * step**2
         + begins * setup**3
@@ -119,6 +124,24 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     ) / (1.0 - (rate * each) ** 3)
     over = rate * each >= 1.0
     return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group)
+
+
+def renewals(within: Array, burstiness: float) -> Array:
+    """Arrivals expected within a time after an arrival, the time counted in mean gaps; gaps are gamma distributed.
+
+    Sum over n of the chance that n gaps fit, the last of them beyond four gaps by the renewal theorem:
+    m(x) = x + (c^2 - 1) / 2 for long x (Feller II, XI.3).
+    """
+    if burstiness == 1.0:
+        return within
+    from scipy.special import gammainc
+
+    shape = min(1.0 / burstiness**2, MOST_REGULAR) if burstiness > 0 else MOST_REGULAR
+    near = np.minimum(within, 4.0)
+    total: Array = 0.0
+    for n in range(1, RENEWALS):
+        total = total + gammainc(n * shape, shape * near)
+    return np.maximum(total + within - near, 0.0)
 
 
 def _parts(passes: Passes, rate: Array, group: Array) -> tuple[Array, Array]:
@@ -154,6 +177,7 @@ def in_flight(
     pace: Callable[[Array], Array],
     clumps: Array,
     ahead: Array,
+    tail: float,
     span: tuple[Array, Array],
 ) -> Flight:
     """The number of running sequences, as a birth-death chain.
@@ -169,6 +193,7 @@ def in_flight(
         pace: seconds per token of so many.
         clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
         ahead: requests that join before one that arrives and count not yet, on average; they are geometric.
+        tail: how much longer the queue behind a full batch is than with Poisson arrivals.
         span: the least and the most that matter.
     """
     bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
@@ -189,7 +214,7 @@ def in_flight(
     full = np.where(top == slots, np.exp(logs[0] - most), 0.0)
     weights = [np.exp(log - most) * gap for log in logs]
     weights[0] = weights[0] * (gap + 1.0) / (2.0 * gap)
-    beyond = full * busy / (1.0 - busy)
+    beyond = full * busy / (1.0 - busy) * tail
     weights[0] = weights[0] + beyond
     total = mean = square = empty = tokens = paced = cast(Array, 0.0)
     for state, weight in zip(states, weights, strict=True):
@@ -203,7 +228,7 @@ def in_flight(
     variance = np.maximum(square / total - mean**2, 0.0)
     # Who joins behind others finds their places taken too.
     ratio = np.minimum(np.exp((logs[1] - logs[0]) / gap) * ahead / (1.0 + ahead), 0.95)
-    waits = np.minimum((full / (1.0 - busy) + full * ratio / (1.0 - ratio)) / total, 1.0)
+    waits = np.minimum((full * tail / (1.0 - busy) + full * ratio / (1.0 - ratio)) / total, 1.0)
     return Flight(mean, variance, np.maximum(of_tokens, 0.0), empty / total, waits)
 
 
