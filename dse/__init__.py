@@ -10,16 +10,18 @@ Names are imported when first used, so that `import dse` costs nothing.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from dse.errors import CannotRun, DseError, InputError
     from dse.run.evaluate import evaluate, explain
     from dse.run.place import place
-    from dse.run.plan import PlanResult, load_plan, plan
+    from dse.run.simulate import Simulation, simulate
     from dse.run.sweep import Run, load_sweep, run_sweep
     from dse.spec.catalog import load_hardware, load_model, load_precision
     from dse.spec.hardware import HardwareSpec
@@ -35,6 +37,7 @@ _HOMES = {
     "PlanResult": "dse.run.plan",
     "Precision": "dse.spec.precision",
     "Run": "dse.run.sweep",
+    "Simulation": "dse.run.simulate",
     "evaluate": "dse.run.evaluate",
     "explain": "dse.run.evaluate",
     "load_hardware": "dse.spec.catalog",
@@ -56,6 +59,7 @@ __all__ = [
     "PlanResult",
     "Precision",
     "Run",
+    "Simulation",
     "evaluate",
     "explain",
     "load_hardware",
@@ -66,6 +70,7 @@ __all__ = [
     "place",
     "plan",
     "run_sweep",
+    "simulate",
 ]
 
 
@@ -76,4 +81,19 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "simulate"])
+
+
+class _Package(ModuleType):
+    """`dse.simulate` is the function, though the first import from the room of that name would take its place."""
+
+    @property
+    def simulate(self) -> Any:
+        return import_module("dse.run.simulate").simulate
+
+    @simulate.setter
+    def simulate(self, room: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

@@ -16,8 +16,8 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.feasible import MEMORY, STRUCTURE
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
+from dse.cost.modes import SERVING
 from dse.cost.phases import Point
-from dse.cost.served import SERVING
 from dse.run.evidence import evidence
 from dse.spec.runtime import RuntimeSpec
 

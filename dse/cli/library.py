@@ -11,7 +11,9 @@ from dse.errors import Fault, InputError
 @cli.command(name="list")
 @click.argument(
     "what",
-    type=click.Choice(["models", "hardware", "precisions", "runtimes", "objectives", "axes", "sweeps", "plans"]),
+    type=click.Choice(
+        ["models", "hardware", "precisions", "runtimes", "speculations", "objectives", "axes", "sweeps"]
+    ),
 )
 @click.option("--json", "as_json", is_flag=True)
 def list_(what: str, as_json: bool) -> None:

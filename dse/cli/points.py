@@ -27,6 +27,7 @@ from dse.errors import InputError
 @click.option("--serving", default="static", show_default=True)
 @click.option("--rate", type=float, metavar="R", help="Requests per second at one replica, for --serving open-loop.")
 @click.option("--burstiness", type=float, default=1.0, show_default=True, help="Of the times between arrivals, CV.")
+@click.option("--disaggregated", metavar="YAML", help="Its pools: '{prefill: {parallel: {tp: 1}}, devices: 8}'.")
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
 @click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
 @click.option("--runtime", default="ideal", show_default=True)
@@ -35,6 +36,9 @@ from dse.errors import InputError
 @click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
 @click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
 @click.option("--chunk-tokens", default="none", show_default=True, help="Tokens of an iteration with chunked prefill.")
+@click.option("--prefix-hit", default="none", show_default=True, help="Share of the prompt cached, or {tokens: N}.")
+@click.option("--sampling", default="none", show_default=True, help="{n: answers} or {beams: N}.")
+@click.option("--speculation", default="none", show_default=True, help="A name, or {draft: MODEL, gamma: 4, ...}.")
 @click.option(
     "--fidelity",
     type=click.Choice(["ideal", "datasheet", "calibrated"]),
@@ -57,7 +61,7 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
         missing = [f"--{name}" for name in ("model", "hardware") if not point[name]]
         if missing:
             raise InputError(f"missing {' and '.join(missing)} (or give RUN_DIR NUMBER)")
-        found = explain_point(point.pop("model"), point.pop("hardware"), **_axes(point))
+        found = explain_point(point.pop("model"), point.pop("hardware"), **axes_of(point))
     if html is not None:
         from dse.report.html import write_explain
         from dse.run.store import writing
@@ -110,7 +114,7 @@ def place(policy: str | None, host: str | None, as_json: bool, **point: Any) -> 
 
     shares = None if policy is None else _numbers(policy, "--policy")
     work = None if host is None else [word.strip() for word in host.split(",") if word.strip() not in ("", "none")]
-    found = place_point(point.pop("model"), point.pop("hardware"), policy=shares, host=work, **_axes(point))
+    found = place_point(point.pop("model"), point.pop("hardware"), policy=shares, host=work, **axes_of(point))
     if as_json:
         print_json(found)
     else:
@@ -126,13 +130,17 @@ def _numbers(text: str, option: str) -> list[float]:
         raise InputError(f"{option}: expected numbers with commas between, got {text!r}") from None
 
 
-def _axes(point: dict[str, Any]) -> dict[str, Any]:
+def axes_of(point: dict[str, Any]) -> dict[str, Any]:
+    """The axes of a point from its options."""
+    from dse.cost.techniques import TECHNIQUES
     from dse.run.settings import value_of
 
     axes = {name: value for name, value in point.items() if value is not None}
-    axes["input"] = axes.pop("input_")
-    for name in {"kv_budget", "weight_sparsity", "dequantization", "chunk_tokens"} & axes.keys():
-        axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
+    if "input_" in axes:
+        axes["input"] = axes.pop("input_")
+    for name in {*TECHNIQUES, "disaggregated"} & axes.keys():
+        if isinstance(axes[name], str):
+            axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():
             raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from dse.cli.root import cli, print_json
@@ -34,6 +36,8 @@ def sweep(
 
     Exits with 1 where no point is feasible, 2 where the sweep is at fault.
     """
+    # Nothing here multiplies matrices: threads for it would take a tenth of a small sweep to start, and 10 MB each.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from dse.run.sweep import load_sweep, run_sweep
 
     changes = [

@@ -113,17 +113,29 @@ class Chunking(Prefilling):
     """Of an iteration, on each rank."""
 
     @cached_property
+    def _computed(self) -> list[Array]:
+        """Tokens of each length of prompt that are not in the cache already."""
+        return [self.point.with_input(tokens).computed for tokens, _, _ in self.point.lengths]
+
+    @cached_property
+    def _prompt(self) -> Array:
+        """Mean of these."""
+        return expected(self.point.lengths, self._computed)
+
+    @cached_property
     def _mixed(self) -> list[NDArray[np.float64]]:
         """Seconds of a mixed pass, for each of `FILLED` over the counts."""
         found: list[list[Array]] = [[] for _ in FILLED]
-        owner = expected(self.point.lengths, [tokens**2 for tokens, _, _ in self.point.lengths]) / self.point.input
+        owner = expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
         for count, step in zip(self.counts, self.steps, strict=True):
             room = max(self.tokens - count, 1.0)
             found[0].append(step)
             for share, values in zip(FILLED[1:], found[1:], strict=True):
                 # A token sees what of its own prompt came before: on average half of the rest of it.
                 chunk = np.full(1, share * room)
-                seconds = mixed_seconds(self._at(count), self.runtime, chunk, (owner - chunk) / 2.0)
+                seconds = mixed_seconds(
+                    self._at(count), self.runtime, chunk, self.point.found.tokens + (owner - chunk) / 2.0
+                )
                 values.append(np.maximum(seconds, step))
         return [stacked(values) for values in found]
 
@@ -149,20 +161,20 @@ class Chunking(Prefilling):
 
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""
-        return [self._taken(running, tokens) for tokens, _, _ in self.point.lengths]
+        return [self._taken(running, tokens) for tokens in self._computed]
 
     def passes(self, running: Array) -> Passes:
         """Iterations while so many sequences run."""
         point, room = self.point, self.room(running)
         whole = room * point.degrees.dp
-        share = point.input / whole
+        share = self._prompt / whole
         full = self.mixed(running, room)
         first = expected(point.lengths, self.alone(running))
-        _, spread, skew = moments(point.lengths, [tokens / whole * full for tokens, _, _ in point.lengths])
-        small = point.input < room
+        _, spread, skew = moments(point.lengths, [tokens / whole * full for tokens in self._computed])
+        small = self._prompt < room
 
         def grouped(count: Array) -> Array:
-            together = first + self.mixed(running, count * point.input) - self.mixed(running, point.input)
+            together = first + self.mixed(running, count * self._prompt) - self.mixed(running, self._prompt)
             return np.where(small, together, first + (count - 1.0) * share * full)
 
         most = np.maximum(1.0 / share, 1.0)
@@ -171,16 +183,17 @@ class Chunking(Prefilling):
         return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening)
 
     def decoding(self, slots: Array) -> Array:
-        """Most sequences that decode at once: the others' prompts run."""
+        """Most sequences that decode at once, on average: the others' prompts run."""
         steps = np.maximum(self.point.steps, 1e-6)
-        chunks = np.ceil(self.point.input / self.room(slots))
-        return np.maximum(np.round(slots * steps / (steps + chunks)), 1.0)
+        chunks = np.ceil(self._prompt / self.room(slots))
+        found: Array = np.maximum(slots * steps / (steps + chunks), 1.0)
+        return found
 
     @property
     def sustained(self) -> Array:
-        """Sequences that decode while every iteration is full: beyond these, prompts come too slowly to replace them."""
+        """Sequences that decode while every iteration is full: prompts come too slowly to replace more."""
         steps = np.maximum(self.point.steps, 1e-6)
-        return self.tokens * self.point.degrees.dp * steps / (self.point.input + steps)
+        return self.tokens * self.point.degrees.dp * steps / (self._prompt + steps)
 
     def _running(self, slots: Array) -> Array:
         """Decoding sequences of a batch that is always full: places are short, or tokens of an iteration."""
@@ -192,10 +205,10 @@ class Chunking(Prefilling):
         step, room = self.step(decoding), self.room(decoding)
         # Requests that finish in an iteration, and as many prompts that begin: each runs in its own passes ...
         finish = decoding / np.maximum(self.point.steps, 1e-6)
-        chunks = np.ceil(self.point.input / room)
+        chunks = np.ceil(self._prompt / room)
         apart = step + finish * (expected(self.point.lengths, self.alone(decoding)) - chunks * step)
         # ... or where all iterations carry prompts, in common ones.
-        together = self.mixed(decoding, finish * self.point.input / self.point.degrees.dp)
+        together = self.mixed(decoding, finish * self._prompt / self.point.degrees.dp)
         return np.where(finish * chunks < 1.0, apart, together)
 
     def finished(self, slots: Array) -> Array:

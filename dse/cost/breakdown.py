@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,13 @@ class Timed:
 def timed_operators(point: Point, phase: Phase) -> Iterator[Timed]:
     """Every operator of a phase in the order it runs: embedding, the distinct parts, head, hops between stages.
 
-    Where tensors are placed, those of a GPU batch, as often as the accelerator runs them for the whole block.
+    Of decode an iteration's: what drafts comes first, as often as it runs. Where tensors are placed, those of a GPU
+    batch, as often as the accelerator runs them for the whole block.
     """
+    if point.draft is not None:
+        often = 1.0 if phase == "prefill" else point.draft_passes
+        for timed in timed_operators(point.draft, phase):
+            yield replace(timed, part=f"draft {timed.part}", count=timed.count * often)
     placed = point if isinstance(point, Placed) else None
     kernels = placed.kernels if placed else point
     *of_parts, first, last, hops = placed_runs(placed, phase) if placed else runs(point, phase)

@@ -30,6 +30,30 @@ what its few layouts and batches cost apart from these (all counts of FLOPs and 
 Batches come last because NumPy wants a long inner axis.
 """
 
+PREFILL = {
+    "layout": "prefill_layout", "hardware": "prefill_hardware", "precision": "prefill_precision",
+    "batch": "prefill_batch",
+}  # fmt: skip
+"""Axes that the prefill workers of a disaggregated deployment have of their own, by the axis each stands for.
+
+They come before the others: on the open mesh a worker is computed along its own axes alone, and a pair of workers is
+a cell where those of both meet.
+"""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What a disaggregated deployment chooses from beside its decode workers."""
+
+    prefill: Choices
+    """Of prefill workers; `batch` is the requests of a prompt pass."""
+    devices: float = np.inf
+    """Most devices of both pools."""
+    max_workers: int = 32
+    """Most workers of a pool."""
+    fill: bool = False
+    """Only counts of workers of which replicas use all `devices`."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -70,11 +94,25 @@ class Choices:
     """How requests meet the batch (`dse.cost.serving`)."""
     runtime: RuntimeSpec = IDEAL
     """The serving engine."""
+    pools: Pools | None = None
+    """With serving `disaggregated`: the prefill workers; all else is then of the decode workers."""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axes of a block after the model, slowest first."""
+        return AXES if self.pools is None else (*PREFILL.values(), *AXES)
+
+    def along(self, axis: str) -> Sequence[Any]:
+        """The values of one of the axes."""
+        if self.pools is not None and axis.startswith("prefill_"):
+            return self.pools.prefill.along(axis.removeprefix("prefill_"))
+        found: Sequence[Any] = getattr(self, axis)
+        return found
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Lengths of `AXES`."""
-        return tuple(len(getattr(self, axis)) for axis in AXES)
+        """Lengths of the axes."""
+        return tuple(len(self.along(axis)) for axis in self.axes)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
@@ -192,6 +230,8 @@ class Choices:
         if operands == "vector":
             return chip.vector, "vector"
         used = self.compute_type(chip, precision, operands)[1]
+        if used == "fp16" and self.runtime.sums == "fp16" and chip.fp16_accumulate is not None:
+            return chip.fp16_accumulate, used
         return chip.peaks.get(used, chip.vector), used
 
 

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from dse.cost.phases import Point
-from dse.cost.serving import Static
+from dse.cost.serving import Static, total
 from dse.cost.setting import Phase
 from dse.cost.work import Array
 
@@ -26,16 +26,22 @@ def duty(point: Point, phase: Phase, elapsed: Array) -> Array:
     return cast(Array, np.minimum(point.busy_seconds(phase) / elapsed, 1.0))
 
 
-def joules_per_batch(served: Static) -> Array:
-    """Energy of all devices of a replica in the time that finishes one running batch of requests, joules."""
-    point, entering = served.running, served.entering
-    watts = point.mesh.take(point.choices.of_hardware("tdp_w"), "hardware") * point.degrees.devices
-    of_prompt, of_decode, rest = served.spent
-    prompt = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(entering, "prefill", served.prompt)) * of_prompt
-    decode = (IDLE_SHARE + (1 - IDLE_SHARE) * duty(point, "decode", served.step)) * of_decode
-    return cast(Array, watts * (prompt + decode + IDLE_SHARE * rest))
+def joules(served: Static) -> Array:
+    """Energy of all devices of a deployment in the time that finishes `served.finished` requests, joules."""
+    found: Array = 0.0
+    for pool, (spells, rest) in zip(served.pools, served.spells, strict=True):
+        point, drawn = pool.point, cast(Array, 0.0)
+        watts = point.mesh.take(point.choices.of_hardware("tdp_w"), "hardware") * point.degrees.devices * pool.workers
+        for spell in spells:
+            busy = duty(spell.point, spell.phase, spell.once)
+            drawn = drawn + (IDLE_SHARE + (1 - IDLE_SHARE) * busy) * spell.seconds
+        found = found + watts * (drawn + IDLE_SHARE * rest)
+    return found
 
 
-def usd_per_hour(point: Point) -> Array:
-    """Rent of all devices of a replica, NaN where no price of the chosen kind is known."""
-    return cast(Array, point.mesh.take(point.choices.prices, "hardware") * point.degrees.devices)
+def usd_per_hour(served: Static) -> Array:
+    """Rent of all devices of a deployment, NaN where no price of the chosen kind is known."""
+    return total(
+        pool.point.mesh.take(pool.point.choices.prices, "hardware") * pool.point.degrees.devices * pool.workers
+        for pool in served.pools
+    )

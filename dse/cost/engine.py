@@ -20,17 +20,32 @@ def host_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 
 def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
-    """A decode step of the point's batch."""
-    kernels = point.tpot * decode_factor(point, runtime) + vector_excess(point, runtime)
-    host = host_seconds(point, runtime) + sequence_seconds(point, runtime)
-    return issued(point, runtime, kernels, 1.0) + host
+    """A decode step of the point's batch, per token that each sequence gains."""
+    iteration = point.iteration
+    seconds = decode_seconds(point, runtime) + sequence_seconds(point, runtime)
+    if iteration.drafts is not None:
+        seconds = seconds + runtime.speculation_us.get(iteration.drafts, 0.0) * 1e-6
+    if point.draft is not None:
+        seconds = seconds + point.draft_passes * decode_seconds(point.draft, runtime)
+    return seconds / iteration.tokens
+
+
+def decode_seconds(point: Point, runtime: RuntimeSpec) -> Array:
+    """One decode pass of a model over its batch, without what the host does for each sequence."""
+    kernels = point.step * decode_factor(point, runtime) + vector_excess(point, runtime)
+    return issued(point, runtime, kernels, 1.0) + host_seconds(point, runtime)
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
     passes = point.micro_batches["prefill"]
     kernels = point.ttft * prompt_factor(point, runtime)
-    return issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
+    if runtime.ubatch_tokens is not None:
+        kernels = kernels * _overlapped(point, runtime.ubatch_tokens)
+    seconds = issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
+    if point.draft is not None:
+        seconds = seconds + point.draft.micro_batches["prefill"] * host_seconds(point.draft, runtime)
+    return seconds
 
 
 def prompt_factor(point: Point, runtime: RuntimeSpec) -> Array:
@@ -49,12 +64,25 @@ def vector_excess(point: Point, runtime: RuntimeSpec) -> Array:
     if runtime.attention_vector_share is None:
         return 0.0
     seconds, on_vector = point.decode_attention
-    return np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0)
+    return cast(Array, np.maximum(on_vector / runtime.attention_vector_share - seconds, 0.0))
 
 
 def sequence_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """What the host does for each sequence of a decode step."""
-    return runtime.sequence_us * 1e-6 * point.rank_batch
+    return runtime.sequence_us * 1e-6 * point.rank_sequences
+
+
+def _overlapped(point: Point, tokens: int) -> Array:
+    """Time of prompts cut into parts that follow each other through the stages, over that of whole prompts.
+
+    Of c parts each, m prompts that take t through all stages and s in the slowest take (t + (c m - 1) s) / c.
+    """
+    if all(layout.pp == 1 for layout in point.choices.layout):
+        return 1.0
+    through, slowest = point.stage_seconds("prefill")
+    parts, passes = np.ceil(point.computed / tokens), point.micro_batches["prefill"]
+    whole = through + (passes - 1) * slowest
+    return cast(Array, (through + (parts * passes - 1) * slowest) / parts / whole)
 
 
 def issued(point: Point, runtime: RuntimeSpec, kernels: Array, passes: Array) -> Array:

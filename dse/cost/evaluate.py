@@ -105,10 +105,10 @@ def _status(
         load = scored.served.load
         excess[code_of[OVERLOADED]] = load
         status = np.where(load >= 1.0, np.int8(code_of[OVERLOADED]), status)
-    over = scored.memory.total / scored.memory.limit
+    over = scored.over
     excess[code_of[MEMORY]] = over
     status = np.where(over > 1.0, np.int8(code_of[MEMORY]), status)
-    structure = structure_status(scored.point, code_of)
+    structure = structure_status([pool.point for pool in scored.served.pools], code_of)
     return np.where(structure != 0, structure, status) if np.any(structure) else status, excess
 
 

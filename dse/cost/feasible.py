@@ -6,18 +6,25 @@ order of `STRUCTURE` that applies names the point's reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.choices import Choices, Pools, Table
+from dse.cost.compatible import RULES
+from dse.cost.matching import fills
 from dse.cost.phases import Point
 from dse.cost.work import Array
+from dse.spec.hardware import HardwareSpec
 from dse.spec.model import MLP, Attention, DeltaNet, LatentAttention, Mamba2, MoE
 
 Mask = NDArray[np.bool_]
 """True where a rule is violated; as small as the axes the rule depends on."""
+
+NONE: Mask = np.zeros(1, dtype=bool)
 
 OK = "ok"
 
@@ -107,7 +114,7 @@ def _batches(point: Point) -> Mask:
 
 def _one_length(point: Point) -> Mask:
     if point.choices.serving != "static":
-        return np.zeros(1, dtype=bool)
+        return NONE
     several = np.array([len(workload.requests) > 1 for workload in point.choices.workload], dtype=float)
     return point.mesh.take(several, "workload") > 0
 
@@ -115,6 +122,66 @@ def _one_length(point: Point) -> Mask:
 def _chunks(point: Point) -> Mask:
     choices = point.choices
     return np.full(1, choices.serving == "static" and choices.techniques.get("chunk_tokens", "none") != "none")
+
+
+# -- pairs of workers; the decode worker of a pair has the axes of both --------------------------------
+
+
+def _pair_devices(point: Point, pools: Pools) -> Array:
+    of_prefill = point.mesh.take(pools.prefill.of_layout("devices"), "prefill_layout")
+    return of_prefill + point.degrees.devices
+
+
+def _pair_cache(point: Point) -> Mask:
+    pools = point.choices.pools
+    if pools is None:
+        return NONE
+    ours, theirs = ([p.kv_cache for p in each.precision] for each in (point.choices, pools.prefill))
+    table = np.array([[float(their != our) for our in ours] for their in theirs])
+    return point.mesh.take(table, "prefill_precision", "precision") > 0
+
+
+def _pair_budget(point: Point) -> Mask:
+    pools = point.choices.pools
+    return NONE if pools is None else np.greater(_pair_devices(point, pools), pools.devices)
+
+
+def _pair_fill(point: Point) -> Mask:
+    pools = point.choices.pools
+    if pools is None or not pools.fill:
+        return NONE
+    table = point.choices.cached("fills", lambda: _fill_table(point.choices, pools))
+    return np.equal(point.mesh.take(table, "prefill_layout", "layout"), 0)
+
+
+def _fill_table(choices: Choices, pools: Pools) -> Table:
+    """Where some counts of two workers take all devices: shape (prefill layout, layout)."""
+    sizes = pools.prefill.of_layout("devices")[:, None], choices.of_layout("devices")[None]
+    return fills(int(pools.devices), sizes, pools.max_workers).astype(float)
+
+
+def _pair_link(point: Point) -> Mask:
+    pools = point.choices.pools
+    if pools is None:
+        return NONE
+    room = [
+        [_common_domain(prefill, decode) for decode in point.choices.hardware] for prefill in pools.prefill.hardware
+    ]
+    return np.greater(_pair_devices(point, pools), point.mesh.take(np.array(room), "prefill_hardware", "hardware"))
+
+
+def _common_domain(prefill: HardwareSpec, decode: HardwareSpec) -> float:
+    """Most devices among which a cache can travel."""
+    if prefill.scale_out is not None and decode.scale_out is not None:
+        return math.inf
+    return float(decode.domain) if prefill == decode else 0.0
+
+
+def _engine_batch(point: Point) -> Mask:
+    most = point.choices.runtime.max_batch
+    if point.choices.pools is None or most is None:
+        return NONE
+    return np.greater(point.batch, most * point.degrees.dp)
 
 
 STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
@@ -133,16 +200,25 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "no_link_between_boxes": (_links, "the replica spans boxes and the accelerator has no scale-out link"),
     "runtime_unsupported": (_runtime, "the runtime does not run this accelerator, number format or kind of layer"),
     "offload_is_static": (_placed, "a placement runs static blocks: offload lp goes with serving static"),
+    "kv_cache_differs": (_pair_cache, "both pools must keep the KV cache in one format: it is sent as it lies"),
+    "exceeds_devices": (_pair_budget, "one prefill and one decode worker need more than disaggregated.devices"),
+    "devices_not_filled": (_pair_fill, "no counts of these workers use all of disaggregated.devices"),
+    "no_link_between_pools": (
+        _pair_link,
+        "the caches cannot reach the decode workers: an accelerator has no scale-out link",
+    ),
+    "batch_beyond_engine": (_engine_batch, "the engine runs fewer sequences at once (max_batch of the runtime)"),
+    **RULES,
     "batch_set_by_engine": (_batches, "offline serving sets the batch itself: only the sweep's first value counts"),
     "static_needs_one_length": (
         _one_length,
-        "a static batch ends with its longest request: a distribution of lengths goes with offline, closed-loop or "
-        "open-loop serving",
+        "a static batch ends with its longest request, and pools are matched for one pair: a distribution of lengths "
+        "goes with offline, closed-loop or open-loop serving",
     ),
     "chunks_are_continuous": (
         _chunks,
-        "a static batch has no decodes beside its prompts: chunk_tokens goes with "
-        "offline, closed-loop or open-loop serving",
+        "a static batch and a prefill worker have no decodes beside their prompts: chunk_tokens goes with offline, "
+        "closed-loop or open-loop serving",
     ),
 }
 """Reason -> (where it holds, in words). In order of precedence."""
@@ -152,11 +228,16 @@ OVERLOADED = "overloaded"
 """More requests arrive than the replica finishes: queues grow without end."""
 
 
-def structure_status(point: Point, code_of: dict[str, int]) -> NDArray[np.int8]:
-    """Codes of the structural reasons, 0 where there is none; shape as small as the rules allow."""
+def structure_status(workers: Sequence[Point], code_of: dict[str, int]) -> NDArray[np.int8]:
+    """Codes of the structural reasons, 0 where there is none; shape as small as the rules allow.
+
+    Args:
+        workers: one of each pool; a reason of one is a reason of all.
+        code_of: reason -> code.
+    """
     status: NDArray[np.int8] = np.zeros(1, dtype=np.int8)
     for reason, (violated, _) in reversed(STRUCTURE.items()):
-        mask = violated(point)
+        mask = _any(violated(point) for point in workers)
         if np.any(mask):
             status = np.where(mask, np.int8(code_of[reason]), status)
     return status

@@ -9,6 +9,7 @@ between 2, 4 and 8 ranks and constant beyond; the root is how protocols and chan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -62,24 +63,32 @@ class FittedLinks:
 
     def _way(self, name: str, ranks: Array, passes: float) -> Way | None:
         """Start, per byte and per root of a byte; None where no chip of the sweep has it."""
-        table = self._table(name)
-        if table is None:
+        columns = self._columns(name)
+        if columns is None:
             return None
-        alpha0, alpha1, ramp, *inverses, link, _ = (self.mesh.take(column, *_AXES) for column in table)
+        alpha0, alpha1, ramp, *inverses, link, _ = columns
         inverse = sum(share * value for share, value in zip(shares(ranks), inverses, strict=True))
         per_byte = passes * (ranks - 1.0) / ranks / link
         return (alpha0 + alpha1 * ranks) * US, inverse * per_byte, ramp * np.sqrt(per_byte * US)
 
     def _standing(self, name: str, ranks: Array, domains: Array) -> NDArray[np.int8]:
         """Where a group keeps to one domain of a chip that has it: on what it rests, else 0."""
-        table = self._table(name)
-        assert table is not None, "asked only where there is one"
+        columns = self._columns(name)
+        assert columns is not None, "asked only where there are some"
         inside = (ranks > 1) & (domains == 1)
-        standing: NDArray[np.int8] = np.where(inside, self.mesh.take(table[-1], *_AXES), 0.0).astype(np.int8)
+        standing: NDArray[np.int8] = np.where(inside, columns[-1], 0.0).astype(np.int8)
         return standing
 
-    def _table(self, name: str) -> Table | None:
-        return self.choices.cached(("collective", name), lambda: _collective_table(self.choices, name))
+    def _columns(self, name: str) -> list[Table] | None:
+        """The table on the mesh, column by column; every message of a pass asks for it."""
+        if name not in self._taken:
+            table = self.choices.cached(("collective", name), lambda: _collective_table(self.choices, name))
+            self._taken[name] = None if table is None else [self.mesh.take(column, *_AXES) for column in table]
+        return self._taken[name]
+
+    @cached_property
+    def _taken(self) -> dict[str, list[Table] | None]:
+        return {}
 
 
 def _collective_table(choices: Choices, name: str) -> Table | None:

@@ -28,6 +28,7 @@ from dse.cost.queueing import (
     interpolate,
     iterations,
     quantile,
+    renewals,
     slot_wait,
 )
 from dse.cost.work import Array
@@ -44,7 +45,10 @@ class UnderLoad:
         self.lengths = engine.point.lengths
         self.bursts = engine.point.choices.burstiness
         self.chunked = isinstance(engine, Chunking)
-        self.most = engine.decoding(slots)
+        decoding = engine.decoding(slots)
+        self.most = np.ceil(decoding)
+        self.prefilling = self.most - decoding
+        """Places that prompts take where all are taken."""
         self.stable = rate < capacity
         # What is overloaded is computed at a rate that is not, and hidden.
         self.rate = np.where(self.stable, rate, 0.5 * capacity)
@@ -98,14 +102,25 @@ class UnderLoad:
         # Only what a prompt takes beside the decode steps that its passes carry holds up the others.
         stall = np.maximum(cycle.each - passes.carried * passes.step, 0.0)
         free = 1.0 - self.rate * stall
-        offspring = self.rate * stall + self.rate**2 * passes.spread
-        joined = (1.0 + self.rate * passes.step) / free + offspring / free**2 - 1.0
-        return np.maximum(joined + self.bursts**2 - 1.0, 0.0)
+        spread = self.bursts**2
+        offspring = spread * self.rate * stall + self.rate**2 * passes.spread
+        joined = (spread + self.rate * passes.step) / free + offspring / free**2 - 1.0
+        return np.maximum(joined, 0.0) * self._bounded(np.maximum(joined, 0.0))
+
+    def _bounded(self, joined: Array) -> Array:
+        """Of a clump, what fits into the places that are free: its size is about exponential."""
+        share = np.maximum(self.most - self.middle, 1.0) / np.maximum(joined, 1e-9)
+        return -np.expm1(-share)
 
     @cached_property
     def clumps(self) -> Array:
         """Variance over mean of the number that joins the batch within a time that decodes."""
         return 1.0 + overlap(self.lengths) * self.joined
+
+    @property
+    def _tail(self) -> float:
+        """How much longer a long queue is than with Poisson arrivals (heavy traffic, exponential service)."""
+        return (self.bursts**2 + 1.0) / 2.0
 
     @cached_property
     def flight(self) -> Flight:
@@ -113,8 +128,9 @@ class UnderLoad:
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
         return in_flight(
-            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps, self.joined / 2.0, span
-        )
+            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps,
+            self.joined / 2.0 + self.prefilling, self._tail, span,
+        )  # fmt: skip
 
     # -- iterations, at the mean number of them -----------------------------------------------------
 
@@ -149,25 +165,32 @@ class UnderLoad:
         """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
         cycle, passes = self.cycle, self.passes
         # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
-        others = self.rate * cycle.met / 2.0
+        others = renewals(self.rate * cycle.met / 2.0, self.bursts)
         ratio = others / (1.0 + others)
         first = 1.0 - ratio ** (passes.most - 1.0)
         anywhere = 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
         behind = (1.0 - ratio) * first + ratio * anywhere
         work = self.rate * cycle.each
-        mean = cycle.met * (1.0 + work * (1.0 + behind)) / 2.0
+        mean = cycle.met * (1.0 + work) / 2.0 + cycle.each * others * behind
         variance = (
             cycle.met_square * (1.0 - work * (1.0 - behind)) ** 2 / 12.0
             + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
             + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
         )
-        return mean, variance
+        # Bursts make a wait that is about exponential, as in heavy traffic (Kingman 1962).
+        bursts = cycle.each * np.maximum(renewals(work, self.bursts) - work, 0.0) / np.maximum(1.0 - work, 1e-9)
+        decay = (self._tail * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
+        return mean, variance + 2.0 * bursts * decay
 
     @cached_property
     def place(self) -> tuple[Array, Array]:
         """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
         busy = np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
-        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, variability(self.lengths))
+        # The work of a request in a full batch: a prompt behind the others, and its share of decodes side by side.
+        prompt = self.cycle.each
+        decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
+        service = (self.passes.spread + variability(self.lengths) * decode**2) / (prompt + decode) ** 2
+        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, service)
         return self.flight.waits, delay
 
     # -- means --------------------------------------------------------------------------------------
@@ -217,7 +240,7 @@ class UnderLoad:
         mean = steps * pace + (own / passes.step - 1.0) * gap
         free = 1.0 - self.rate * cycle.each
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
-        variance = self.rate * stall * (steps * passes.step + own) / free**3
+        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._bounded(self.joined)
         some = steps > 0
         return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
 
@@ -257,10 +280,19 @@ class UnderLoad:
     @cached_property
     def decodes(self) -> list[Spread]:
         """Seconds from the first token to the last, of each length."""
+        steps = [np.maximum(output - 1.0, 0.0) for _, output, _ in self.lengths]
         return [
-            Spread(np.maximum(output - 1.0, 0.0) * self.engine.steps[0], mean, variance)
-            for (_, output, _), (mean, variance) in zip(self.lengths, self._decodes, strict=True)
+            Spread(count * self.engine.steps[0], mean, variance, np.maximum(count * self._slowest, mean))
+            for count, (mean, variance) in zip(steps, self._decodes, strict=True)
         ]
+
+    @cached_property
+    def _slowest(self) -> Array:
+        """Seconds of the longest decode step there is in the long run, without bound where prompts come between."""
+        if not isinstance(self.engine, Chunking):
+            return np.full(1, np.inf)
+        many = self.running + 2.0 * np.sqrt(self.flight.variance)
+        return self.engine.mixed(many, self.engine.room(many))
 
     @cached_property
     def gaps(self) -> Cases:
@@ -270,7 +302,8 @@ class UnderLoad:
         total = np.maximum(sum(some), 1e-300)
         for (_, output, _), weight, whole in zip(self.lengths, some, self.decodes, strict=True):
             steps = np.maximum(output - 1.0, 1.0)
-            cases.append((weight / total, Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2)))
+            each = Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2, whole.most / steps)
+            cases.append((weight / total, each))
         return cases
 
     @cached_property

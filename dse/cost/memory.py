@@ -7,7 +7,7 @@ fullest pipeline stage. Weights are the `resident` bytes of the operators, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -19,7 +19,7 @@ from dse.cost.operators.state import STATE_BYTES
 from dse.cost.phases import Point
 from dse.cost.setting import WIDE, Phase
 from dse.cost.techniques import cached_tokens
-from dse.cost.work import Amount, Array, Span, Work
+from dse.cost.work import Amount, Array, Span, Work, is_zero
 from dse.spec.model import Attention, DeltaNet, LatentAttention, Mamba2
 
 COLLECTIVE_BUFFERS = 0.392e9
@@ -37,9 +37,20 @@ class Memory:
 
     @cached_property
     def weights(self) -> Array:
-        """Weights of the fullest stage, embeddings and head included."""
+        """Weights of the fullest stage, embeddings and head included, and of what drafts."""
+        own = self._weights()
+        return own if self.draft is None else own + self.draft._weights(but=self.point.draft_shares)
+
+    def _weights(self, but: Collection[str] = ()) -> Array:
+        """Weights of the fullest stage, but for those of some operators."""
         # What a device holds does not depend on the workload: any prompt's operators say it.
-        return self.fullest([_resident(works) for works in self.point.prompts[0].works("prefill")])
+        parts = self.point.prompts[0].works("prefill")
+        return self.fullest([_resident(work for work in works if work.name not in but) for works in parts])
+
+    @cached_property
+    def draft(self) -> Memory | None:
+        """Memory of what drafts, beside the model on every device; its activations are smaller than the model's."""
+        return None if self.point.draft is None else Memory(self.point.draft)
 
     def fullest(self, sizes: list[Array]) -> Array:
         """Largest sum over the stages of count times size (of each part, the embedding and the head)."""
@@ -54,17 +65,57 @@ class Memory:
 
     def cache_at(self, context: Array) -> Array:
         """KV cache and state of all sequences on the rank when each has `context` tokens, in pages."""
-        per_sequence = [self._cache_of(part.component, context) for part in self.point.parts]
-        return self.point.rank_batch * self.fullest([*per_sequence, 0.0, 0.0])
+        if self._common or self.point.iteration.branches > 1:
+            held = self.fullest([*(self._held_of(part.component, context) for part in self.point.parts), 0.0, 0.0])
+        else:
+            per_sequence = [self.cache_of(part.component, context) for part in self.point.parts]
+            held = self.point.rank_batch * self.fullest([*per_sequence, 0.0, 0.0])
+        return held if self.draft is None else held + self.draft.cache_at(context)
+
+    @property
+    def _common(self) -> bool:
+        """True where requests share the first pages of their prompts."""
+        return not is_zero(self.point.found.shared)
+
+    @cached_property
+    def common(self) -> Array:
+        """Cache that all requests share, held once: whole pages, and the state at their end."""
+        if not self._common:
+            return 0.0
+        prefix = self._whole_pages(self.point.found.shared)
+        held = self.fullest([*(self.cache_of(part.component, prefix) for part in self.point.parts), 0.0, 0.0])
+        return held if self.draft is None else held + self.draft.common
+
+    def _held_of(self, component: object, context: Array) -> Array:
+        """Bytes one layer keeps: what all share once, the rest of each prompt once, what each branch adds."""
+        point, branches = self.point, self.point.iteration.branches
+        if not isinstance(component, Attention | LatentAttention):
+            return (point.rank_batch * branches + self._common) * self.cache_of(component, context)
+        prefix = np.minimum(self._whole_pages(point.found.shared), context)
+        prompt = np.minimum(self._whole_pages(point.input), context) - prefix if branches > 1 else 0.0
+        own = branches * self.cache_of(component, context - prefix - prompt)
+        if branches > 1:
+            own = own + self.cache_of(component, prompt)
+        return self.cache_of(component, prefix) + point.rank_batch * own
+
+    def _whole_pages(self, tokens: Array) -> Array:
+        """Tokens of the pages they fill: only these are shared."""
+        block = self.point.choices.kv_block_size
+        return cast(Array, np.floor(tokens / block) * block)
+
+    @property
+    def ahead(self) -> float:
+        """Slots of a sequence for tokens that are being verified."""
+        return self.point.iteration.queries - 1.0
 
     def largest_cache(self, context: Array) -> Array:
         """KV cache or state of one sequence of `context` tokens in the layer that keeps most."""
         most: Array = 0.0
         for part in self.point.parts:
-            most = np.maximum(most, self._cache_of(part.component, context))
+            most = np.maximum(most, self.cache_of(part.component, context))
         return most
 
-    def _cache_of(self, component: object, context: Array) -> Array:
+    def cache_of(self, component: object, context: Array) -> Array:
         """Bytes per sequence one layer keeps."""
         width, tp = self.point.widths.kv_cache, self.point.degrees.tp
         if isinstance(component, Attention):
@@ -78,12 +129,19 @@ class Memory:
             seen = cached_tokens(context, component, self.point.choices.techniques)
             return self._pages(seen) * ((component.kv_elements + component.index_elements) * width)
         if isinstance(component, DeltaNet):
-            return (component.state_elements * STATE_BYTES + component.conv_elements * WIDE) / tp
+            return self._states * (component.state_elements * STATE_BYTES + component.conv_elements * WIDE) / tp
         if isinstance(component, Mamba2):
             # Heads are sharded; B and C of a group lie on every rank that shares it.
             channels = component.inner / tp + 2.0 * np.maximum(component.groups / tp, 1.0) * component.state
-            return component.state_elements / tp * STATE_BYTES + channels * (component.conv_kernel * WIDE)
+            return self._states * (
+                component.state_elements / tp * STATE_BYTES + channels * (component.conv_kernel * WIDE)
+            )
         return 0.0
+
+    @property
+    def _states(self) -> float:
+        """Recurrent states per sequence: one after each token that may be accepted."""
+        return self.point.iteration.queries
 
     def _pages(self, tokens: Array) -> Array:
         """Tokens rounded up to whole pages."""
@@ -93,7 +151,7 @@ class Memory:
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the end of generation."""
-        return self.cache_at(self.point.input + self.point.output)
+        return self.cache_at(self.point.input + self.point.output + self.ahead)
 
     @cached_property
     def activations(self) -> Array:
@@ -103,8 +161,18 @@ class Memory:
     @cached_property
     def activation_peaks(self) -> dict[Phase, Array]:
         """The same of each phase."""
+        return {"prefill": self.prompt_activations, "decode": self.step_activations}
+
+    @cached_property
+    def prompt_activations(self) -> Array:
+        """The same of a prompt pass."""
         point, back = self.point.prompts
-        return {"prefill": back(Memory(point)._prompt_peak()), "decode": self._peak("decode")}
+        return back(Memory(point)._prompt_peak())
+
+    @cached_property
+    def step_activations(self) -> Array:
+        """The same of a decode step."""
+        return self._peak("decode")
 
     def _prompt_peak(self) -> Array:
         """Live activations of the largest prompt pass: times hold for passes of average size, memory may not."""
@@ -117,6 +185,8 @@ class Memory:
         alone: Array = 0.0
         for work in chain.from_iterable(self.point.works(phase)):
             each, fixed = _live(work.each), _live(work.fixed)
+            if not (isinstance(work.live, float) and work.live == 1.0):
+                each, fixed = each * work.live, fixed * work.live
             if work.span is not None:
                 # Fused attention holds no scores: then the axis of the contexts is not needed.
                 alone = np.maximum(alone, fixed + each * self._last_seen(work.span) if np.any(each) else fixed)
@@ -148,6 +218,11 @@ class Memory:
         table = self.point.choices.of_hardware("memory_bytes") * self.point.choices.memory_utilization
         return self.point.mesh.take(table, "hardware")
 
+    @property
+    def over(self) -> Array:
+        """What it takes as a share of what the engine may use."""
+        return self.total / self.limit
+
     @cached_property
     def max_context(self) -> Array:
         """Longest context, prompt and generated, that this batch could grow to in memory; 0 if not even one token.
@@ -156,14 +231,15 @@ class Memory:
         """
         cap = float(self.point.model.max_context or 2**24)
         room = self.limit - self.weights - self.workspace - self.activations
-        return _largest(lambda context: self.cache_at(context) <= room, cap, self.point.mesh.shape)
+        return _largest(lambda context: self.cache_at(context + self.ahead) <= room, cap, self.point.mesh.shape)
 
     @cached_property
     def max_batch(self) -> Array:
         """Largest batch per replica that fits at this workload; 0 if none does."""
 
         def fits(batch: Array) -> Any:
-            return Memory(self.point.with_batch(batch)).total <= self.limit
+            filled = Memory(self.point.with_batch(batch))
+            return self.weights + self.workspace + filled.activations + filled.cache <= self.limit
 
         return _largest(fits, float(2**16), self.point.mesh.shape)
 
@@ -172,7 +248,7 @@ def _live(amount: Amount) -> Array:
     return amount.activations_in + amount.activations_out
 
 
-def _resident(works: list[Work]) -> Array:
+def _resident(works: Iterable[Work]) -> Array:
     total: Array = 0.0
     for work in works:
         total = total + work.resident

@@ -88,6 +88,11 @@ class Mesh:
 
         return Mesh(self.index | index), back
 
+    def renamed(self, names: Mapping[str, str]) -> Mesh:
+        """The mesh on which the axes `names.values()` go by the keys, in the place of those that have these names."""
+        goes_by = {axis: name for name, axis in names.items()} | {name: f"other_{name}" for name in names}
+        return Mesh({goes_by.get(axis, axis): index for axis, index in self.index.items()})
+
     def take(self, table: NDArray[np.float64], *axes: str) -> NDArray[np.float64]:
         """Values of `table` (one dimension per axis named) at the mesh's indices."""
         values: NDArray[np.float64] = table[tuple(self.index[axis] for axis in axes)]

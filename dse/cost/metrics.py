@@ -5,23 +5,24 @@ To add a metric or objective: one entry here. Its name is its column, a key of `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from dse.cost import economics
+from dse.cost import economics, speculative
 from dse.cost.choices import Choices
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
+from dse.cost.modes import served
 from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
 from dse.cost.placement.placed import Placed
-from dse.cost.served import served
 from dse.cost.serving import Static
+from dse.cost.setting import Phase
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
 
@@ -36,7 +37,8 @@ class Scored:
     @classmethod
     def of(cls, model: ModelSpec, choices: Choices, mesh: Mesh) -> Scored:
         """The points of a mesh, their tensors placed where the sweep offloads."""
-        return cls((Placed if choices.offload == "lp" else Point)(model, choices, mesh))
+        # Pools are not offloaded, which is a status: to place their tensors for it would take long.
+        return cls((Placed if choices.offload == "lp" and choices.pools is None else Point)(model, choices, mesh))
 
     @cached_property
     def served(self) -> Static:
@@ -48,10 +50,24 @@ class Scored:
         """The point with the sequences that really run at once."""
         return self.served.running
 
+    def worker(self, phase: Phase) -> Point:
+        """The worker that runs a phase."""
+        return self.served.pools[0 if phase == "prefill" else -1].point
+
     @property
     def memory(self) -> Memory:
-        """Memory of one device."""
+        """Memory of one device; of several pools, of the last."""
         return self.served.memory
+
+    @cached_property
+    def fullest(self) -> Array:
+        """Bytes on the fullest device of all pools."""
+        return _largest([pool.memory.total for pool in self.served.pools])
+
+    @cached_property
+    def over(self) -> Array:
+        """Largest share of what an engine may use that a pool takes."""
+        return _largest([pool.memory.over for pool in self.served.pools])
 
     def bytes_below(self, tier: Tier) -> Array:
         """Host memory or disk of a replica."""
@@ -80,8 +96,20 @@ class Scored:
 
     @cached_property
     def tokens_per_s(self) -> Array:
-        """Generated tokens per second of one replica."""
-        return self.requests_per_s * self.point.output
+        """Generated tokens per second of one replica: those of every answer, of beams the best one's."""
+        return self.requests_per_s * self.tokens_per_request
+
+    @property
+    def tokens_per_request(self) -> Array:
+        """Generated tokens that a request is answered with."""
+        return self.point.output * self.point.iteration.answers
+
+
+def _largest(values: Sequence[Array]) -> Array:
+    most = values[0]
+    for value in values[1:]:
+        most = np.maximum(most, value)
+    return most
 
 
 Error = Literal["ttft", "tpot", "throughput"]
@@ -103,12 +131,15 @@ class Metric:
     """Why it may not exist."""
     error: Error | None = None
     """Which prediction's error it has; None where no predicted time is in it."""
+    of_axis: str | None = None
+    """The axis it says something of: a column only where a sweep has values on it."""
 
 
 METRICS: dict[str, Metric] = {}
 
 NO_RATE = "requests arrive at no rate: serving open-loop has percentiles"
 NO_SLO = "exists for serving open-loop where the sweep says an slo"
+ONE_ENGINE = "one engine computes prompts and generates"
 NO_PRICE = "no quote of this kind for the accelerator; choose another price.kind, or give a price.override"
 
 
@@ -119,11 +150,12 @@ def _metric(
     meaning: str,
     absent: str = "unknown",
     error: Error | None = None,
+    of_axis: str | None = None,
 ) -> Callable[[Callable[[Scored], Array]], None]:
     """Register a metric."""
 
     def register(of: Callable[[Scored], Array]) -> None:
-        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error)
+        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error, of_axis)
 
     return register
 
@@ -159,7 +191,7 @@ def _(s: Scored) -> Array:
     error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return s.tokens_per_s / s.point.degrees.devices
+    return s.tokens_per_s / s.served.devices
 
 
 @_metric("requests_per_s", "requests/s", "max", "finished requests per second of one replica", error="throughput")
@@ -167,14 +199,34 @@ def _(s: Scored) -> Array:
     return s.requests_per_s
 
 
-@_metric("devices", "devices", "min", "accelerators of one replica: tp x pp x dp")
+@_metric("devices", "devices", "min", "accelerators of one replica, tp x pp x dp; disaggregated, of both pools")
 def _(s: Scored) -> Array:
-    return s.point.degrees.devices
+    return s.served.devices
+
+
+@_metric(
+    "prefill_workers", "workers", "min", "engines that compute prompts, where serving is disaggregated",
+    absent=ONE_ENGINE,
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.served.pools[0].workers if len(s.served.pools) > 1 else np.nan
+
+
+@_metric(
+    "decode_workers", "workers", "min", "engines that generate, where serving is disaggregated", absent=ONE_ENGINE,
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.served.pools[1].workers if len(s.served.pools) > 1 else np.nan
+
+
+@_metric("concurrency", "requests", "max", "requests in flight (Little's law)", error="throughput")
+def _(s: Scored) -> Array:
+    return s.requests_per_s * s.served.latency
 
 
 @_metric("memory_gb_per_device", "GB", "min", "memory of the fullest device at the end of generation")
 def _(s: Scored) -> Array:
-    return s.memory.total * 1e-9
+    return s.fullest * 1e-9
 
 
 @_metric("host_memory_gb", "GB", "min", "host memory of a replica used; 0 without offloading")
@@ -192,12 +244,12 @@ def _(s: Scored) -> Array:
     absent=NO_PRICE, error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return economics.usd_per_hour(s.point) / 3600 / s.tokens_per_s * 1e6
+    return economics.usd_per_hour(s.served) / 3600 / s.tokens_per_s * 1e6
 
 
 @_metric("usd_per_hour", "$/h", "min", "rent of the devices of one replica", absent=NO_PRICE)
 def _(s: Scored) -> Array:
-    return economics.usd_per_hour(s.point)
+    return economics.usd_per_hour(s.served)
 
 
 @_metric(
@@ -205,7 +257,7 @@ def _(s: Scored) -> Array:
     absent="the hardware file gives no board power", error="throughput",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    return economics.joules_per_batch(s.served) / (s.point.batch * s.point.output)
+    return economics.joules(s.served) / (s.served.finished * s.tokens_per_request)
 
 
 @_metric(
@@ -213,7 +265,10 @@ def _(s: Scored) -> Array:
     absent="no measurement is published for this model family and precision",
 )  # fmt: skip
 def _(s: Scored) -> Array:
-    point = s.point
+    return _largest([_accuracy_drop(pool.point) for pool in s.served.pools])
+
+
+def _accuracy_drop(point: Point) -> Array:
     return point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
 
 
@@ -279,3 +334,20 @@ def _(s: Scored) -> Array:
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.max_rate)
+
+
+@_metric(
+    "speculation_speedup", "x", "max", "time per token without speculation over that with it, for the same sequences",
+    absent="a request of one output token has no decode step", of_axis="speculation",
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return np.where(s.point.steps > 0, speculative.speedup(s.point, s.served.runtime), np.nan)
+
+
+@_metric(
+    "speculation_break_even_batch", "requests", "max",
+    "largest batch, memory apart, at which speculation pays; 65,536 where it always does, 0 never",
+    of_axis="speculation",
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return speculative.break_even_batch(s.point, s.served.runtime)

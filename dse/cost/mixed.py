@@ -18,7 +18,16 @@ from typing import cast
 
 import numpy as np
 
-from dse.cost.engine import decode_factor, host_seconds, issued, prompt_factor, sequence_seconds, vector_excess
+from dse.cost.engine import (
+    decode_factor,
+    decode_seconds,
+    host_seconds,
+    issued,
+    prompt_factor,
+    sequence_seconds,
+    step_seconds,
+    vector_excess,
+)
 from dse.cost.parts import embedding_works, head_works
 from dse.cost.phases import Point, weighted
 from dse.cost.roofline import times
@@ -39,7 +48,8 @@ def mixed_seconds(point: Point, runtime: RuntimeSpec, chunk: Array, cached: Arra
         carriers: micro-batches that carry such a chunk, each of another request, at most one per pipeline stage.
 
     Returns:
-        Any shape these broadcast to over the mesh.
+        Any shape these broadcast to over the mesh. Where a step verifies drafts it is that of one token gained, as
+        `step_seconds` is: an iteration's chunk beside a decode step.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         chunk, cached = np.asarray(chunk, dtype=float), np.asarray(cached, dtype=float)
@@ -59,12 +69,14 @@ class MixedPass:
     @cached_property
     def micro_batches(self) -> Array:
         """Decodes are split among the stages of a pipeline as in a decode step."""
-        return np.maximum(np.minimum(self.point.degrees.pp, self.point.rank_batch), self.carriers)
+        return np.maximum(np.minimum(self.point.degrees.pp, self.point.rank_sequences), self.carriers)
 
     @cached_property
     def decodes(self) -> Setting:
         """The decoding sequences of a micro-batch."""
-        return self.point.pass_setting("decode", self.point.rank_batch / self.micro_batches, 1.0)
+        point = self.point
+        sequences = point.rank_sequences / self.micro_batches
+        return point.pass_setting("decode", sequences, point.iteration.queries, point.found.tokens)
 
     @cached_property
     def chunks(self) -> Setting:
@@ -73,10 +85,14 @@ class MixedPass:
 
     @cached_property
     def together(self) -> Setting:
-        """All tokens of such a micro-batch, for what does not care whose they are; logits of the chunk's last one."""
-        prompts = np.where(self.chunk > 0, self.chunks.sequences, 0.0)
-        tokens = self.decodes.tokens + np.where(self.chunk > 0, self.chunks.tokens, 0.0)
-        return replace(self.decodes, sequences=self.decodes.sequences + prompts, tokens=tokens)
+        """All tokens of such a micro-batch, for what does not care whose they are.
+
+        As a prompt pass, whose logits are one per sequence: those of each token decoded, and of the chunk's last one.
+        """
+        prompted = self.chunk > 0
+        tokens = self.decodes.tokens + np.where(prompted, self.chunks.tokens, 0.0)
+        sequences = self.decodes.tokens + np.where(prompted, self.chunks.sequences, 0.0)
+        return replace(self.chunks, sequences=sequences, tokens=tokens)
 
     @cached_property
     def share(self) -> Array:
@@ -85,7 +101,27 @@ class MixedPass:
 
     @cached_property
     def seconds(self) -> Array:
-        """The whole iteration: micro-batches with a chunk and without follow each other through the stages."""
+        """The whole iteration, less the steps in which its decodes gain their tokens after the first."""
+        point, runtime, iteration = self.point, self.runtime, self.point.iteration
+        seconds = self._whole
+        if iteration.drafts is not None:
+            drafted: Array = runtime.speculation_us.get(iteration.drafts, 0.0) * 1e-6
+            if point.draft is not None:
+                drafted = drafted + point.draft_passes * decode_seconds(point.draft, runtime)
+                seconds = seconds + np.where(self.chunk > 0, self._draft_chunk(point.draft), 0.0)
+            later = (iteration.tokens - 1.0) * step_seconds(point, runtime)
+            seconds = seconds + np.where(point.rank_batch > 0, drafted - later, 0.0)
+        return seconds
+
+    def _draft_chunk(self, draft: Point) -> Array:
+        """Seconds of the chunk through what drafts; it is small, and its attention to earlier chunks is left out."""
+        prompt = draft.with_prompts(1.0, np.maximum(self.chunk, 1.0))
+        kernels = prompt.phase_seconds("prefill") * prompt_factor(draft, self.runtime)
+        return kernels + host_seconds(draft, self.runtime)
+
+    @cached_property
+    def _whole(self) -> Array:
+        """The model's pass: micro-batches with a chunk and without follow each other through the stages."""
         point, runtime = self.point, self.runtime
         through, slowest = self._stages
         kernels = np.maximum(self.carriers * slowest + self._others, through)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.operators import works_of
-from dse.cost.operators.linear import embedding, head, norm, residual
+from dse.cost.operators.linear import embedding, head, linear, norm, residual
 from dse.cost.setting import WIDE, Setting
 from dse.cost.work import Message, Work
 from dse.spec.model import FeedForward, Mixer, ModelSpec, MoE
@@ -132,11 +132,13 @@ def embedding_works(model: ModelSpec, setting: Setting) -> list[Work]:
     if np.any(degrees.tp > 1):
         message = Message(model.hidden * WIDE, setting.links.all_reduce(degrees.tp))
         works.append(_collective("embedding_all_reduce", setting, message))
+    if model.joined:
+        works.append(linear("join_proj", setting, model.joined * model.hidden, model.hidden))
     return works
 
 
 def head_works(model: ModelSpec, setting: Setting) -> list[Work]:
-    """What the last stage runs after its layers: the final norm, and the head on the last position of a sequence."""
+    """What the last stage runs after its layers: the final norm, and the head."""
     degrees = setting.degrees
     works = []
     if model.extra_norms:
@@ -145,7 +147,7 @@ def head_works(model: ModelSpec, setting: Setting) -> list[Work]:
     if np.any(degrees.tp > 1):
         message = Message(model.vocab * WIDE, setting.links.all_gather(degrees.tp))
         name = "logits_all_gather"
-        works.append(Work(name, name, "collective", "vector", setting.sequences, message=message))
+        works.append(Work(name, name, "collective", "vector", setting.logits, message=message))
     return works
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.choices import Choices
-from dse.cost.collectives import Links
+from dse.cost.drafts import draft_choices
 from dse.cost.lengths import Lengths, contexts
-from dse.cost.mesh import Mesh
-from dse.cost.parts import Part, embedding_works, head_works, parts_of, stage_counts
-from dse.cost.rates import Rates
+from dse.cost.parts import embedding_works, head_works
 from dse.cost.roofline import Contexts, launch_seconds, mean_amount, times, total_seconds
-from dse.cost.setting import WIDE, Degrees, Phase, Setting, Widths
-from dse.cost.techniques import rewrite_setting, rewrite_works
-from dse.cost.work import Array, Message, Work
-from dse.spec.model import Attention, ModelSpec, MoE
+from dse.cost.setting import WIDE, Phase, Setting
+from dse.cost.stack import Stack
+from dse.cost.techniques import (
+    Found,
+    Iteration,
+    found_in_cache,
+    iteration_of,
+    rewrite_setting,
+    rewrite_works,
+)
+from dse.cost.work import Array, Message, Work, is_zero
+from dse.spec.model import Attention, MoE
 
 
 def _same(values: Array) -> Array:
@@ -39,33 +43,8 @@ def weighted(counts: Sequence[Array], seconds_of: PartSeconds) -> Array:
     return total
 
 
-@dataclass
-class Point:
+class Point(Stack):
     """A model on a mesh of choices: everything the phases, memory and metrics derive from."""
-
-    model: ModelSpec
-    choices: Choices
-    mesh: Mesh
-
-    @cached_property
-    def degrees(self) -> Degrees:
-        """Parallel degrees, expert parallelism resolved."""
-        return Degrees.on(self.mesh, self.choices, self.model)
-
-    @cached_property
-    def widths(self) -> Widths:
-        """Bytes per element."""
-        return Widths.on(self.mesh, self.choices)
-
-    @cached_property
-    def links(self) -> Links:
-        """The network."""
-        return Links.on(self.mesh, self.choices)
-
-    @cached_property
-    def rates(self) -> Rates:
-        """The roofs."""
-        return Rates(self.mesh, self.choices)
 
     @cached_property
     def input(self) -> NDArray[np.float64]:
@@ -89,8 +68,33 @@ class Point:
 
     @cached_property
     def rank_batch(self) -> Array:
-        """Sequences on the fullest attention-dp rank: it sets the pace."""
+        """Requests on the fullest attention-dp rank: it sets the pace."""
         return cast(Array, np.ceil(self.batch / self.degrees.dp))
+
+    @property
+    def rank_sequences(self) -> Array:
+        """Sequences they decode: one each, or several branches."""
+        return self.rank_batch * self.iteration.branches if self.iteration.branches > 1 else self.rank_batch
+
+    @cached_property
+    def found(self) -> Found:
+        """What of each prompt is cached already."""
+        return found_in_cache(self.input, self.choices.techniques)
+
+    @cached_property
+    def iteration(self) -> Iteration:
+        """What a decode iteration does for each request."""
+        return iteration_of(self.model, self.choices.techniques)
+
+    @cached_property
+    def draft(self) -> Point | None:
+        """The passes of what drafts, for the same sequences; None where nothing does."""
+        drafter = self.iteration.drafter
+        if drafter is None:
+            return None
+        point = Point(drafter.model, draft_choices(self.choices, drafter.model), self.mesh).with_batch(self.batch)
+        point.__dict__["iteration"] = Iteration(branches=self.iteration.branches, queries=drafter.queries)
+        return point
 
     @cached_property
     def lengths(self) -> Lengths:
@@ -124,6 +128,8 @@ class Point:
         """The same point with prompts of another length."""
         other = self.with_batch(self.batch)
         other.__dict__["input"] = tokens
+        if self.draft is not None:
+            other.__dict__["draft"] = self.draft.with_input(tokens)
         return other
 
     def with_prompts(self, sequences: Array, length: Array) -> Point:
@@ -134,6 +140,8 @@ class Point:
         """
         other = self.with_batch(sequences * self.degrees.dp)
         other.__dict__ |= {"rank_batch": sequences, "input": length}
+        if self.draft is not None:
+            other.__dict__["draft"] = self.draft.with_prompts(sequences, length)
         return other
 
     # -- micro-batches ------------------------------------------------------------------------------
@@ -145,26 +153,40 @@ class Point:
         Prompts run in passes of whole sequences; the passes in flight, one per stage, hold at most
         `max_prefill_tokens` tokens together.
         """
-        filled = np.minimum(self.degrees.pp, self.rank_batch)
-        return {"decode": filled, "prefill": np.maximum(filled, np.ceil(self.rank_batch / self.sequences_per_pass))}
+        return {
+            "decode": np.minimum(self.degrees.pp, self.rank_sequences),
+            "prefill": np.maximum(self._filled, np.ceil(self.rank_batch / self.sequences_per_pass)),
+        }
+
+    @cached_property
+    def _filled(self) -> Array:
+        """Stages that there are prompts for."""
+        return np.minimum(self.degrees.pp, self.rank_batch)
 
     @cached_property
     def sequences_per_pass(self) -> Array:
         """Most sequences of one prompt pass."""
         tokens = self.choices.max_prefill_tokens / self.degrees.pp
-        return cast(Array, np.maximum(np.floor(tokens / self.input), 1.0))
+        return cast(Array, np.maximum(np.floor(tokens / self.computed), 1.0))
+
+    @property
+    def computed(self) -> Array:
+        """Tokens of each prompt that its pass computes."""
+        return self.input if is_zero(self.found.tokens) else self.input - self.found.tokens
 
     @cached_property
     def fullest_pass(self) -> Array:
         """Sequences of the largest prompt pass; times are those of passes of average size."""
-        return np.minimum(np.ceil(self.rank_batch / self.micro_batches["decode"]), self.sequences_per_pass)
+        return np.minimum(np.ceil(self.rank_batch / self._filled), self.sequences_per_pass)
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""
-        queries = self.input if phase == "prefill" else 1.0
-        return self.pass_setting(phase, self.rank_batch / self.micro_batches[phase], queries)
+        prompts = phase == "prefill"
+        sequences = (self.rank_batch if prompts else self.rank_sequences) / self.micro_batches[phase]
+        queries = self.computed if prompts else self.iteration.queries
+        return self.pass_setting(phase, sequences, queries, self.found.tokens)
 
-    def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array = 0.0) -> Setting:
+    def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array) -> Setting:
         """A pass of any shape, as the techniques leave it."""
         setting = Setting(
             phase=phase,
@@ -177,25 +199,6 @@ class Point:
             cached=cached,
         )
         return rewrite_setting(setting, self.choices.techniques)
-
-    @cached_property
-    def _parts(self) -> dict[Part, list[int]]:
-        return parts_of(self.model)
-
-    @property
-    def parts(self) -> list[Part]:
-        """Distinct parts of the model."""
-        return list(self._parts)
-
-    @property
-    def where(self) -> list[list[int]]:
-        """For each part, the layers that contain it."""
-        return list(self._parts.values())
-
-    @property
-    def counts(self) -> list[int]:
-        """How often the model holds each part; the last two are the embedding and the head."""
-        return [*map(len, self.where), 1, 1]
 
     @cached_property
     def _settings(self) -> dict[Phase, Setting]:
@@ -220,23 +223,6 @@ class Point:
     def works(self, phase: Phase) -> list[list[Work]]:
         """Operators of each part; the last two are the embedding and the head."""
         return [self.part_works(phase, index) for index in range(len(self.counts))]
-
-    @cached_property
-    def stages(self) -> list[list[NDArray[np.float64]]]:
-        """For each stage that can be the slowest, how many of each part it holds (arrays over the layout).
-
-        The last two entries of a stage are 1 where it holds the embedding and the head.
-        """
-        table = self.choices.cached(("stages", self.model), self._stage_table)
-        return [[self.mesh.take(column, "layout") for column in stage] for stage in table]
-
-    def _stage_table(self) -> NDArray[np.float64]:
-        """Counts of each part: shape (stages, parts + 2, layout); layouts with fewer stages repeat some."""
-        degrees = [layout.pp for layout in self.choices.layout]
-        rows = {pp: stage_counts(self.model, pp) for pp in set(degrees)}
-        most = max(len(row) for row in rows.values())
-        table = np.stack([np.resize(rows[pp], (most, rows[pp].shape[1])) for pp in degrees])
-        return np.ascontiguousarray(np.moveaxis(table, 0, 2))
 
     # Each holds None for the point itself: a reference to itself would keep its arrays until a garbage collection.
 
@@ -314,11 +300,17 @@ class Point:
         return through + (passes - 1) * slowest
 
     def busy_seconds(self, phase: Phase) -> Array:
-        """Seconds of a phase that the kernels of a device run at one of the roofs (mean over the stages)."""
+        """Seconds that the kernels of a device run at one of the roofs (mean over the stages).
+
+        Of the prompt pass, or of decoding one token of each sequence.
+        """
         busy: Array = 0.0
         for count, works in zip(self.counts, self.works(phase), strict=True):
             busy = busy + count * self.works_seconds([work for work in works if work.message is None])
-        return busy * self.micro_batches[phase] / self.degrees.pp
+        busy = busy * self.micro_batches[phase] / self.degrees.pp
+        if self.draft is not None:
+            busy = busy + (1.0 if phase == "prefill" else self.draft_passes) * self.draft.busy_seconds(phase)
+        return busy / (1.0 if phase == "prefill" else self.iteration.tokens)
 
     def stage_seconds(self, phase: Phase, seconds_of: PartSeconds | None = None) -> tuple[Array, Array]:
         """One micro-batch through all stages, hops included, and through the slowest stage; arguments as above."""
@@ -347,11 +339,6 @@ class Point:
         share = self.micro_batches["decode"] / self.degrees.pp
         return seconds * share, flops / peak * share
 
-    @property
-    def hops(self) -> Array:
-        """How often activations pass from one stage to the next on their way through the model."""
-        return self.degrees.pp - 1
-
     def hop(self, phase: Phase) -> Work:
         """Activations of a micro-batch from one stage to the next."""
         message = Message(self.model.hidden * WIDE, self.links.point_to_point(self.degrees.devices))
@@ -359,14 +346,35 @@ class Point:
 
     @cached_property
     def ttft(self) -> Array:
-        """Seconds of the prompt pass over the whole batch."""
+        """Seconds of the prompt pass over the whole batch, and of that of what drafts."""
         point, back = self.prompts
-        return back(point.phase_seconds("prefill"))
+        seconds = point.phase_seconds("prefill")
+        return back(seconds if point.draft is None else seconds + point.draft.phase_seconds("prefill"))
+
+    @cached_property
+    def step(self) -> Array:
+        """Mean seconds per pass of the model in decode (meaningless where a request has none)."""
+        return self.phase_seconds("decode")
+
+    @property
+    def draft_passes(self) -> float:
+        """Passes of what drafts per iteration, one after the other."""
+        return 0.0 if self.iteration.drafter is None else float(self.iteration.drafter.passes)
+
+    @property
+    def draft_shares(self) -> Collection[str]:
+        """Operators of what drafts that use the model's own matrices."""
+        return () if self.iteration.drafter is None else self.iteration.drafter.shares
+
+    @cached_property
+    def iteration_seconds(self) -> Array:
+        """Mean seconds of a decode iteration: the drafts, and the model's pass."""
+        return self.step if self.draft is None else self.step + self.draft_passes * self.draft.step
 
     @cached_property
     def tpot(self) -> Array:
-        """Mean seconds per decode step (meaningless where a request has none)."""
-        return self.phase_seconds("decode")
+        """Mean seconds per token that each sequence gains."""
+        return self.iteration_seconds / self.iteration.tokens
 
     @cached_property
     def latency(self) -> Array:

@@ -4,11 +4,11 @@ An engine alternates prompt passes with decode steps (`dse.cost.open_loop` says 
 `rate`, with coefficient of variation c of the times between them:
 
     iterations   a pass takes all who came during the iteration before it, n requests in a + n s seconds; with nobody
-                 waiting it is a decode step of t seconds. With q the share of decode steps among iterations, the
-                 moments of their length L follow from N | L ~ Poisson(rate L), e.g.
-                 E[L] = (q t + (1 - q) a) / (1 - rate s). An arrival falls into an iteration of mean length
-                 u = E[L^2] / E[L]: it waits for half of it, and for those who came before it in the same one. With
-                 a = 0 this is the M/G/1 queue with vacations (Doshi 1986; Pollaczek-Khinchine).
+                 waiting it is a decode step of t seconds. Moments of their length L follow from
+                 N | L ~ Poisson(rate L), e.g. with p the share of the time in passes and g requests in one on average
+                 E[L^2] / E[L] = ((1 - p) t + rate (a^2 / g + 2 a s + s^2)) / (1 - (rate s)^2). An arrival falls into
+                 an iteration of this mean length: it waits for half of it, and for those who came before it in the
+                 same one. With a = 0 this is the M/G/1 queue with vacations (Doshi 1986; Pollaczek-Khinchine).
     in flight    the number that decodes is a birth-death chain with death rates k / residence(k): for a processor
                  shared by all, only the means of residences matter (Kelly 1979, chapter 3). While prompts run nobody
                  decodes, and all prompts of a busy period join at once: in time that decodes, arrivals come in clumps
@@ -30,7 +30,10 @@ from numpy.typing import NDArray
 from dse.cost.work import Array
 
 ROUNDS = 12
-"""Of the fixed point of an iteration's length: it contracts; 12 rounds leave 1e-3 at 95 % load."""
+"""Of the bisection of the requests of a pass: to 1/4000 of the most."""
+
+RENEWALS, MOST_REGULAR = 40, 100.0
+"""Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
 
 STATES = 33
 """Numbers in flight that the chain is computed at: all of them, or evenly spaced ones around the mean."""
@@ -64,12 +67,8 @@ class Passes:
 class Iterations:
     """Moments of the lengths of an engine's iterations, as arrivals and running sequences meet them."""
 
-    decoding: Array
-    """Share of the iterations that are decode steps and nothing else."""
-    length: Array
-    """Mean seconds of an iteration."""
     met: Array
-    """Mean seconds of the iteration an arrival falls into: E[L^2] / E[L]."""
+    """Mean seconds of the iteration that an arrival falls into: E[L^2] / E[L]."""
     met_square: Array
     """Mean square of the same: E[L^3] / E[L]."""
     setup: Array
@@ -91,45 +90,68 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
         burstiness: coefficient of variation of the times between arrivals.
         idle: share of the time without prompts in which nobody decodes either: who arrives then waits for no step.
     """
-    first, step = passes.grouped(np.ones(1)), passes.step
-    decoding: Array = 1.0 / (1.0 + rate * first)
-    companions: Array = np.full(1, 2.0)
+    step = passes.step
+    arrived = 1.0 - np.exp(-rate * step)
+    low, high = np.ones(1), np.maximum(passes.most, 1.0)
     for _ in range(ROUNDS):
-        group = np.clip(companions, 2.0, np.maximum(passes.most, 2.0))
-        each = (passes.grouped(group) - first) / (group - 1.0)
-        setup = np.maximum(first - each, 0.0)
-        # Passes beyond the first count as the requests' own time.
-        each = each + setup * passes.again
-        setup = setup * (1.0 - passes.again) * np.exp(-rate * passes.opening)
-        free = 1.0 - rate * each
-        length = (decoding * step + (1.0 - decoding) * setup) / free
-        group = rate * length / np.maximum(1.0 - decoding, 1e-12)
-        companions = np.maximum(group, 1.0)
-        # A decode step follows an iteration in which nobody came.
-        after_pass = np.exp(-rate * (setup + each * companions))
-        decoding = after_pass / (1.0 - np.exp(-rate * step) + after_pass)
-    bursts = burstiness**2
+        group = (low + high) / 2.0
+        each, setup = _parts(passes, rate, group)
+        # Runs of passes per second, that begin after a decode step in which someone came and end after a pass in which
+        # nobody did.
+        begun = np.maximum(1.0 - rate * (each + setup / group), 0.0) / step * arrived
+        ended = rate / group * np.exp(-rate * (setup + each * group))
+        low, high = np.where(ended > begun, group, low), np.where(ended > begun, high, group)
+    group = (low + high) / 2.0
+    each, setup = _parts(passes, rate, group)
+    prompting, begins = rate * (each + setup / group), rate / group
+    alone = (1.0 - prompting) * (1.0 - idle)
+    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst.
+    extra = 2.0 * (renewals(rate * each, burstiness) - rate * each)
     second = each**2 + passes.spread
     third = each**3 + 3.0 * each * passes.spread + passes.skew
-    came = rate * length
+    # Moments of the iteration that an arrival falls into, E[L^2] / E[L] and E[L^3] / E[L].
     square = (
-        decoding * (1.0 - idle) * step**2
-        + (1.0 - decoding) * setup**2
-        + came * (2.0 * setup * each + passes.spread + bursts * each**2)
+        alone * step + begins * setup**2 + rate * (2.0 * setup * each + second) + extra * each
     ) / (1.0 - (rate * each) ** 2)
-    pairs = bursts * came + rate**2 * square
+    pairs = rate + extra / np.maximum(each, 1e-12) + rate**2 * square
     cube = (
-        decoding * (1.0 - idle) * step**3
-        + (1.0 - decoding) * setup**3
-        + 3.0 * setup**2 * each * came
-        + 3.0 * setup * (each**2 * pairs + passes.spread * came)
-        + third * came
+        alone * step**2
+        + begins * setup**3
+        + 3.0 * setup**2 * each * rate
+        + 3.0 * setup * (each**2 * pairs + passes.spread * rate)
+        + third * rate
         + 3.0 * rate**2 * square * each * second
     ) / (1.0 - (rate * each) ** 3)
-    prompting = 1.0 - decoding * step / length
-    over = free <= 0.0
-    length, square, cube = (np.where(over, np.inf, moment) for moment in (length, square, cube))
-    return Iterations(decoding, length, square / length, cube / length, setup, prompting, each, companions)
+    over = rate * each >= 1.0
+    return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group)
+
+
+def renewals(within: Array, burstiness: float) -> Array:
+    """Arrivals expected within a time after an arrival, the time counted in mean gaps; gaps are gamma distributed.
+
+    Sum over n of the chance that n gaps fit, the last of them beyond four gaps by the renewal theorem:
+    m(x) = x + (c^2 - 1) / 2 for long x (Feller II, XI.3).
+    """
+    if burstiness == 1.0:
+        return within
+    from scipy.special import gammainc
+
+    shape = min(1.0 / burstiness**2, MOST_REGULAR) if burstiness > 0 else MOST_REGULAR
+    near = np.minimum(within, 4.0)
+    total: Array = 0.0
+    for n in range(1, RENEWALS):
+        total = total + gammainc(n * shape, shape * near)
+    return np.maximum(total + within - near, 0.0)
+
+
+def _parts(passes: Passes, rate: Array, group: Array) -> tuple[Array, Array]:
+    """Seconds that each request adds to a pass of so many, and those of the pass beside."""
+    first, others = passes.grouped(np.ones(1)), np.clip(group, 2.0, np.maximum(passes.most, 2.0))
+    each = (passes.grouped(others) - first) / (others - 1.0)
+    setup = np.maximum(first - each, 0.0)
+    # Passes beyond the first count as the requests' own time.
+    each = each + setup * passes.again
+    return each, setup * (1.0 - passes.again) * np.exp(-rate * passes.opening)
 
 
 @dataclass(frozen=True)
@@ -155,6 +177,7 @@ def in_flight(
     pace: Callable[[Array], Array],
     clumps: Array,
     ahead: Array,
+    tail: float,
     span: tuple[Array, Array],
 ) -> Flight:
     """The number of running sequences, as a birth-death chain.
@@ -169,7 +192,8 @@ def in_flight(
         finished: requests per second that so many running sequences finish.
         pace: seconds per token of so many.
         clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
-        ahead: requests of the same clump that join before one of it, on average.
+        ahead: requests that join before one that arrives and count not yet, on average; they are geometric.
+        tail: how much longer the queue behind a full batch is than with Poisson arrivals.
         span: the least and the most that matter.
     """
     bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
@@ -190,7 +214,7 @@ def in_flight(
     full = np.where(top == slots, np.exp(logs[0] - most), 0.0)
     weights = [np.exp(log - most) * gap for log in logs]
     weights[0] = weights[0] * (gap + 1.0) / (2.0 * gap)
-    beyond = full * busy / (1.0 - busy)
+    beyond = full * busy / (1.0 - busy) * tail
     weights[0] = weights[0] + beyond
     total = mean = square = empty = tokens = paced = cast(Array, 0.0)
     for state, weight in zip(states, weights, strict=True):
@@ -202,9 +226,9 @@ def in_flight(
     of_tokens = paced / tokens - (mean / tokens) ** 2
     mean = mean / total
     variance = np.maximum(square / total - mean**2, 0.0)
-    # Who joins behind others of his clump finds their places taken too.
-    nearly = np.where(full > 0.0, ahead * full * np.exp((logs[1] - logs[0]) / gap * (ahead + 1.0) / 2.0), 0.0)
-    waits = np.minimum((full / (1.0 - busy) + nearly) / total, 1.0)
+    # Who joins behind others finds their places taken too.
+    ratio = np.minimum(np.exp((logs[1] - logs[0]) / gap) * ahead / (1.0 + ahead), 0.95)
+    waits = np.minimum((full * tail / (1.0 - busy) + full * ratio / (1.0 - ratio)) / total, 1.0)
     return Flight(mean, variance, np.maximum(of_tokens, 0.0), empty / total, waits)
 
 
@@ -227,11 +251,12 @@ def slot_wait(busy: Array, slots: Array, capacity: Array, arrivals: float, servi
 
 @dataclass(frozen=True)
 class Spread:
-    """A duration: a least value and gamma distributed excess."""
+    """A duration: a least value and gamma distributed excess, nothing above a most."""
 
     least: Array
     mean: Array
     variance: Array
+    most: Array = np.inf
 
     def below(self, limit: Array) -> Array:
         """Probability of at most `limit`."""
@@ -242,7 +267,8 @@ class Spread:
         safe = np.where(certain, 1.0, excess)
         shape = safe**2 / np.where(certain, 1.0, self.variance)
         found = gammainc(shape, np.maximum(room, 0.0) * shape / safe)
-        return cast(Array, np.where(certain, np.where(limit >= self.mean, 1.0, 0.0), np.where(room > 0, found, 0.0)))
+        found = np.where(certain, np.where(limit >= self.mean, 1.0, 0.0), np.where(room > 0.0, found, 0.0))
+        return cast(Array, np.where(limit >= self.most, 1.0, found))
 
     def delayed(self, chance: Array, seconds: Array) -> list[tuple[Array, Spread]]:
         """With some chance an exponential delay of so many mean seconds on top: the cases and their probability."""

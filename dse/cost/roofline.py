@@ -16,7 +16,7 @@ import numpy as np
 
 from dse.cost import collectives
 from dse.cost.rates import LawArrays, Rates
-from dse.cost.work import Amount, Array, Quantity, Span, Work
+from dse.cost.work import Amount, Array, Quantity, Span, Work, is_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _inside(found: LawArrays) -> tuple[tuple[Quantity, Array], tuple[Quantity, A
 
 def _roof(work: Work, found: LawArrays, contexts: Contexts) -> Array:
     """The maximum of compute and memory, as far as it is one: 0 where all is in the rest."""
-    if _is_zero(found.flops) and _is_zero(found.bytes):
+    if is_zero(found.flops) and is_zero(found.bytes):
         return 0.0
     compute, memory = (_line(*_quantity(work, name), rate) for name, rate in _inside(found))
     if work.span is not None:
@@ -142,18 +142,14 @@ def _line(fixed: Array, each: Array, rate: Array) -> Line:
     return _scale(fixed, rate), _scale(each, rate)
 
 
-def _is_zero(value: Array) -> bool:
-    return isinstance(value, float) and value == 0.0
-
-
 def _add(a: Array, b: Array) -> Array:
     """A + b, skipping plain zeros."""
-    return b if _is_zero(a) else a if _is_zero(b) else a + b
+    return b if is_zero(a) else a if is_zero(b) else a + b
 
 
 def _scale(a: Array, b: Array) -> Array:
     """A * b, keeping plain zeros."""
-    return 0.0 if _is_zero(a) else a * b
+    return 0.0 if is_zero(a) else a * b
 
 
 def mean_seen(span: Span, contexts: Contexts) -> Array:

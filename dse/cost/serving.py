@@ -16,6 +16,7 @@ input + occupancy x output tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -28,8 +29,52 @@ from dse.cost.lengths import expected, held
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.placement.placed import memory_of
+from dse.cost.setting import Phase
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Like workers of a deployment."""
+
+    point: Point
+    """One of them."""
+    workers: Array
+    memory: Memory
+    """Of one of its devices."""
+
+
+@dataclass(frozen=True)
+class Spell:
+    """Time that a worker spends in one phase."""
+
+    point: Point
+    phase: Phase
+    once: Array
+    """Seconds of one pass."""
+    seconds: Array
+    """Of all passes in the time at hand."""
+
+
+Spells = tuple[tuple[Spell, ...], Array]
+"""Those of a worker in the time at hand, and the seconds of it that it does neither."""
+
+
+def total(parts: Iterable[Array]) -> Array:
+    """A sum over pools, in their order."""
+    found: Array = 0.0
+    for part in parts:
+        found = found + part
+    return found
+
+
+def slowest_share(point: Point) -> Array:
+    """Share of a prompt pass that its slowest stage is busy: the next pass can begin behind it."""
+    if all(layout.pp == 1 for layout in point.choices.layout):
+        return 1.0
+    _, slowest = point.stage_seconds("prefill")
+    return point.micro_batches["prefill"] * slowest / point.ttft
 
 
 @dataclass
@@ -64,13 +109,18 @@ class Static:
 
     @cached_property
     def step(self) -> Array:
-        """Seconds of one decode step."""
+        """Seconds of decoding one token of each sequence: a step, or the share of an iteration that gains several."""
         return step_seconds(self.running, self.runtime)
 
     @cached_property
     def prompt(self) -> Array:
         """Seconds of the prompt passes of the requests that enter together."""
         return prompt_seconds(self.entering, self.runtime)
+
+    @cached_property
+    def host(self) -> Array:
+        """Seconds of the server itself before the first token of a request."""
+        return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
 
     @cached_property
     def ttft(self) -> Array:
@@ -97,6 +147,31 @@ class Static:
         """Seconds of prompt passes, decode steps and neither, in the time that finishes one running batch."""
         return self.ttft, self.point.steps * self.tpot, 0.0
 
+    # -- workers --------------------------------------------------------------------------------------
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """The workers of a deployment, those that compute prompts first: a replica is one that does all."""
+        return (Pool(self.running, 1.0, self.memory),)
+
+    @property
+    def devices(self) -> Array:
+        """Devices of a deployment."""
+        return total(pool.workers * pool.point.degrees.devices for pool in self.pools)
+
+    @property
+    def spells(self) -> tuple[Spells, ...]:
+        """What a worker of each pool does in the time that finishes `finished` requests."""
+        of_prompt, of_decode, rest = self.spent
+        prompt = Spell(self.entering, "prefill", self.prompt, of_prompt)
+        decode = Spell(self.running, "decode", self.step, of_decode)
+        return (((prompt, decode), rest),)
+
+    @property
+    def finished(self) -> Array:
+        """Requests that the time of `spells` finishes: one running batch."""
+        return self.running.batch
+
 
 class SteadyMemory(Memory):
     """Memory of a batch whose sequences are of all ages, and whose prompts come a few at a time."""
@@ -109,7 +184,7 @@ class SteadyMemory(Memory):
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the average age."""
-        return self.cache_at(held(self.point.lengths, self._occupancy))
+        return self.cache_at(held(self.point.lengths, self._occupancy) + self.ahead)
 
     @cached_property
     def activations(self) -> Array:
@@ -118,15 +193,16 @@ class SteadyMemory(Memory):
 
 
 def fits(point: Point, occupancy: float) -> Array:
-    """Sequences per replica that memory holds when each has so much of its output; at least one per rank."""
+    """Requests per replica that memory holds when each has so much of its output; at least one per rank."""
     dp = point.degrees.dp
     one = point.with_batch(dp)
     memory = SteadyMemory(one, one, occupancy)
-    free = memory.limit - memory.weights - memory.workspace
+    free = memory.limit - memory.weights - memory.workspace - memory.common
+    each = memory.cache - memory.common
     # The activations of a decode step grow with the batch: those of the batch that would fit without are enough.
-    most = np.maximum(np.floor((free - memory.activations) / memory.cache), 1.0)
+    most = np.maximum(np.floor((free - memory.activations) / each), 1.0)
     wide = SteadyMemory(point.with_batch(most * dp), one, occupancy)
-    return cast(Array, np.maximum(np.floor((free - wide.activations) / memory.cache), 1.0) * dp)
+    return cast(Array, np.maximum(np.floor((free - wide.activations) / each), 1.0) * dp)
 
 
 class Steady(Static):
@@ -137,7 +213,8 @@ class Steady(Static):
         """Sequences per replica that memory and the engine allow at once."""
         most = fits(self.point, self.runtime.occupancy)
         if self.runtime.max_batch is not None:
-            most = np.minimum(most, self.runtime.max_batch * self.point.degrees.dp)
+            requests = max(self.runtime.max_batch // self.point.iteration.branches, 1)
+            most = np.minimum(most, requests * self.point.degrees.dp)
         return most
 
     @cached_property
@@ -154,7 +231,7 @@ class Steady(Static):
     def arriving(self) -> Array:
         """Requests of one prompt pass: as many as an iteration frees slots, at most what a pass takes."""
         most = self.point.sequences_per_pass * self.point.degrees.dp
-        return np.floor(np.clip(self.batch / self.point.output, 1.0, most))
+        return np.floor(np.clip(self.batch * self.point.iteration.tokens / self.point.output, 1.0, most))
 
     @cached_property
     def entering(self) -> Point:
@@ -194,16 +271,13 @@ class Steady(Static):
     @cached_property
     def slowest_stage(self) -> Array:
         """Share of a prompt pass that its slowest stage is busy."""
-        if all(layout.pp == 1 for layout in self.point.choices.layout):
-            return 1.0
-        _, slowest = self.entering.stage_seconds("prefill")
-        return self.entering.micro_batches["prefill"] * slowest / self.entering.ttft
+        return slowest_share(self.entering)
 
     @cached_property
     def interruption(self) -> Array:
         """Seconds by which a prompt pass delays the running batch: the slowest stage's, less what it hides."""
         slot = self.prompt * self.slowest_stage
-        return np.maximum(slot - self.runtime.hidden * self.step, 0.0)
+        return np.maximum(slot - self.runtime.hidden * self.step * self.point.iteration.tokens, 0.0)
 
     @cached_property
     def interrupted(self) -> Array:
@@ -253,14 +327,9 @@ class ClosedLoop(Steady):
         return np.minimum(self.point.batch, self.fits)
 
     @cached_property
-    def host(self) -> Array:
-        """Seconds of the server itself before the first token of a request."""
-        return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
-
-    @cached_property
     def admission(self) -> Array:
         """Seconds of the iterations before a request's own, with the prompts of others that interrupt them."""
-        return self.runtime.admission_steps * self.tpot
+        return self.runtime.admission_steps * self.tpot * self.point.iteration.tokens
 
     @cached_property
     def ttft(self) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from dse.cost.choices import Choices
 from dse.cost.collectives import Links
 from dse.cost.mesh import Mesh
-from dse.cost.work import Array
+from dse.cost.work import Array, is_zero
 from dse.spec.model import ModelSpec, MoE
 
 Phase = Literal["prefill", "decode"]
@@ -75,14 +75,14 @@ class Setting:
     sequences: Array
     """Sequences of the micro-batch on one attention-dp rank."""
     queries: Array
-    """New tokens per sequence: the prompt in prefill, 1 in decode."""
+    """New tokens per sequence: the prompt in prefill (what of it is computed), 1 in decode (more to verify a draft)."""
     tokens: Array
     degrees: Degrees
     widths: Widths
     links: Links
     fused_attention: bool = True
     cached: Array = 0.0
-    """Tokens of each sequence whose keys and values lie in the cache before a prompt pass: its earlier chunks."""
+    """Tokens of each sequence whose keys and values lie in the cache before a prompt pass: attended to only."""
 
     @property
     def decoding(self) -> bool:
@@ -92,4 +92,14 @@ class Setting:
     @property
     def fresh(self) -> bool:
         """True where nothing is cached before the pass."""
-        return isinstance(self.cached, float) and self.cached == 0.0
+        return is_zero(self.cached)
+
+    @property
+    def logits(self) -> Array:
+        """Positions whose next token is wanted: the last of each prompt, or all that are decoded."""
+        return self.tokens if self.decoding else self.sequences
+
+    @property
+    def attended(self) -> Array:
+        """Tokens of a micro-batch of prompts whose keys are attended to: those computed, and those cached."""
+        return self.tokens if self.fresh else self.tokens + self.sequences * self.cached

@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64] | float
 """A float64 array broadcastable over the mesh, or a plain number where nothing varies."""
 
+
+def is_zero(value: Array) -> bool:
+    """True for a plain zero: what a number is that nothing contributes to."""
+    return isinstance(value, float) and value == 0.0
+
+
 Group = Literal["gemm", "moe", "attention", "state", "vector", "embedding", "collective"]
 """Operator class: what shares an efficiency and a fixed cost."""
 
@@ -110,6 +116,8 @@ class Work:
     """Set when the work grows with the context of a decode step; `times` is then not used."""
     resident: Array = 0.0
     """Bytes of weights the device holds for this operator (for experts: all, not just those read)."""
+    live: Array = 1.0
+    """Share of its inputs and outputs that live at once: less than 1 where it runs in chunks."""
     message: Message | None = None
     form: Form = "default"
     included: bool = False

@@ -46,6 +46,10 @@ _LABELS = {
     "throughput_error_pct": "Throughput error",
     "price_usd_per_device_hour": "Price",
     "front_probability": "p front",
+    "prefill_tp": "Prefill tp",
+    "prefill_pp": "Prefill pp",
+    "prefill_dp": "Prefill dp",
+    "prefill_ep": "Prefill ep",
 }
 """Names that read better than the column's own words."""
 
@@ -107,9 +111,17 @@ def _words(name: str) -> str:
 
 
 def layout(row: Mapping[str, Any]) -> str:
-    """How a point is spread: `tp 8 pp 2`, without degrees of one but tp."""
-    shown = [name for name in DEGREES if row.get(name) is not None and (name == "tp" or row[name] != 1)]
-    return " ".join(f"{name} {row[name]}" for name in shown)
+    """How a point is spread: `tp 8 pp 2`, without degrees of one but tp; of two pools `2 x tp 1 + 1 x tp 4`."""
+    own = _degrees(row, "")
+    if row.get("prefill_tp") is None:
+        return own
+    counts = [number_text(row.get(name)) for name in ("prefill_workers", "decode_workers")]
+    return f"{counts[0]} × {_degrees(row, 'prefill_')} + {counts[1]} × {own}"
+
+
+def _degrees(row: Mapping[str, Any], pool: str) -> str:
+    held = [(name, row.get(f"{pool}{name}")) for name in DEGREES]
+    return " ".join(f"{name} {degree}" for name, degree in held if degree is not None and (name == "tp" or degree != 1))
 
 
 def where(row: Mapping[str, Any]) -> str:

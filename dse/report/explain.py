@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -17,8 +17,9 @@ UNITS = ("", "k", "M", "G", "T", "P", "E")
 TOTALS = (
     "ttft_ms", "tpot_ms", "latency_s", "output_tokens_per_s", "output_tokens_per_s_per_device",
     "usd_per_million_output_tokens", "joules_per_output_token", "accuracy_drop_pct", "max_batch",
-    "max_context",
+    "max_context", "speculation_speedup", "speculation_break_even_batch",
 )  # fmt: skip
+"""Figures of a point, of which some hold only of some."""
 
 KINDS = {
     "wgts": ("weights",),
@@ -41,20 +42,50 @@ def si(value: float) -> str:
 def print_explain(found: Mapping[str, Any]) -> None:
     """What `dse.run.explain.explain_points` says of one point."""
     point = found["point"]
-    print(f"{point['model']} on {point['devices']} × {point['hardware']}, {point['precision']}, {point['workload']}")
+    chips = [point["hardware"]]
+    if point.get("prefill_hardware") not in (None, *chips):
+        chips.insert(0, point["prefill_hardware"])
+    print(f"{point['model']} on {point['devices']} × {' and '.join(chips)}, {point['precision']}, {point['workload']}")
     print(f"{layout(point)}, batch {point['batch']}, computed in {point['compute_dtype']}: {point['status']}")
+    if chosen := _techniques(point):
+        print(", ".join(chosen))
+    if pools := found.get("pools"):
+        _print_pools(pools)
     for name, phase in found["phases"].items():
         if phase["operators"]:
             _print_phase(name, phase)
-    _print_memory(found["memory"])
+    _print_memory({pool["pool"]: pool["memory"] for pool in pools} if pools else found["memory"])
     print("\ntotals")
-    _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS])
+    _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS if name in point])
     _print_wrapped(f"evidence: {point['evidence']} ({meaning(point['evidence'])})")
 
 
+def _print_pools(pools: Sequence[Mapping[str, Any]]) -> None:
+    """What each pool is, and what it could serve."""
+    print("\npools, and the requests per second of each when its workers are full")
+    rows = [["", "workers", "hardware", "precision", "layout", "batch", "requests/s"]]
+    for pool in pools:
+        rate = None if pool["workers"] is None else pool["workers"] * pool["requests_per_s"]
+        words = [pool["pool"], number_text(pool["workers"]), pool["hardware"], pool["precision"]]
+        rows.append([*words, layout(pool), str(pool["batch"]), number_text(rate)])
+    _print_table(rows)
+
+
+def _techniques(point: Mapping[str, Any]) -> list[str]:
+    """What is not at its neutral value."""
+    from dse.cost.techniques import TECHNIQUES
+
+    return [
+        f"{name.replace('_', ' ')} {point[name]}"
+        for name, technique in TECHNIQUES.items()
+        if point.get(name, technique.neutral) != technique.neutral
+    ]
+
+
 def _print_memory(memory: Mapping[str, Mapping[str, float]]) -> None:
-    """Each tier that is used: of the fullest device, and of its part of the box."""
-    tiers = {tier: sizes for tier, sizes in memory.items() if tier == "accelerator" or sizes["total_gb"] > 0}
+    """Each tier that is used, of the fullest device and of its part of the box; or each pool."""
+    below = ("host", "disk")
+    tiers = {tier: sizes for tier, sizes in memory.items() if tier not in below or sizes["total_gb"] > 0}
     uses = list(dict.fromkeys(name for sizes in tiers.values() for name in sizes))
     print("\nmemory of the fullest device, GB")
     rows = [["", *tiers]] if len(tiers) > 1 else []
@@ -66,6 +97,8 @@ def _print_memory(memory: Mapping[str, Mapping[str, float]]) -> None:
 
 def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
     step = "prompt pass" if name == "prefill" else "mean step"
+    if phase.get("tokens", 1) != 1:
+        step = f"mean iteration, {number_text(phase['tokens'])} tokens gained"
     print(f"\n{name}: {number_text(phase['seconds'] * 1e3)} ms per {step}, bound by {phase['bound']}")
     causes = {cause.replace("_", " "): seconds for cause, seconds in phase["time_by"].items() if seconds}
     _print_wrapped("ms by " + ", ".join(f"{cause} {number_text(seconds * 1e3)}" for cause, seconds in causes.items()))

@@ -15,7 +15,8 @@ PATIENCE = 1.0
 class Progress:
     """Called with (done, total); prints remarks above the bar, to stderr."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: str = "scoring", last: str = "writing tables and report") -> None:
+        self._stage, self._last = stage, last
         self._start = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -32,8 +33,8 @@ class Progress:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task("scoring", total=total)
-        stage = "scoring" if done < total else "writing tables and report"
+            self._task = self._bar.add_task(self._stage, total=total)
+        stage = self._stage if done < total else self._last
         self._bar.update(self._task, completed=done, total=total, description=stage)
 
     def say(self, text: str) -> None:
@@ -47,9 +48,9 @@ class Progress:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar for the time of a block."""
-    progress = Progress()
+def progress_bar(stage: str = "scoring", last: str = "writing tables and report") -> Iterator[Progress]:
+    """A bar for the time of a block: what it shows while there is something to do, and after that."""
+    progress = Progress(stage, last)
     try:
         yield progress
     finally:

@@ -25,7 +25,11 @@ NAMES = ("hardware", "model")
 LEAST = 10
 """Columns whose values may be long, and the least width they are folded to."""
 
-_SETTLED = ("input", "output", "devices", *DEGREES)  # the workload's name and the layout already say them
+LONG_LAYOUT = 24
+"""From here on the layouts of two pools stand on a line each."""
+
+_SETTLED = ("input", "output", "devices", *DEGREES, *(f"prefill_{name}" for name in DEGREES))
+# the workload's name and the layout already say them
 
 
 def print_summary(
@@ -146,14 +150,17 @@ def _table(
         column.name: [column.label, column.unit, *(_cell(column, row.get(column.name)) for row in rows)]
         for column in shown
     }
+    if max(map(len, cells.get("layout", [""]))) > LONG_LAYOUT:
+        cells["layout"] = [text.replace(" + ", "\n+ ") for text in cells["layout"]]
     room = width
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     aims = [objective["name"] for objective in objectives]
     # Objectives claim their room first: they are what the reader came for; then what says which point it is.
     widths = {}
-    for column in sorted(shown, key=lambda column: _rank(column.name, aims)):
+    varying = {name for name in NAMES if len(set(columns.get(name, ()))) > 1}
+    for column in sorted(shown, key=lambda column: _rank(column.name, aims, column.name in varying)):
         needed = max(len(word) for text in cells[column.name][:2] for word in text.split() or [""])
-        wanted = max(needed, *(len(text) for text in cells[column.name][2:]))
+        wanted = max(needed, *(len(line) for text in cells[column.name][2:] for line in text.split("\n")))
         if column.name in NAMES:  # a long name folds, so that a narrow terminal never hides it
             names = sum(other.name in NAMES and other.name not in widths for other in shown)
             wanted = min(wanted, max(room // names - 2 * (names - 1), LEAST))
@@ -172,12 +179,12 @@ def _table(
     return table
 
 
-def _rank(name: str, aims: Sequence[str]) -> int:
-    """Objectives, then the narrow columns of a point's configuration, its long names, the rest."""
+def _rank(name: str, aims: Sequence[str], varying: bool) -> int:
+    """Objectives, the narrow columns of a point's configuration, its long names, the rest; names of all points last."""
     if name in aims:
         return 0
     if name in NAMES:
-        return 2 + NAMES.index(name)
+        return (2 if varying else 3 + len(NAMES)) + NAMES.index(name)
     return 1 if name in ("number", *ALWAYS) else 2 + len(NAMES)
 
 
@@ -190,6 +197,12 @@ def _cell(column: Column, value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _differs(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column tells points apart; what prefill workers are is blank where there are none."""
+    blank = {None} if name.startswith("prefill_") else set()
+    return len(set(values) - blank) > 1
+
+
 def _columns_to_show(manifest: Mapping[str, Any], columns: Mapping[str, list[Any]]) -> list[str]:
     grouped = manifest.get("group_by") or ()
     aims = [objective["name"] for objective in manifest.get("objectives") or ()]
@@ -197,7 +210,7 @@ def _columns_to_show(manifest: Mapping[str, Any], columns: Mapping[str, list[Any
     shown = [
         name
         for name in axes
-        if name not in grouped and name not in _SETTLED and (name in ALWAYS or len(set(columns.get(name, ()))) > 1)
+        if name not in grouped and name not in _SETTLED and (name in ALWAYS or _differs(name, columns.get(name, ())))
     ]
     close = [CHANCE] if any(chance is not None and chance < SURE for chance in columns.get(CHANCE, ())) else []
     return [name for name in ("number", *shown, *aims, *close) if name in columns]

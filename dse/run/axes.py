@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import Any
 
@@ -17,9 +17,12 @@ from dse.spec.catalog import expand_hardware, load_model, load_precision
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Precision
+from dse.spec.prefix import Prefix
 from dse.spec.reading import Document, show, suggest
 from dse.spec.runtime import RuntimeSpec, load_runtime
-from dse.spec.sweep import AXIS_VALUES, NATIVE, SweepFile
+from dse.spec.sampling import Sampling
+from dse.spec.speculation import Speculation
+from dse.spec.sweep import AXIS_VALUES, NATIVE, Disaggregation, Parallel, PrefillWorkers, SweepFile
 from dse.spec.workload import Workload, load_workload
 
 DEGREES = ("tp", "pp", "dp", "ep")
@@ -33,12 +36,34 @@ NAMED = ("serving", "offload", "runtime", "fidelity", *TECHNIQUES)
 BOXED = ("serving", "offload", "runtime", *TECHNIQUES)
 """Axes of which each combination of values is a box of its own."""
 
+POOLED = "disaggregated"
+"""The serving that has prefill workers with axes of their own."""
+
+PREFILL_COLUMNS = ("prefill_hardware", "prefill_precision", *(f"prefill_{name}" for name in DEGREES), "prefill_batch")
+"""Columns of the axes of prefill workers, where serving is disaggregated."""
 OPEN = "open-loop"
 """The serving that has the axis `rate`."""
 
 MAX_BATCH = 10**9
 MAX_RATE = 1e9
 """Requests per second at one replica."""
+
+
+@dataclass(frozen=True)
+class PoolAxes:
+    """Where serving is disaggregated: axes of the prefill workers, and what decode workers have of their own."""
+
+    hardware: tuple[HardwareSpec, ...]
+    precision: tuple[Precision | None, ...]
+    layout: tuple[Layout, ...]
+    batch: tuple[int, ...]
+    """Requests of a prompt pass."""
+    decode_batch: tuple[int, ...]
+    devices: int | None
+    """Most devices of both pools."""
+    max_workers: int
+    fill: bool
+    """Whether replicas must use all devices."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +87,14 @@ class Axes:
     kv_budget: tuple[int | str, ...]
     weight_sparsity: tuple[float | str, ...]
     dequantization: tuple[float | str, ...]
+    prefix_hit: tuple[Prefix | str, ...]
+    sampling: tuple[Sampling | str, ...]
+    speculation: tuple[Speculation | str, ...]
     chunk_tokens: tuple[int | str, ...]
     rate: tuple[float, ...] = ()
     """Requests per second at one replica; open-loop serving alone has such an axis."""
+    pools: PoolAxes | None = None
+    """Of disaggregated serving, where it is on the axis of servings."""
 
     def rates_of(self, serving: str) -> tuple[float, ...]:
         """The axis of arrival rates under a serving: one unknown where it has none."""
@@ -72,7 +102,12 @@ class Axes:
 
     def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
         """The axis of precisions for one model."""
-        return tuple(scheme or native(model) for scheme in self.precision)
+        return schemes_of(self.precision, model)
+
+    @property
+    def depend_on_model(self) -> bool:
+        """Whether a model's own precision is on an axis."""
+        return None in self.precision or (self.pools is not None and None in self.pools.precision)
 
     @property
     def changed(self) -> list[str]:
@@ -88,10 +123,19 @@ class Axes:
     @property
     def points(self) -> int:
         """Size of the product of all axes."""
-        total = sum(len(self.rates_of(serving)) for serving in self.serving)
-        for axis in ("models", "hardware", "precision", "workload", "layout", "batch", *NAMED):
-            total *= len(getattr(self, axis)) if axis != "serving" else 1
-        return total
+        apart = math.prod(len(getattr(self, axis)) for axis in ("layout", "hardware", "precision", "batch"))
+        shared = math.prod(len(getattr(self, axis)) for axis in ("models", "workload", *NAMED) if axis != "serving")
+        found = shared * apart * sum(len(self.rates_of(serving)) for serving in self.serving if serving != POOLED)
+        if self.pools is None:
+            return found
+        pools = self.pools
+        of_prefill = math.prod(map(len, (pools.layout, pools.hardware, pools.precision, pools.batch)))
+        return found + shared * of_prefill * (apart // max(len(self.batch), 1)) * len(pools.decode_batch)
+
+
+def schemes_of(axis: Sequence[Precision | None], model: ModelSpec) -> tuple[Precision, ...]:
+    """An axis of precisions for one model."""
+    return tuple(scheme or native(model) for scheme in axis)
 
 
 def native(model: ModelSpec) -> Precision:
@@ -108,7 +152,7 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
     chips = axis("hardware", expand_hardware, lambda chip: chip[0].name)
     words = {key: tuple(axis(key, named(key), word_of)) for key in NAMED}
     models = axis("models", model_entry, lambda model: model.name)
-    precision = axis("precision", precision_entry, lambda scheme: scheme.name if scheme else NATIVE)
+    precision = axis("precision", precision_entry, _scheme_name)
     workload = axis("workload", load_workload, lambda shape: shape.name)
     batch: list[int] = []
     with faults.collected():
@@ -118,10 +162,43 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
         found = _layouts(file, document)
     rate = read_rates(file.rate, words["serving"], document, faults)
     axes = Axes(
-        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words, rate=rate
-    )
-    faults.found += _native_twice(axes, document)
-    return axes
+        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), rate=rate,
+        pools=None, **words,
+    )  # fmt: skip
+    faults.found += _native_twice(axes.precision, axes.models, document, ("precision",))
+    return replace(axes, pools=_pools(file, axes, document, faults))
+
+
+def _pools(file: SweepFile, axes: Axes, document: Document, faults: Faults) -> PoolAxes | None:
+    """The axes of disaggregated serving; None where the sweep has none."""
+    at, asked = (POOLED,), file.disaggregated
+    if POOLED not in axes.serving:
+        if asked is not None and axes.serving:
+            message = f"only disaggregated serving has pools; add it to 'serving' ({', '.join(axes.serving)})"
+            faults.found.append(document.fault(at, f"{message}, or leave them out", key=True))
+        return None
+    asked = asked or Disaggregation()
+    if asked.fill and asked.devices is None:
+        faults.found.append(document.fault((*at, "fill"), "there is nothing to fill; give 'devices' as well"))
+    workers, here = asked.prefill, (*at, "prefill")
+    hardware, precision, layout, decode = axes.hardware, axes.precision, axes.layout, axes.batch
+    batch: tuple[int, ...] = ()
+    if workers.hardware is not None:
+        chips = _axis(document, (*here, "hardware"), workers.hardware, expand_hardware, lambda c: c[0].name, faults)
+        hardware = split(chips)[0]
+    if workers.precision is not None:
+        path = (*here, "precision")
+        precision = tuple(_axis(document, path, workers.precision, precision_entry, _scheme_name, faults))
+        faults.found += _native_twice(precision, axes.models, document, path)
+    with faults.collected():
+        if workers.parallel is not None or workers.devices is not None:
+            layout = tuple(_layouts(workers, document, here))
+    with faults.collected():
+        batch = tuple(integers(document, (*here, "batch"), workers.batch, most=MAX_BATCH))
+    with faults.collected():
+        if asked.decode.batch is not None:
+            decode = tuple(integers(document, (*at, "decode", "batch"), asked.decode.batch, most=MAX_BATCH))
+    return PoolAxes(hardware, precision, layout, batch, decode, asked.devices, asked.max_workers, asked.fill)
 
 
 def read_rates(raw: Any, serving: Sequence[str], document: Document, faults: Faults) -> tuple[float, ...]:
@@ -188,10 +265,11 @@ def technique(axis: str) -> Load:
     """A loader of a technique's values."""
 
     def load(entry: Any, document: Document, at: Path) -> list[Any]:
-        try:
-            return [TECHNIQUES[axis].parse(entry)]
-        except ValueError as error:
-            raise InputError(document.fault(at, f"{error}, got {show(entry)}")) from None
+        with document.at(at):
+            try:
+                return [TECHNIQUES[axis].parse(entry)]
+            except ValueError as error:
+                raise InputError(f"{error}, got {show(entry)}") from None
 
     return load
 
@@ -217,32 +295,44 @@ def split(
     return tuple(chip for chip, _ in chips), tuple(changed for _, changed in chips)
 
 
-def _native_twice(axes: Axes, document: Document) -> Iterator[Fault]:
+def _scheme_name(scheme: Precision | None) -> str:
+    return scheme.name if scheme else NATIVE
+
+
+def _native_twice(
+    axis: Sequence[Precision | None], models: Sequence[ModelSpec], document: Document, at: Path
+) -> Iterator[Fault]:
     """`native` beside the scheme it means for every model: each point would stand twice."""
-    if None not in axes.precision or not axes.models:
+    if None not in axis or not models:
         return
-    own = [native(model) for model in axes.models]
-    if all(scheme in axes.precision for scheme in own):
+    own = [native(model) for model in models]
+    if all(scheme in axis for scheme in own):
         names = " and ".join(dict.fromkeys(scheme.name for scheme in own))
         message = f"'native' means {names} here, which stands on this axis as well; keep one"
-        yield document.fault(("precision", axes.precision.index(None)), message)
+        yield document.fault((*at, axis.index(None)), message)
 
 
-def _layouts(file: SweepFile, document: Document) -> list[Layout]:
-    if file.devices is None:
-        return _combined(file, document)
-    if file.parallel is not None:
-        raise InputError(document.fault(("devices",), "give either 'parallel' or 'devices', not both"))
+def _layouts(stated: SweepFile | PrefillWorkers, document: Document, at: Path = ()) -> list[Layout]:
+    """The axis of layouts that `parallel` and `devices` say, at a place."""
+    if stated.devices is None:
+        return _combined(stated.parallel, document, (*at, "parallel"))
+    path = (*at, "devices")
+    counts = integers(document, path, stated.devices, most=MAX_DEGREE)
     found: list[Layout] = []
-    for count in integers(document, ("devices",), file.devices, most=MAX_DEGREE):
+    if stated.parallel is not None:
+        combined = _combined(stated.parallel, document, (*at, "parallel"))
+        found = [one for one in combined if one.devices in counts and one.tp * one.dp % max(one.ep, 1) == 0]
+        if not found:
+            raise InputError(document.fault(path, "no layout of the degrees of 'parallel' has so many devices"))
+        return found
+    for count in counts:
         found += layouts([count])
-        _check_count(len(found), document, "devices")
+        _check_count(len(found), document, path)
     return found
 
 
-def _combined(file: SweepFile, document: Document) -> list[Layout]:
+def _combined(parallel: Parallel | None, document: Document, at: Path) -> list[Layout]:
     """Every combination of the degrees of `parallel`."""
-    parallel = file.parallel
     if parallel is None:
         return [Layout()]
     faults = Faults()
@@ -251,15 +341,15 @@ def _combined(file: SweepFile, document: Document) -> list[Layout]:
         raw = getattr(parallel, name)
         if not (name == "ep" and raw == "auto"):
             with faults.collected():
-                degrees[name] = integers(document, ("parallel", name), raw, most=MAX_DEGREE)
+                degrees[name] = integers(document, (*at, name), raw, most=MAX_DEGREE)
     faults.check()
     total = 1
     for numbers in degrees.values():
         total *= len(numbers)
-    _check_count(total, document, "parallel")
+    _check_count(total, document, at)
     return layouts_of(degrees["tp"], degrees["pp"], degrees["dp"], degrees["ep"])
 
 
-def _check_count(count: int, document: Document, key: str) -> None:
+def _check_count(count: int, document: Document, at: Path) -> None:
     if count > MAX_LAYOUTS:
-        raise InputError(document.fault((key,), f"makes more than {MAX_LAYOUTS:,} layouts, the most there may be"))
+        raise InputError(document.fault(at, f"makes more than {MAX_LAYOUTS:,} layouts, the most there may be"))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dse.cost.metrics import METRICS
 from dse.cost.techniques import TECHNIQUES
 from dse.errors import Fault
-from dse.run.axes import Axes
+from dse.run.axes import PREFILL_COLUMNS, Axes
 from dse.search.space import LIMIT
 from dse.spec.reading import Document, suggest
 from dse.spec.sweep import Bound, SweepFile
@@ -17,6 +17,9 @@ GROUPABLE = (
     "rate", "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES, "accuracy_drop_pct",
 )  # fmt: skip
 """Columns that points may be grouped by: axes, and what follows from one axis alone."""
+
+OF_BOTH_POOLS = ("devices", "accuracy_drop_pct")
+"""Those of them that follow from two axes where serving is disaggregated."""
 
 
 def check_names(file: SweepFile, axes: Axes, document: Document) -> Iterator[Fault]:
@@ -49,17 +52,20 @@ def _constraint(name: str, bound: Bound, document: Document) -> Iterator[Fault]:
 
 
 def _group_by(file: SweepFile, axes: Axes, document: Document) -> Iterator[Fault]:
-    known = (*GROUPABLE, *axes.changed)
+    known = (*GROUPABLE, *axes.changed, *(PREFILL_COLUMNS if axes.pools else ()))
     for position, name in enumerate(file.group_by):
         path = ("group_by", position)
-        if name not in known:
+        if axes.pools and name in OF_BOTH_POOLS:
+            message = f"cannot group by {name!r} where serving is disaggregated: both pools decide it"
+            yield document.fault(path, message)
+        elif name not in known:
             yield document.fault(path, f"cannot group by {name!r}{_near(name, known)}")
         elif name in file.group_by[:position]:
             yield document.fault(path, f"{name!r} stands twice; keep one")
 
 
 def _prices(file: SweepFile, axes: Axes, document: Document) -> Iterator[Fault]:
-    names = [chip.name for chip in axes.hardware]
+    names = [chip.name for chip in (*axes.hardware, *(axes.pools.hardware if axes.pools else ()))]
     for name in file.price.override:
         if names and name not in names:
             message = f"{name!r} is not in this sweep's hardware{suggest(name, names)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,17 +33,21 @@ def accelerator(chip: HardwareSpec) -> str:
 
 
 class Divisions:
-    """Comparison groups, each divided by accelerator; variants of one accelerator are one."""
+    """Comparison groups, each divided by accelerator; variants of one accelerator are one, and so is a pair of two."""
 
     def __init__(self, sweep: Sweep, groups: Groups) -> None:
         names = [accelerator(chip) for chip in sweep.axes.hardware]
-        place = {name: index for index, name in enumerate(dict.fromkeys(names))}
-        self._chips = np.array([place[name] for name in names], dtype=np.int64)
+        others = [accelerator(chip) for chip in sweep.axes.pools.hardware] if sweep.axes.pools is not None else []
+        pairs = [[(name,) if name == other else (name, other) for name in names] for other in others]
+        every = dict.fromkeys([*((name,) for name in names), *chain.from_iterable(pairs)])
+        place = {pair: index for index, pair in enumerate(every)}
+        self._chips = np.array([place[name,] for name in names], dtype=np.int64)
+        self._pairs = np.array([[place[pair] for pair in of_other] for of_other in pairs], dtype=np.int64)
         self.count = len(place)
         """Divisions per group."""
         # Grouped by hardware, a group has one chip; of too many, keeping a front of each would cost too much memory.
         if "hardware" in sweep.group_by or self.count * groups.count > MAX_GROUPS:
-            self._chips, self.count = np.zeros_like(self._chips), 1
+            self.count = 1
 
     def numbers(self, group: NDArray[np.int64], mesh: Mesh) -> NDArray[np.int64]:
         """Division of each point of a mesh, broadcastable.
@@ -53,6 +58,8 @@ class Divisions:
         """
         if self.count == 1:
             return group
+        if "prefill_hardware" in mesh.index:
+            return group * self.count + self._pairs[mesh.index["prefill_hardware"], mesh.index["hardware"]]
         return group * self.count + self._chips[mesh.index["hardware"]]
 
     def group(self, division: int) -> int:

@@ -13,8 +13,11 @@ from dse.run.axes import (
     MAX_DEGREE,
     MAX_RATE,
     NAMED,
+    POOLED,
+    PREFILL_COLUMNS,
     Axes,
     Load,
+    PoolAxes,
     model_entry,
     named,
     precision_entry,
@@ -57,7 +60,7 @@ def current_axes(file: SweepFile, axes: Axes, document: Document, faults: Faults
         if name not in CURRENT:
             hint = suggest(name, CURRENT) or f"; expected one of {', '.join(CURRENT)}"
             faults.found.append(document.fault(("current", name), f"not an axis{hint}", key=True))
-    grouped = {AXIS_OF.get(name, "hardware") for name in file.group_by}
+    grouped = {AXIS_OF.get(name, "hardware") for name in file.group_by if name not in PREFILL_COLUMNS}
     chosen: dict[str, Any] = {}
     for axis in dict.fromkeys(AXIS_OF.values()):
         every = slice(None) if axis in grouped else slice(1)
@@ -67,7 +70,16 @@ def current_axes(file: SweepFile, axes: Axes, document: Document, faults: Faults
     for axis, load in _CURRENT_LOADERS.items():
         with faults.collected():
             chosen |= load(axis, stated, document)
-    return replace(axes, **chosen)
+    return replace(axes, **chosen, pools=_current_pools(axes, chosen, "batch" in stated))
+
+
+def _current_pools(axes: Axes, chosen: Mapping[str, Any], batch_stated: bool) -> PoolAxes | None:
+    """Of disaggregated serving: the first prefill worker of the sweep beside the decode worker that is stated."""
+    if axes.pools is None or POOLED not in chosen["serving"]:
+        return None
+    pools = axes.pools
+    first = {name: getattr(pools, name)[:1] for name in ("hardware", "precision", "layout", "batch", "decode_batch")}
+    return replace(pools, **first | ({"decode_batch": chosen["batch"]} if batch_stated else {}))
 
 
 def _current_entry(load: Load) -> Callable[[str, Mapping[str, Any], Document], dict[str, Any]]:

@@ -12,7 +12,7 @@ from dse.cost.breakdown import Timed, timed_operators
 from dse.cost.phases import Point
 from dse.cost.placement.placed import Placed
 from dse.cost.rates import STANDINGS, standing
-from dse.cost.setting import PHASES, Phase
+from dse.cost.setting import Phase
 from dse.spec.bands import error_models
 
 ERRORS = ("ttft_error_pct", "tpot_error_pct", "throughput_error_pct")
@@ -48,16 +48,18 @@ class ByRest:
             self.seconds[key] = held + np.where(rests == index, seconds, 0.0)
 
 
-def rests_of(point: Point) -> dict[Phase, ByRest]:
+def rests_of(workers: Mapping[Phase, Point]) -> dict[Phase, ByRest]:
     """What the time of both phases rests on."""
-    found = {phase: ByRest(point) for phase in PHASES}
+    found = {phase: ByRest(point) for phase, point in workers.items()}
     for phase, rests in found.items():
-        for timed in timed_operators(point, phase):
+        for timed in timed_operators(workers[phase], phase):
             rests.add(timed)
     return found
 
 
-def evidence(point: Point, rests: Mapping[Phase, ByRest] | None = None) -> dict[str, list[Any]]:
+def evidence(
+    point: Point, rests: Mapping[Phase, ByRest] | None = None, prompts: Point | None = None
+) -> dict[str, list[Any]]:
     """Evidence class and error columns of a list of points.
 
     `ideal` is the pure roofline, `datasheet` default efficiencies, `calibrated` those fitted on the accelerator,
@@ -66,23 +68,19 @@ def evidence(point: Point, rests: Mapping[Phase, ByRest] | None = None) -> dict[
     the weakest of TTFT and TPOT.
 
     Args:
-        point: the points.
+        point: the points; of several pools, the workers that generate.
         rests: what their time rests on, where that is at hand.
+        prompts: the workers that compute prompts, where those are others; same mesh.
     """
-    rests = rests or rests_of(point)
-    choices, mesh = point.choices, point.mesh
-    alone = [_recalled(chip.recalled, TIMING_FIELDS) for chip in choices.hardware]
-    linked = [_recalled(chip.recalled, (*TIMING_FIELDS, *LINK_FIELDS)) for chip in choices.hardware]
-    devices = np.broadcast_to(point.degrees.devices, mesh.shape).tolist()
-    steps = np.broadcast_to(point.steps, mesh.shape)
+    workers: dict[Phase, Point] = {"prefill": prompts or point, "decode": point}
+    rests = rests or rests_of(workers)
+    shape = point.mesh.shape
+    steps = np.broadcast_to(point.steps, shape)
     prefill, decode = rests["prefill"].seconds, {key: steps * held for key, held in rests["decode"].seconds.items()}
-    none = np.zeros(mesh.shape)
+    none = np.zeros(shape)
     whole = {key: prefill.get(key, none) + decode.get(key, none) for key in (*prefill, *decode)}
-    classes = [_weakest(held, mesh.shape) for held in (prefill, decode, whole)]
-    marks = [
-        "+recalled" if (linked[chip] if count > 1 else alone[chip]) else ""
-        for chip, count in zip(mesh.index["hardware"].tolist(), devices, strict=True)
-    ]
+    classes = [_weakest(held, shape) for held in (prefill, decode, whole)]
+    marks = ["+recalled" if any(pair) else "" for pair in zip(*map(_recalled, workers.values()), strict=True)]
     # A request of one token has no decode step for its row to rest on.
     row = np.where(steps > 0, np.minimum(classes[0], classes[1]), classes[0]).tolist()
     names = [STANDINGS[index] + mark for index, mark in zip(row, marks, strict=True)]
@@ -92,6 +90,19 @@ def evidence(point: Point, rests: Mapping[Phase, ByRest] | None = None) -> dict[
         for i, (name, found) in enumerate(zip(ERRORS, classes, strict=True))
     }
     return {"evidence": names, **errors}
+
+
+def _recalled(point: Point) -> list[bool]:
+    """Whether a number that the timing of each point uses was recalled."""
+    chips = point.choices.hardware
+    alone = [_any_recalled(chip.recalled, TIMING_FIELDS) for chip in chips]
+    linked = [_any_recalled(chip.recalled, (*TIMING_FIELDS, *LINK_FIELDS)) for chip in chips]
+    devices = np.broadcast_to(point.degrees.devices, point.mesh.shape).tolist()
+    pooled = point.choices.pools is not None
+    return [
+        linked[chip] if pooled or count > 1 else alone[chip]
+        for chip, count in zip(point.mesh.index["hardware"].tolist(), devices, strict=True)
+    ]
 
 
 def _weakest(seconds: Mapping[tuple[str, int], NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.intp]:
@@ -104,5 +115,5 @@ def _weakest(seconds: Mapping[tuple[str, int], NDArray[np.float64]], shape: tupl
     return weakest
 
 
-def _recalled(paths: tuple[str, ...], fields: tuple[str, ...]) -> bool:
+def _any_recalled(paths: tuple[str, ...], fields: tuple[str, ...]) -> bool:
     return any(path == field or path.startswith(f"{field}.") for path in paths for field in fields)

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from dse.cost.breakdown import ByBound, Timed, seconds_by_cause, timed_operators
+from dse.cost.disaggregated import Disaggregated
 from dse.cost.memory import Memory
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
 from dse.cost.placement.affine import BELOW, Tier
 from dse.cost.placement.placed import Placed
 from dse.cost.placement.plan import STREAMS
+from dse.cost.serving import Pool
 from dse.cost.setting import PHASES, Phase
 from dse.cost.work import BYTE_KINDS, Operands
 from dse.run.placed import tier_gb
@@ -26,7 +28,7 @@ from dse.run.rows import Columns, complete, pieces, row, select
 from dse.run.score import Engine
 from dse.spec.model import FeedForward
 
-_NO_STEPS = {"seconds": 0.0, "bound": "none", "operators": [], "time_by": {}}
+_NO_STEPS = {"seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {}}
 """The decode phase of a request that generates one token."""
 
 
@@ -40,7 +42,8 @@ def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None
 
     Returns:
         Per number: `point` (its row), `hardware`, `phases` (per phase: seconds, bound, operators, time by
-        cause), `memory` by tier, and `layers` (operators of each distinct layer in order).
+        cause), `memory` by tier, and `layers` (operators of each distinct layer in order); where serving is
+        disaggregated also `pools`, and `hardware` and `memory` are of the decode workers.
 
     Raises:
         ValueError: a number lies outside the space.
@@ -50,18 +53,27 @@ def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None
     for piece in pieces(engine, numbers):
         model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            explained = _Explained(Scored.of(model, choices, piece.mesh).point, len(piece.numbers))
+            explained = _Explained(Scored.of(model, choices, piece.mesh), len(piece.numbers))
             for index, (number, where) in enumerate(zip(piece.numbers.tolist(), piece.where.tolist(), strict=True)):
                 found[number] = {"point": row(columns, where), **explained.of(index)}
     return found
 
 
-def memory_gb(point: Point, size: int) -> list[dict[str, float]]:
-    """Memory of the fullest device of each point by use, GB."""
+def memory_gb(scored: Scored, size: int) -> list[dict[str, float]]:
+    """Memory of the fullest device of each point by use, GB; of several pools, of the one nearest to its limit."""
+    of_pools = [pool_memory_gb(scored, pool, size) for pool in scored.served.pools]
+    return [
+        max(pools, key=lambda memory: memory["total_gb"] / memory["limit_gb"]) for pools in zip(*of_pools, strict=True)
+    ]
+
+
+def pool_memory_gb(scored: Scored, pool: Pool, size: int) -> list[dict[str, float]]:
+    """Memory of the fullest device of a pool by use, GB."""
+    point = pool.point
     if isinstance(point, Placed):
         return tier_gb(point, "accelerator", size)
-    memory = Memory(point)
-    state = _column(Memory(point).cache_at(np.zeros(1)), size)
+    memory = Memory(point) if len(scored.served.pools) == 1 else pool.memory
+    state = _column(memory.cache_at(np.zeros(1)), size)
     cache = _column(memory.cache, size)
     limit = _column(memory.limit, size)
     total = _column(memory.total, size)
@@ -83,8 +95,13 @@ def memory_gb(point: Point, size: int) -> list[dict[str, float]]:
 class _Explained:
     """Points of one model, explained together."""
 
-    point: Point
+    scored: Scored
     size: int
+
+    @property
+    def point(self) -> Point:
+        """The workers that generate, which may be those that compute prompts."""
+        return self.scored.worker("decode")
 
     def of(self, index: int) -> dict[str, Any]:
         """One of them."""
@@ -101,7 +118,42 @@ class _Explained:
                 "disk": self._below["disk"][index],
             },
             "layers": layers,
+            **({"pools": [self._pool(place, index) for place in range(2)]} if len(self._pools) > 1 else {}),
         }
+
+    @property
+    def _pools(self) -> tuple[Pool, ...]:
+        return self.scored.served.pools
+
+    def _pool(self, place: int, index: int) -> dict[str, Any]:
+        """What one pool of a point is, and what a device of it holds."""
+        point, figures = self._pools[place].point, self._pool_figures[place]
+        at = {axis: int(point.mesh.index[axis][index]) for axis in ("hardware", "precision", "layout", "batch")}
+        layout = {name: int(figures[name][index]) for name in ("tp", "pp", "dp", "ep")}
+        return {
+            "pool": ("prefill", "decode")[place],
+            "workers": _whole(figures["workers"][index]),
+            "hardware": point.choices.hardware[at["hardware"]].name,
+            "precision": point.choices.precision[at["precision"]].name,
+            **layout,
+            "batch": point.choices.batch[at["batch"]],
+            "requests_per_s": figures["requests_per_s"][index],
+            "memory": figures["memory"][index],
+        }
+
+    @cached_property
+    def _pool_figures(self) -> list[dict[str, list[Any]]]:
+        served = self.scored.served
+        assert isinstance(served, Disaggregated), "others are one pool"
+        return [
+            {
+                "workers": _column(pool.workers, self.size),
+                "requests_per_s": _column(rate, self.size),
+                **{name: _column(getattr(pool.point.degrees, name), self.size) for name in ("tp", "pp", "dp", "ep")},
+                "memory": pool_memory_gb(self.scored, pool, self.size),
+            }
+            for pool, rate in zip(served.pools, served.full_rates, strict=True)
+        ]
 
     @cached_property
     def _outputs(self) -> list[float]:
@@ -109,7 +161,7 @@ class _Explained:
 
     @cached_property
     def _memory(self) -> list[dict[str, float]]:
-        return memory_gb(self.point, self.size)
+        return pool_memory_gb(self.scored, self._pools[-1], self.size)
 
     @cached_property
     def _below(self) -> dict[Tier, list[dict[str, float]]]:
@@ -120,36 +172,38 @@ class _Explained:
 
     @cached_property
     def _phases(self) -> dict[Phase, _Phase]:
-        return {phase: _Phase(self.point, phase, self.size) for phase in PHASES}
+        return {phase: _Phase(self.scored.worker(phase), phase, self.size) for phase in PHASES}
 
     def _phase(self, phase: Phase, index: int) -> dict[str, Any]:
         found = self._phases[phase]
         seconds = found.seconds[index]
         operators = [operator.of(index, seconds) for operator in found.operators if operator.runs(index)]
         for operator in operators:
-            operator["dtype"] = self._dtype(operator.pop("operands"), index)
+            operator["dtype"] = self._dtype(phase, operator.pop("operands"), index)
         streams = {"streams": {name: values[index] for name, values in found.streams.items()}} if found.streams else {}
         return {
             "seconds": seconds,
+            "tokens": found.tokens,
             "bound": found.bounds[index],
             "operators": operators,
             "time_by": {cause: values[index] for cause, values in found.causes.items()},
             **streams,
         }
 
-    def _dtype(self, operands: Operands | None, index: int) -> str | None:
+    def _dtype(self, phase: Phase, operands: Operands | None, index: int) -> str | None:
         """The type an operator computes in; None for a message."""
         if operands is None or operands == "vector":
             return operands
-        choices, mesh = self.point.choices, self.point.mesh
-        key = (int(mesh.index["hardware"][index]), int(mesh.index["precision"][index]), operands)
+        worker = self.scored.worker(phase)
+        choices, mesh = worker.choices, worker.mesh
+        key = (phase, int(mesh.index["hardware"][index]), int(mesh.index["precision"][index]), operands)
         if key not in self._types:
-            chip, precision = choices.hardware[key[0]], choices.precision[key[1]]
+            chip, precision = choices.hardware[key[1]], choices.precision[key[2]]
             self._types[key] = choices.compute_type(chip, precision, operands)[1]
         return self._types[key]
 
     @cached_property
-    def _types(self) -> dict[tuple[int, int, Operands], str]:
+    def _types(self) -> dict[tuple[Phase, int, int, Operands], str]:
         return {}
 
     def _hardware(self, index: int) -> dict[str, Any]:
@@ -192,7 +246,8 @@ class _Phase:
     """One phase of several points: a list per figure, one entry per point."""
 
     def __init__(self, point: Point, phase: Phase, size: int) -> None:
-        self.seconds = _column(point.ttft if phase == "prefill" else point.tpot, size)
+        self.seconds = _column(point.ttft if phase == "prefill" else point.iteration_seconds, size)
+        self.tokens = 1.0 if phase == "prefill" else point.iteration.tokens
         timed = list(timed_operators(point, phase))
         causes, by_bound = seconds_by_cause(point, timed), ByBound(point)
         for operator in timed:
@@ -254,6 +309,10 @@ class _Operator:
         if self.timed.work.message is not None:
             return "network"
         return "compute" if self.compute[index] > self.memory[index] else "memory"
+
+
+def _whole(number: float) -> int | None:
+    return None if number != number else int(number)
 
 
 def _column(value: Any, size: int) -> list[float]:

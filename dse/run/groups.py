@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.choices import AXES
+from dse.cost.choices import PREFILL, Choices
 from dse.cost.mesh import Mesh
 from dse.cost.setting import Degrees
 from dse.errors import Fault, InputError
-from dse.run.axes import word_of
+from dse.run.axes import DEGREES, word_of
 from dse.run.resolve import Sweep
+from dse.spec.model import ModelSpec
 
 MAX_GROUPS = 200_000
 
@@ -30,8 +31,8 @@ Labels = list[tuple[Any, ...]]
 def axis_columns(sweep: Sweep, box: int, model: int) -> dict[str, dict[str, Sequence[Any]]]:
     """Columns that follow from each axis of a box for one model: axis -> column -> value per index."""
     axes, choices = sweep.axes, sweep.choices_of(box, model)
-    degrees = Degrees.on(Mesh.points(["layout"], [np.arange(len(axes.layout))]), choices, sweep.models[model])
     return {
+        **_prefill_columns(sweep, choices, model),
         "hardware": {
             "hardware": [chip.name for chip in axes.hardware],
             **{key: [_value(sweep, i, key) for i in range(len(axes.hardware))] for key in axes.changed},
@@ -47,12 +48,37 @@ def axis_columns(sweep: Sweep, box: int, model: int) -> dict[str, dict[str, Sequ
         },
         "fidelity": {"fidelity": axes.fidelity},
         "layout": {
-            **{name: [getattr(layout, name) for layout in axes.layout] for name in ("tp", "pp", "dp")},
-            "ep": np.broadcast_to(degrees.ep, (len(axes.layout),)).astype(int).tolist(),
+            **_degrees(choices, sweep.models[model]),
             "devices": [layout.devices for layout in axes.layout],
         },
         "rate": {"rate": [_same_nan(rate) for rate in choices.rate]},
-        "batch": {"batch": axes.batch},
+        "batch": {"batch": choices.batch},
+    }
+
+
+def _degrees(choices: Choices, model: ModelSpec) -> dict[str, list[int]]:
+    """Parallel degrees of each layout, for one model."""
+    size = len(choices.layout)
+    ep = Degrees.on(Mesh.points(["layout"], [np.arange(size)]), choices, model).ep
+    degrees = {name: [getattr(layout, name) for layout in choices.layout] for name in ("tp", "pp", "dp")}
+    return {**degrees, "ep": np.broadcast_to(ep, (size,)).astype(int).tolist()}
+
+
+def _prefill_columns(sweep: Sweep, choices: Choices, model: int) -> dict[str, dict[str, Sequence[Any]]]:
+    """Those of the axes of prefill workers: one blank per axis in a box that has none, nothing if no box has any."""
+    if sweep.axes.pools is None:
+        return {}
+    if choices.pools is None:
+        names = {**{axis: [axis] for axis in PREFILL.values()}, "prefill_layout": [f"prefill_{d}" for d in DEGREES]}
+        return {axis: {name: [None] for name in columns} for axis, columns in names.items()}
+    prefill = choices.pools.prefill
+    return {
+        "prefill_layout": {
+            f"prefill_{name}": values for name, values in _degrees(prefill, sweep.models[model]).items()
+        },
+        "prefill_hardware": {"prefill_hardware": [chip.name for chip in prefill.hardware]},
+        "prefill_precision": {"prefill_precision": [scheme.name for scheme in prefill.precision]},
+        "prefill_batch": {"prefill_batch": prefill.batch},
     }
 
 
@@ -81,7 +107,7 @@ class Groups:
         labels = [[self._labels(box, model) for model in range(len(sweep.models))] for box in range(len(sweep.boxes))]
         self._distinct: dict[str, Labels] = {
             axis: list(dict.fromkeys(label for box in labels for of_model in box for label in of_model[axis]))
-            for axis in AXES
+            for axis in sweep.axis_names
         }
         self._codes = [[self._coded(of_model) for of_model in box] for box in labels]
         box_labels = [box_columns(sweep, box) for box in range(len(sweep.boxes))]
@@ -117,7 +143,7 @@ class Groups:
     @cached_property
     def _radix(self) -> list[int]:
         by_model = len(self.sweep.models) if "model" in self.sweep.group_by else 1
-        return [len(self._boxes), by_model, *(len(self._distinct[axis]) for axis in AXES)]
+        return [len(self._boxes), by_model, *(len(self._distinct[axis]) for axis in self.sweep.axis_names)]
 
     @property
     def count(self) -> int:
@@ -133,17 +159,17 @@ class Groups:
         number = number + self._boxes.index(self._of_box[box])
         by_model = "model" in self.sweep.group_by
         number = number * self._radix[1] + (model if by_model else 0)
-        for axis, size in zip(AXES, self._radix[2:], strict=True):
+        for axis, size in zip(self.sweep.axis_names, self._radix[2:], strict=True):
             number = number * size
-            if size > 1:
-                number = number + self._codes[box][model][axis][mesh.index[axis]]
+            if size > 1:  # a box without the axis has one blank along it
+                number = number + self._codes[box][model][axis][mesh.index.get(axis, 0)]
         result: NDArray[np.int64] = number
         return result
 
     def key(self, number: int) -> dict[str, Any]:
         """Values of the `group_by` columns of a group."""
         found: dict[str, Any] = {}
-        for axis, size in zip(reversed(AXES), reversed(self._radix[2:]), strict=True):
+        for axis, size in zip(reversed(self.sweep.axis_names), reversed(self._radix[2:]), strict=True):
             number, code = divmod(number, size)
             found |= dict(zip(self._names[axis], self._distinct[axis][code], strict=True))
         number, model = divmod(number, self._radix[1])

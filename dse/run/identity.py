@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dse.cost import COST_MODEL
 from dse.cost.evaluate import Question
 from dse.errors import CannotRun, InputError
-from dse.run.axes import NAMED, Axes
+from dse.run.axes import NAMED, Axes, PoolAxes
 from dse.search.space import Layout
 from dse.spec import layers
 from dse.spec.accuracy import AccuracyDrop
@@ -26,8 +26,12 @@ from dse.spec.hardware import HardwareSpec
 from dse.spec.lengths import Length
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
+from dse.spec.prefix import Prefix
 from dse.spec.reading import Document, build
 from dse.spec.runtime import RuntimeSpec
+from dse.spec.sampling import Sampling
+from dse.spec.shape import Strict
+from dse.spec.speculation import Speculation
 from dse.spec.sweep import NATIVE
 from dse.spec.workload import Workload
 
@@ -41,7 +45,7 @@ _CLASSES: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
         layers.Attention, layers.DeltaNet, layers.Indexer, layers.LatentAttention, layers.Layer,
-        layers.Mamba2, layers.MLP, layers.MoE, Format, Precision,
+        layers.Mamba2, layers.MLP, layers.MoE, Format, Precision, Prefix, Sampling, Speculation,
     )
 }  # fmt: skip
 
@@ -52,7 +56,8 @@ def content(sweep: Sweep) -> Plain:
     return {
         "cost_model": COST_MODEL,
         **_axes(sweep.axes),
-        "accuracy": _accuracy(sweep),
+        "accuracy": _accuracy(sweep.models, sweep.accuracy),
+        **({"prefill_accuracy": _accuracy(sweep.models, sweep.prefill_accuracy)} if sweep.prefill_accuracy else {}),
         "error_bands": {name: model.model_dump(mode="json") for name, model in error_models().items()},
         "settings": {
             "max_prefill_tokens": _limit(settings.max_prefill_tokens),
@@ -90,7 +95,7 @@ def _nameless(value: Any, *, named: bool = False) -> Any:
 
 
 _UNREAD = ("name", "notes", "aliases")
-_NAMED = ("models", "hardware", "precision", "accuracy", "runtime", "workload")
+_NAMED = ("models", "hardware", "precision", "accuracy", "prefill_accuracy", "runtime", "speculation", "workload")
 """What is told by names and identified without them."""
 
 
@@ -99,13 +104,14 @@ def _axes(axes: Axes) -> Plain:
         "models": [_model(model) for model in axes.models],
         "hardware": [chip.model_dump(mode="json") for chip in axes.hardware],
         "changes": [dict(changed) for changed in axes.changes],
-        "precision": [NATIVE if scheme is None else encode(scheme) for scheme in axes.precision],
+        "precision": [_scheme(scheme) for scheme in axes.precision],
         "workload": [_workload(shape) for shape in axes.workload],
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
         "rate": list(axes.rate),
-        **{axis: list(getattr(axes, axis)) for axis in NAMED if axis != "runtime"},
+        **{axis: [encode(value) for value in getattr(axes, axis)] for axis in NAMED if axis != "runtime"},
         "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
+        **({} if axes.pools is None else {"pools": _pools(axes.pools)}),
     }
 
 
@@ -123,10 +129,27 @@ def _restore_workload(plain: Any) -> Workload:
     return Workload(plain["input"], plain["output"], lengths, plain["name"])
 
 
-def _accuracy(sweep: Sweep) -> list[Plain]:
+def _pools(pools: PoolAxes) -> Plain:
+    return {
+        "hardware": [chip.model_dump(mode="json") for chip in pools.hardware],
+        "precision": [_scheme(scheme) for scheme in pools.precision],
+        "layout": [list(layout) for layout in pools.layout],
+        "batch": list(pools.batch),
+        "decode_batch": list(pools.decode_batch),
+        "devices": pools.devices,
+        "max_workers": pools.max_workers,
+        "fill": pools.fill,
+    }
+
+
+def _scheme(scheme: Precision | None) -> Any:
+    return NATIVE if scheme is None else encode(scheme)
+
+
+def _accuracy(models: Sequence[ModelSpec], accuracy: Drops) -> list[Plain]:
     return [
         {"name": model.name, "drops": [_drop(drop) for drop in drops]}
-        for model, drops in zip(sweep.models, sweep.accuracy, strict=True)
+        for model, drops in zip(models, accuracy, strict=True)
     ]
 
 
@@ -144,19 +167,25 @@ def _model(model: ModelSpec) -> Plain:
 
 
 def encode(value: Any) -> Any:
-    """A specification as plain values: dataclasses become mappings that name their class."""
+    """A specification as plain values: classes become mappings that name them."""
+    if isinstance(value, ModelSpec):
+        return {_TAG: ModelSpec.__name__, **_model(value)}
+    if isinstance(value, Strict):
+        return {_TAG: type(value).__name__, **value.model_dump(mode="json")}
     if is_dataclass(value):
         own = {item.name: encode(getattr(value, item.name)) for item in fields(value)}
         return {_TAG: type(value).__name__, **own}
-    return value
+    return [encode(item) for item in value] if isinstance(value, tuple) else value
 
 
 def decode(value: Any) -> Any:
     """The specification that `encode` wrote."""
     if isinstance(value, Mapping) and _TAG in value:
-        own = {name: decode(item) for name, item in value.items() if name != _TAG}
-        return _CLASSES[value[_TAG]](**own)
-    return value
+        own = {name: item for name, item in value.items() if name != _TAG}
+        if value[_TAG] == ModelSpec.__name__:
+            return _restore_model(own)
+        return _CLASSES[value[_TAG]](**{name: decode(item) for name, item in own.items()})
+    return tuple(decode(item) for item in value) if isinstance(value, list) else value
 
 
 def restore(name: str, resolved: Plain) -> Sweep:
@@ -173,7 +202,8 @@ def restore(name: str, resolved: Plain) -> Sweep:
         return Sweep(
             name=name,
             axes=_restore_axes(resolved),
-            accuracy=_restore_accuracy(resolved),
+            accuracy=_restore_accuracy(resolved["accuracy"]),
+            prefill_accuracy=_restore_accuracy(resolved.get("prefill_accuracy", [])),
             settings=_restore_settings(resolved["settings"]),
             question=Question(
                 tuple(resolved["objectives"]),
@@ -189,16 +219,42 @@ def restore(name: str, resolved: Plain) -> Sweep:
 def _restore_axes(resolved: Plain) -> Axes:
     return Axes(
         models=tuple(_restore_model(model) for model in resolved["models"]),
-        hardware=tuple(build(HardwareSpec, Document("", chip)) for chip in resolved["hardware"]),
+        hardware=_restore_hardware(resolved),
         changes=tuple(resolved["changes"]),
-        precision=tuple(None if scheme == NATIVE else decode(scheme) for scheme in resolved["precision"]),
+        precision=_restore_precision(resolved),
         workload=tuple(map(_restore_workload, resolved["workload"])),
-        layout=tuple(Layout(*degrees) for degrees in resolved["layout"]),
+        layout=_restore_layout(resolved),
         batch=tuple(resolved["batch"]),
         rate=tuple(resolved["rate"]),
         runtime=tuple(build(RuntimeSpec, Document("", runtime)) for runtime in resolved["runtime"]),
-        **{axis: tuple(resolved[axis]) for axis in NAMED if axis != "runtime"},
+        **{axis: tuple(decode(value) for value in resolved[axis]) for axis in NAMED if axis != "runtime"},
+        pools=_restore_pools(resolved["pools"]) if "pools" in resolved else None,
     )
+
+
+def _restore_pools(plain: Plain) -> PoolAxes:
+    return PoolAxes(
+        hardware=_restore_hardware(plain),
+        precision=_restore_precision(plain),
+        layout=_restore_layout(plain),
+        batch=tuple(plain["batch"]),
+        decode_batch=tuple(plain["decode_batch"]),
+        devices=plain["devices"],
+        max_workers=plain["max_workers"],
+        fill=plain["fill"],
+    )
+
+
+def _restore_hardware(plain: Plain) -> tuple[HardwareSpec, ...]:
+    return tuple(build(HardwareSpec, Document("", chip)) for chip in plain["hardware"])
+
+
+def _restore_precision(plain: Plain) -> tuple[Precision | None, ...]:
+    return tuple(None if scheme == NATIVE else decode(scheme) for scheme in plain["precision"])
+
+
+def _restore_layout(plain: Plain) -> tuple[Layout, ...]:
+    return tuple(Layout(*degrees) for degrees in plain["layout"])
 
 
 def _restore_model(plain: Plain) -> ModelSpec:
@@ -208,13 +264,13 @@ def _restore_model(plain: Plain) -> ModelSpec:
     return ModelSpec(**own, layers=tuple(order))
 
 
-def _restore_accuracy(resolved: Plain) -> Drops:
+def _restore_accuracy(plain: list[Plain]) -> Drops:
     return tuple(
         tuple(
             AccuracyDrop(math.nan if drop["pct"] is None else drop["pct"], drop["evidence"], drop["source"])
             for drop in model["drops"]
         )
-        for model in resolved["accuracy"]
+        for model in plain
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from dse.cost.metrics import METRICS
 from dse.cost.techniques import TECHNIQUES
@@ -22,7 +24,9 @@ from dse.spec.catalog import (
 )
 from dse.spec.reading import library_file, read
 from dse.spec.runtime import library_runtimes, runtime_names
-from dse.spec.sweep import AXIS_VALUES, SweepFile
+from dse.spec.shape import Strict
+from dse.spec.speculation import load_speculation, speculation_names
+from dse.spec.sweep import AXIS_VALUES, DecodeWorkers, Disaggregation, PrefillWorkers, SweepFile
 
 Rows = list[dict[str, Any]]
 
@@ -93,6 +97,19 @@ def _runtimes() -> Rows:
     ]
 
 
+def _speculations() -> Rows:
+    return [
+        {
+            "name": name,
+            "drafts": spec.kind,
+            "passes": spec.passes,
+            "verified": spec.width,
+            "tau": dict(spec.tau),
+        }
+        for name, spec in ((name, load_speculation(name)) for name in speculation_names())
+    ]
+
+
 def _objectives() -> Rows:
     return [
         {"name": metric.name, "unit": metric.unit, "better": metric.sense, "meaning": metric.meaning}
@@ -101,21 +118,35 @@ def _objectives() -> Rows:
 
 
 def _axes() -> Rows:
-    skipped = {"name", "notes", "constraints", "objectives", "group_by", "current", "keep"}
+    skipped = {"name", "notes", "constraints", "objectives", "group_by", "current", "keep", "disaggregated"}
     rows = []
     for name, field in SweepFile.model_fields.items():
         if name not in skipped:
-            default = "required" if field.is_required() else field.get_default(call_default_factory=True)
             words = runtime_names() if name == "runtime" else AXIS_VALUES.get(name, ())
             values = TECHNIQUES[name].values if name in TECHNIQUES else ", ".join(words)
-            rows.append({"name": name, "default": _words(default), "values": values})
+            rows.append({"name": name, "default": _default(field), "values": values})
+        if name == "disaggregated":
+            rows += _pools()
     return rows
 
 
-def _words(default: Any) -> str:
+def _pools() -> Iterator[dict[str, Any]]:
+    """The fields of disaggregated serving, by dotted key."""
+    blocks: dict[str, type[Strict]] = {"prefill.": PrefillWorkers, "decode.": DecodeWorkers, "": Disaggregation}
+    for block, fields in blocks.items():
+        for name, field in fields.model_fields.items():
+            if f"{name}." not in blocks:
+                default = _default(field, "the sweep's" if block else "none")
+                yield {"name": f"disaggregated.{block}{name}", "default": default, "values": ""}
+
+
+def _default(field: FieldInfo, absent: str = "none") -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
     if hasattr(default, "model_dump"):
         return ", ".join(f"{key}: {value}" for key, value in default.model_dump().items() if value)
-    return "none" if default is None else str(default)
+    return absent if default is None else str(default)
 
 
 def _sweeps() -> Rows:
@@ -139,6 +170,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "hardware": _hardware,
     "precisions": _precisions,
     "runtimes": _runtimes,
+    "speculations": _speculations,
     "objectives": _objectives,
     "axes": _axes,
     "sweeps": _sweeps,

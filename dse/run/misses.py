@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dse.cost.feasible import MEMORY, OVERLOADED, STRUCTURE
 from dse.cost.metrics import METRICS, NO_PRICE, Scored
 from dse.run.explain import memory_gb
@@ -48,8 +50,9 @@ def _memory(engine: Engine, numbers: list[int]) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for piece in pieces(engine, numbers):
         model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
-        point = Scored.of(model, choices, piece.mesh).point
-        found |= dict(zip(piece.numbers.tolist(), memory_gb(point, len(piece.numbers)), strict=True))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            memory = memory_gb(Scored.of(model, choices, piece.mesh), len(piece.numbers))
+        found |= dict(zip(piece.numbers.tolist(), memory, strict=True))
     return found
 
 

@@ -152,7 +152,7 @@ def _structure(sweep: Sweep, choices: Choices) -> str:
     # Every attention-dp rank gets a sequence: the block is chosen later.
     point = Point(sweep.models[0], replace(choices, batch=[choices.layout[0].dp]), mesh)
     reasons = sweep.question.reasons
-    status = structure_status(point, {reason: code for code, reason in enumerate(reasons)})
+    status = structure_status([point], {reason: code for code, reason in enumerate(reasons)})
     return reasons[int(np.ravel(status)[0])]
 
 

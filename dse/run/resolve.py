@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from dse.cost.choices import Choices
+from dse.cost.choices import AXES, PREFILL, Choices, Pools
 from dse.cost.evaluate import Question
 from dse.cost.techniques import TECHNIQUES, active
-from dse.run.axes import Axes, read_axes
+from dse.run.axes import POOLED, Axes, read_axes, schemes_of
 from dse.run.checks import check_names
 from dse.run.current import current_axes
 from dse.run.faults import Faults
@@ -57,6 +57,8 @@ class Sweep:
     question: Question
     group_by: tuple[str, ...]
     keep: str
+    prefill_accuracy: Drops = ()
+    """The same of the precisions of prefill workers, where serving is disaggregated."""
     current: Sweep | None = None
     """The sweep whose points are today's deployment."""
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class Sweep:
         All models share one object unless the axis of precisions holds `native`.
         """
         every = range(len(self.models))
-        if None in self.axes.precision:
+        if self.axes.depend_on_model:
             return tuple(tuple(self._choices(box, model) for model in every) for box in range(len(self.variants)))
         return tuple((self._choices(box, 0),) * len(every) for box in range(len(self.variants)))
 
@@ -88,11 +90,17 @@ class Sweep:
         """Per box, the value of each axis that makes boxes."""
         return self.axes.variants
 
-    def drops(self, box: int, model: int) -> tuple[AccuracyDrop, ...]:
+    def drops(self, box: int, model: int, pool: str = "decode") -> tuple[AccuracyDrop, ...]:
         """Published loss of quality per precision; unknown under a technique that changes what is computed."""
+        known = (self.prefill_accuracy if pool == "prefill" else self.accuracy)[model]
         if all(technique.exact for technique, _ in active(self.variants[box])):
-            return self.accuracy[model]
-        return (UNKNOWN,) * len(self.accuracy[model])
+            return known
+        return (UNKNOWN,) * len(known)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Axes that a box of the sweep may have after the model, slowest first."""
+        return AXES if self.axes.pools is None else (*PREFILL.values(), *AXES)
 
     @property
     def text_columns(self) -> frozenset[str]:
@@ -105,19 +113,33 @@ class Sweep:
         return self.boxes[box][model]
 
     def _choices(self, box: int, model: int) -> Choices:
+        axes, pools = self.axes, self.axes.pools
+        own = {"hardware": axes.hardware, "precision": axes.precision_of(axes.models[model]), "layout": axes.layout}
+        if pools is None or self.variants[box]["serving"] != POOLED:
+            return self._of_engine(box, "decode", **own, batch=axes.batch)
+        prefill = self._of_engine(
+            box, "prefill", hardware=pools.hardware, precision=schemes_of(pools.precision, axes.models[model]),
+            layout=pools.layout, batch=pools.batch,
+        )  # fmt: skip
+        devices = math.inf if pools.devices is None else float(pools.devices)
+        return replace(
+            self._of_engine(box, "decode", **own, batch=pools.decode_batch),
+            serving=POOLED, pools=Pools(prefill, devices, pools.max_workers, pools.fill),
+        )  # fmt: skip
+
+    def _of_engine(self, box: int, pool: str, **own: Any) -> Choices:
+        """What one engine chooses from, given the axes of its pool."""
         axes, settings, variant = self.axes, self.settings, self.variants[box]
+        serving = variant["serving"]
         return Choices(
-            hardware=axes.hardware,
+            **own,
             workload=axes.workload,
-            precision=axes.precision_of(axes.models[model]),
             fidelity=axes.fidelity,
-            layout=axes.layout,
-            batch=axes.batch,
-            rate=axes.rates_of(variant["serving"]),
+            rate=axes.rates_of(serving),
             burstiness=settings.burstiness,
             slo=settings.slo,
             techniques={name: value for name, value in variant.items() if name in TECHNIQUES},
-            serving=variant["serving"],
+            serving="static" if serving == POOLED else serving,
             runtime=variant["runtime"],
             offload=variant["offload"],
             overlap=settings.overlap,
@@ -128,7 +150,8 @@ class Sweep:
             price_kind=settings.price_kind,
             price_override=settings.price_override,
             accuracy={
-                spec.name: tuple(drop.pct for drop in self.drops(box, index)) for index, spec in enumerate(axes.models)
+                spec.name: tuple(drop.pct for drop in self.drops(box, index, pool))
+                for index, spec in enumerate(axes.models)
             },
         )
 
@@ -170,7 +193,8 @@ def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = Non
     return Sweep(
         name=file.name,
         axes=axes,
-        accuracy=accuracy_of(axes),
+        accuracy=_accuracy(axes),
+        prefill_accuracy=_prefill_accuracy(axes),
         settings=_settings(file),
         question=Question(
             tuple(file.objectives),
@@ -180,11 +204,22 @@ def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = Non
         keep=file.keep,
         source=source or {},
     )
+    if current is not None:
+        today = replace(sweep, axes=current, accuracy=_accuracy(current), prefill_accuracy=_prefill_accuracy(current))
+        sweep = replace(sweep, current=today)
+    return sweep
 
 
 def accuracy_of(axes: Axes) -> Drops:
     """Published loss of quality of every model and precision."""
     return tuple(tuple(accuracy_drop(model, scheme) for scheme in axes.precision_of(model)) for model in axes.models)
+
+
+def _prefill_accuracy(axes: Axes) -> Drops:
+    if axes.pools is None:
+        return ()
+    schemes = axes.pools.precision
+    return tuple(tuple(accuracy_drop(model, scheme) for scheme in schemes_of(schemes, model)) for model in axes.models)
 
 
 def _settings(file: SweepFile) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,27 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.breakdown import ByBound, timed_operators
-from dse.cost.choices import AXES, Choices
+from dse.cost.choices import Choices
 from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.open_loop import SATURATION, OpenLoop
-from dse.cost.phases import Point
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
+from dse.run.axes import PREFILL_COLUMNS
 from dse.run.evidence import ByRest, evidence
 from dse.run.groups import axis_columns, box_columns
 from dse.run.placed import placement_columns, tensors_of
+from dse.run.resolve import Sweep
 from dse.run.score import Engine
 from dse.run.store import table
 from dse.search.rows import distinct
+from dse.spec.accuracy import AccuracyDrop
+from dse.spec.price import Price
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
-    "rate", "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
+    "rate", "batch", "serving", *PREFILL_COLUMNS, "offload", "runtime", "fidelity", *TECHNIQUES,
 )  # fmt: skip
 
 CHUNK = 20_000
@@ -53,7 +57,7 @@ def complete(engine: Engine, numbers: Sequence[int]) -> Columns:
         for piece in pieces(engine, numbers)
     ]
     if not found:
-        return _rows(engine, 0, 0, _nothing(), np.zeros(0, dtype=np.int64))
+        return _rows(engine, 0, 0, _nothing(engine), np.zeros(0, dtype=np.int64))
     order = np.argsort(np.concatenate([where for where, _ in found]), kind="stable").tolist()
     joined = {name: [value for _, rows in found for value in rows[name]] for name in found[0][1]}
     return {name: [values[i] for i in order] for name, values in joined.items()}
@@ -93,7 +97,8 @@ def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
             every = np.flatnonzero(model == index)
             for start in range(0, len(every), PIECE):
                 chosen = every[start : start + PIECE]
-                mesh = Mesh.points(AXES, [coordinate[chosen] for coordinate in coordinates])
+                axes = engine.sweep.choices_of(box, index).axes
+                mesh = Mesh.points(axes, [coordinate[chosen] for coordinate in coordinates])
                 where = of_box[chosen]
                 yield Piece(box, index, mesh, wanted[where], where)
 
@@ -110,38 +115,45 @@ def row(columns: Columns, index: int) -> dict[str, Any]:
     return {name: values[index] for name, values in columns.items()}
 
 
-def _nothing() -> Mesh:
-    return Mesh.points(AXES, [np.zeros(0, dtype=np.intp) for _ in AXES])
+def _nothing(engine: Engine) -> Mesh:
+    axes = engine.sweep.choices_of(0, 0).axes
+    return Mesh.points(axes, [np.zeros(0, dtype=np.intp) for _ in axes])
 
 
 def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArray[np.int64]) -> Columns:
     sweep, choices = engine.sweep, engine.sweep.choices_of(box, model_index)
     model = sweep.models[model_index]
     size = len(numbers)
+    shown = shown_metrics(sweep)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scored = Scored.of(model, choices, mesh)
         metrics = {
             name: np.broadcast_to(np.asarray(metric.of(scored), dtype=float), (size,)).tolist()
             for name, metric in METRICS.items()
+            if name in shown
         }
-        bounds, rests = _accounts(scored.point)
+        bounds, rests = _accounts(scored)
         status = judged(scored, sweep.question).status
     labels: Columns = {}
     for axis, columns in axis_columns(sweep, box, model_index).items():
-        index = mesh.index[axis].tolist()
+        index = mesh.index[axis].tolist() if axis in mesh.index else [0] * size
         labels |= {name: [values[i] for i in index] for name, values in columns.items()}
     rows: Columns = {"number": numbers.tolist(), "model": [model.name] * size}
     rows |= labels
     rows |= {name: [value] * size for name, value in box_columns(sweep, box).items()}
     rows |= metrics
-    for name in ("devices", "max_context", "max_batch"):
+    whole = {"devices", "prefill_workers", "decode_workers", "max_context", "max_batch", "speculation_break_even_batch"}
+    for name in whole & rows.keys():
         rows[name] = [None if value != value else int(value) for value in rows[name]]
     rows |= bounds
     if "lp" in sweep.axes.offload:
         rows |= placement_columns(scored, tensors_of(sweep.models), size)
     rows |= _of_precision(engine, box, model_index, mesh)
-    rows |= evidence(scored.point, rests)
-    rows |= _of_price(choices, mesh)
+    rows |= evidence(scored.worker("decode"), rests, scored.worker("prefill"))
+    rows |= _of_price(choices, mesh.index["hardware"], "", size)
+    if sweep.axes.pools is not None:
+        prefill = choices if choices.pools is None else choices.pools.prefill
+        rows |= _of_price(prefill, mesh.index.get("prefill_hardware"), "prefill_", size)
     rows["saturation"] = _saturation(scored, size)
     reasons = sweep.question.reasons
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
@@ -149,11 +161,24 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     return {name: rows[name] for name in (*leading, *(name for name in rows if name not in leading))}
 
 
-def _accounts(point: Point) -> tuple[Columns, dict[Phase, ByRest]]:
+def shown_metrics(sweep: Sweep) -> list[str]:
+    """Metrics with a column: all but those of an axis on which the sweep has its neutral value alone."""
+    asked = (*sweep.question.objectives, *sweep.question.constraints)
+    return [
+        name
+        for name, metric in METRICS.items()
+        if metric.of_axis is None
+        or name in asked
+        or getattr(sweep.axes, metric.of_axis) != (TECHNIQUES[metric.of_axis].neutral,)
+    ]
+
+
+def _accounts(scored: Scored) -> tuple[Columns, dict[Phase, ByRest]]:
     """What bounds each phase, and what its time rests on."""
     bounds: Columns = {}
     rests: dict[Phase, ByRest] = {}
     for phase in PHASES:
+        point = scored.worker(phase)
         by_bound, rests[phase] = ByBound(point), ByRest(point)
         for timed in timed_operators(point, phase):
             by_bound.add(timed)
@@ -170,16 +195,31 @@ def _saturation(scored: Scored, size: int) -> list[str]:
 
 
 def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:
-    """What the precision of a point rests on: who measured its accuracy, what the chip computes in."""
-    choices = engine.sweep.choices_of(box, model_index)
-    drops = engine.sweep.drops(box, model_index)
-    chosen = mesh.index["precision"].tolist()
-    pairs = list(zip(mesh.index["hardware"].tolist(), chosen, strict=True))
+    """What the precision of a point rests on: who measured its accuracy, what the chip computes in.
+
+    Of two pools that differ, the accuracy of the worse, and what both compute in.
+    """
+    choices, drops = engine.sweep.choices_of(box, model_index), engine.sweep.drops(box, model_index)
+    drop = [drops[i] for i in mesh.index["precision"].tolist()]
+    computes = _compute_texts(choices, mesh.index["hardware"], mesh.index["precision"])
+    if choices.pools is not None:
+        of_prefill = engine.sweep.drops(box, model_index, "prefill")
+        others = [of_prefill[i] for i in mesh.index["prefill_precision"].tolist()]
+        drop = [max(pair, key=_severity) for pair in zip(drop, others, strict=True)]
+        first = _compute_texts(choices.pools.prefill, mesh.index["prefill_hardware"], mesh.index["prefill_precision"])
+        pairs = zip(first, computes, strict=True)
+        computes = [ours if ours == theirs else f"{theirs}, then {ours}" for theirs, ours in pairs]
+    return {"accuracy_evidence": [one.evidence for one in drop], "compute_dtype": computes}
+
+
+def _severity(drop: AccuracyDrop) -> float:
+    return math.inf if math.isnan(drop.pct) else drop.pct
+
+
+def _compute_texts(choices: Choices, hardware: NDArray[np.intp], precision: NDArray[np.intp]) -> list[str]:
+    pairs = list(zip(hardware.tolist(), precision.tolist(), strict=True))
     texts = {pair: compute_text(choices, *pair) for pair in set(pairs)}
-    return {
-        "accuracy_evidence": [drops[i].evidence for i in chosen],
-        "compute_dtype": [texts[pair] for pair in pairs],
-    }
+    return [texts[pair] for pair in pairs]
 
 
 def compute_text(choices: Choices, hardware: int, precision: int) -> str:
@@ -188,13 +228,16 @@ def compute_text(choices: Choices, hardware: int, precision: int) -> str:
     return used if wanted == used else f"{used} (no {wanted})"
 
 
-def _of_price(choices: Choices, mesh: Mesh) -> Columns:
-    """The quote behind each point's dollars."""
-    quotes = [chip.price(choices.price_kind, choices.price_override.get(chip.name)) for chip in choices.hardware]
-    chosen = [quotes[i] for i in mesh.index["hardware"].tolist()]
+def _of_price(choices: Choices, index: NDArray[np.intp] | None, pool: str, size: int) -> Columns:
+    """The quote behind each point's dollars, of the accelerators at `index`; blank where there are none."""
+    quotes: list[Price | None] = [None] * size
+    if index is not None:
+        override = choices.price_override
+        found = [chip.price(choices.price_kind, override.get(chip.name)) for chip in choices.hardware]
+        quotes = [found[i] for i in index.tolist()]
     return {
-        "price_usd_per_device_hour": [None if quote is None else quote.usd_per_hour for quote in chosen],
-        "price_kind": ["" if quote is None else quote.kind for quote in chosen],
-        "price_date": ["" if quote is None else quote.date for quote in chosen],
-        "price_source": ["" if quote is None else quote.source for quote in chosen],
+        f"{pool}price_usd_per_device_hour": [None if quote is None else quote.usd_per_hour for quote in quotes],
+        f"{pool}price_kind": ["" if quote is None else quote.kind for quote in quotes],
+        f"{pool}price_date": ["" if quote is None else quote.date for quote in quotes],
+        f"{pool}price_source": ["" if quote is None else quote.source for quote in quotes],
     }

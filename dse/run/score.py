@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.choices import AXES
 from dse.cost.evaluate import Scores, score
 from dse.cost.mesh import Mesh
 from dse.run.allocator import keep_freed_memory
@@ -83,10 +82,10 @@ class Engine:
         boxes = [choices for choices, *_ in self.sweep.boxes]
         return Space.of(
             (
-                [models, *(Axis(name, size) for name, size in zip(AXES, choices.shape, strict=True))]
+                [models, *(Axis(name, size) for name, size in zip(choices.axes, choices.shape, strict=True))]
                 for choices in boxes
             ),
-            [PLACED_WEIGHT if choices.offload == "lp" else 1 for choices in boxes],
+            [PLACED_WEIGHT if choices.offload == "lp" and choices.pools is None else 1 for choices in boxes],
         )
 
     @cached_property
@@ -119,8 +118,9 @@ class Engine:
         for box in plain:  # looking at heavier ones would cost more than it saves
             model, *coordinates = self.space.boxes[box].decode(local[boxes == box])
             for index in distinct(model).tolist():
-                mesh = Mesh.points(AXES, [coordinate[model == index] for coordinate in coordinates])
-                scores = score(self.sweep.models[index], self.sweep.choices_of(box, index), mesh, self.sweep.question)
+                choices = self.sweep.choices_of(box, index)
+                mesh = Mesh.points(choices.axes, [coordinate[model == index] for coordinate in coordinates])
+                scores = score(self.sweep.models[index], choices, mesh, self.sweep.question)
                 costs = [np.broadcast_to(cost, mesh.shape) for cost in scores.costs]
                 group = self.divisions.numbers(self.groups.numbers(box, index, mesh), mesh)
                 group = np.broadcast_to(group, mesh.shape)
@@ -149,10 +149,9 @@ class Engine:
 
     def _take(self, tally: Tally, box: int, block: Block, points: range) -> None:
         model, *rest = block
-        mesh = Mesh.open(AXES, rest)
-        scores = score(
-            self.sweep.models[model.start], self.sweep.choices_of(box, model.start), mesh, self.sweep.question
-        )
+        choices = self.sweep.choices_of(box, model.start)
+        mesh = Mesh.open(choices.axes, rest)
+        scores = score(self.sweep.models[model.start], choices, mesh, self.sweep.question)
         feasible = scores.status == 0
         group = self.groups.numbers(box, model.start, mesh)
         _count(tally, scores.status, feasible, group)

@@ -18,13 +18,15 @@ and 4 % were. A probability rests on the band of kernels alone: with a fitted en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.choices import PREFILL, Choices
+from dse.cost.mesh import Index, Mesh
 from dse.cost.metrics import METRICS, Error, Scored
 from dse.cost.setting import PHASES, Phase
 from dse.run.contests import accelerator
@@ -54,11 +56,12 @@ class Standing:
     words: tuple[str, ...]
     """What parts of errors may be the errors of."""
     parts: NDArray[np.intp]
-    """What each of `PARTS` is the error of, as a place in `words`, shape (parts, points)."""
+    """What each of `PARTS` is the error of in each of `PHASES`, as a place in `words`, shape (phases, parts, points):
+    prompts and generation may run on workers of different kinds."""
     chain: NDArray[np.int64]
     """Equal for points that differ in the batch alone."""
     octave: NDArray[np.float64]
-    """Base 2 logarithm of the batch."""
+    """Base 2 logarithm of the batch in each of `PHASES`, shape (phases, points)."""
     evidence: NDArray[np.intp]
     """Class of each point, as a place in `CLASSES`."""
     sigma: NDArray[np.float64]
@@ -113,7 +116,7 @@ def _computed(engine: Engine, piece: Piece) -> Columns:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         metrics = {name: METRICS[name].of(scored) for name in ("ttft_ms", "latency_s")}
         of_metrics = {name: np.broadcast_to(value, piece.mesh.shape).tolist() for name, value in metrics.items()}
-        return evidence(scored.point) | of_metrics
+        return evidence(scored.worker("decode"), prompts=scored.worker("prefill")) | of_metrics
 
 
 def _placed(engine: Engine, piece: Piece, words: dict[str, int]) -> tuple[NDArray[Any], ...]:
@@ -125,18 +128,34 @@ def _placed(engine: Engine, piece: Piece, words: dict[str, int]) -> tuple[NDArra
         return np.array([words.setdefault(f"{part} {name}", len(words)) for name in names], dtype=np.intp)
 
     boxed = [f"{name} {value}" for name, value in box_columns(sweep, piece.box).items() if name != "runtime"]
-    parts = [
-        np.repeat(coded("model", [sweep.models[piece.model].name]), size),
-        coded("chip", map(accelerator, choices.hardware))[index["hardware"]],
-        coded("scheme", [scheme.name for scheme in choices.precision])[index["precision"]],
-        np.repeat(coded("engine", [choices.runtime.name]), size),
-        coded("layout", [" ".join([*map(str, layout), *boxed]) for layout in choices.layout])[index["layout"]],
-    ]
+
+    def parts(phase: Phase) -> list[NDArray[np.intp]]:
+        chosen, at = _worker(choices, piece.mesh, phase)
+        return [
+            np.repeat(coded("model", [sweep.models[piece.model].name]), size),
+            coded("chip", map(accelerator, chosen.hardware))[at["hardware"]],
+            coded("scheme", [scheme.name for scheme in chosen.precision])[at["precision"]],
+            np.repeat(coded("engine", [chosen.runtime.name]), size),
+            coded("layout", [" ".join([*map(str, layout), *boxed]) for layout in chosen.layout])[at["layout"]],
+        ]
+
+    def octave(phase: Phase) -> NDArray[np.float64]:
+        chosen, at = _worker(choices, piece.mesh, phase)
+        found: NDArray[np.float64] = np.log2(np.asarray(chosen.batch, dtype=float))[at["batch"]]
+        return found
+
     return (
-        np.array(parts),
+        np.array([parts(phase) for phase in PHASES]),
         piece.numbers - index["batch"],  # batches are the fastest axis
-        np.log2(np.asarray(choices.batch, dtype=float))[index["batch"]],
+        np.array([octave(phase) for phase in PHASES]),
     )
+
+
+def _worker(choices: Choices, mesh: Mesh, phase: Phase) -> tuple[Choices, Mapping[str, Index]]:
+    """What the workers of a phase choose from, and their places on those axes."""
+    if choices.pools is None or phase == "decode":
+        return choices, mesh.index
+    return choices.pools.prefill, mesh.renamed(PREFILL).index
 
 
 def logarithms(costs: NDArray[np.float64], objectives: Sequence[str]) -> NDArray[np.float64]:
@@ -203,9 +222,10 @@ class Errors:
 
         common = [max(0.0, 1.0 - sum(getattr(one, part) for part in PARTS)) for one in shares]
         unit = normals([f"all {phase}"]).T * weight(common)
-        for part, place in zip(PARTS, points.parts, strict=True):
-            unit += self._words[phase][:, place] * weight([getattr(one, part) for one in shares])
-        unit += _walk(points.octave, phase) * weight([one.octave for one in shares])
+        place = PHASES.index(phase)
+        for part, word in zip(PARTS, points.parts[place], strict=True):
+            unit += self._words[phase][:, word] * weight([getattr(one, part) for one in shares])
+        unit += _walk(points.octave[place], phase) * weight([one.octave for one in shares])
         return unit
 
 

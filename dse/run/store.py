@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 TEXT = (
     "model", "hardware", "precision", "workload", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
     "prefill_bound", "decode_bound", "host_computes", "accuracy_evidence", "compute_dtype", "evidence",
-    "saturation", "price_kind", "price_date", "price_source", "status",
+    "saturation", "price_kind", "price_date", "price_source", "status", "prefill_hardware", "prefill_precision",
+    "prefill_price_kind", "prefill_price_date", "prefill_price_source",
 )  # fmt: skip
 TABLES = ("frontier", "top")
 MANIFEST = {
@@ -41,7 +42,8 @@ FRONT, BEST = 0, 1
 """The archive of a row of a part."""
 WHOLE = (
     "number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch",
-    "gpu_batch", "num_batches",
+    "gpu_batch", "num_batches", "prefill_tp", "prefill_pp", "prefill_dp", "prefill_ep", "prefill_batch",
+    "prefill_workers", "decode_workers",
 )  # fmt: skip
 
 

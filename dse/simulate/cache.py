@@ -33,6 +33,13 @@ class Cache:
             self._recount(contexts)
         return self.used <= most
 
+    def admits_beside_step(self, tokens: int, step: int, contexts: Contexts) -> bool:
+        """The same when all decoding sequences grow by a token in the same iteration."""
+        most = self._room - self._of(tokens)
+        if self.used + self._counts[step % self._block] * self._growth <= most:
+            return True
+        return not self._exact and self._after_step(contexts) <= most
+
     def take(self, tokens: int) -> None:
         """A sequence of so many tokens comes."""
         self.used += self._of(tokens)
@@ -65,10 +72,7 @@ class Cache:
             return found
         self._recount(contexts)
         found = self._steps(step, sequences, most)
-        if found == 0:
-            decoding, prompts = contexts()
-            return int(sum(self._of(tokens + 1) for tokens in decoding) + sum(map(self._of, prompts)) <= self._room)
-        return found
+        return found or int(self._after_step(contexts) <= self._room)
 
     def _steps(self, step: int, sequences: int, most: int) -> int:
         if self._growth == 0:
@@ -86,6 +90,11 @@ class Cache:
     def _recount(self, contexts: Contexts) -> None:
         decoding, prompts = contexts()
         self.used = sum(map(self._of, decoding)) + sum(map(self._of, prompts))
+
+    def _after_step(self, contexts: Contexts) -> int:
+        """Bytes when all decoding sequences have grown by a token, counted."""
+        decoding, prompts = contexts()
+        return sum(self._of(tokens + 1) for tokens in decoding) + sum(map(self._of, prompts))
 
     def _of(self, tokens: int) -> int:
         return self._held[-(-tokens // self._block)]

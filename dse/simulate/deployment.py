@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
 from dse.cost.serving import SteadyMemory
+from dse.cost.techniques import Iteration, found_in_cache, iteration_of
+from dse.cost.work import is_zero
 from dse.simulate.times import StepTimes
 from dse.spec.model import ModelSpec
 from dse.spec.workload import Workload
@@ -40,6 +44,22 @@ class Deployment:
         layout = self.choices.layout[0]
         return layout.tp * layout.pp * layout.dp
 
+    @cached_property
+    def iteration(self) -> Iteration:
+        """What a decode step does for each request."""
+        return iteration_of(self.model, self.choices.techniques)
+
+    @cached_property
+    def shares_prefixes(self) -> bool:
+        """True where the cache holds part of each prompt from before."""
+        return not is_zero(found_in_cache(np.ones(1), self.choices.techniques).tokens)
+
+    def cached(self, tokens: int) -> int:
+        """Tokens of a prompt of this length that the cache holds from before."""
+        if not self.shares_prefixes:
+            return 0
+        return int(np.ravel(found_in_cache(np.full(1, float(tokens)), self.choices.techniques).tokens)[0])
+
     @property
     def budget(self) -> float:
         """Tokens of a pass on a rank."""
@@ -55,7 +75,7 @@ class Fitted:
     slots: int
     """Most sequences at once."""
     room: int
-    """Bytes for the KV cache of all ranks."""
+    """Bytes for the KV cache of all ranks, without what all sequences share."""
     held: list[int]
     """Bytes a sequence keeps by its number of blocks, on the fullest stage."""
     block: int
@@ -83,13 +103,20 @@ def fitted(deployment: Deployment, shortest: Workload, longest: Workload) -> Fit
     with np.errstate(divide="ignore", invalid="ignore"):
         one = _alone(deployment, longest)
         contexts = np.arange(-(-tokens // block) + 1, dtype=float) * block
-        held = _whole(np.broadcast_to(SteadyMemory(one, one, 0.0).cache_at(contexts), contexts.shape))
         memory = SteadyMemory(one, one, 0.0)
-        free = memory.limit - memory.weights - memory.workspace
-        slots = _slots(deployment, float(np.ravel(free)[0]) / max(held[-(-(shortest.input + 1) // block)], 1))
-        # As in dse.cost.serving.fits: activations of a decode step are those of the widest batch.
-        wide = SteadyMemory(one.with_batch(np.full(1, float(slots * dp))), one, 0.0)
-        room = math.floor(float(np.ravel(free - wide.activations)[0]))
+        held = _whole(np.broadcast_to(memory.cache_at(contexts) - memory.common, contexts.shape))
+        free = memory.limit - memory.weights - memory.workspace - memory.common
+
+        def left(sequences: int) -> int:
+            """Bytes beside the activations of a decode step of so many sequences."""
+            wide = SteadyMemory(one.with_batch(np.full(1, float(sequences * dp))), one, 0.0)
+            return math.floor(float(np.ravel(free - wide.activations)[0]))
+
+        # The more there are, the more their activations take of what their caches need.
+        least = held[-(-(shortest.input + 1) // block)]
+        most = _limit(deployment, left(1) // max(least, 1))
+        slots = bisect_right(range(2, most + 1), 0, key=lambda n: int(left(n) < n * least)) + 1
+        room = left(slots)
     most_tokens = int(max(min(deployment.budget, tokens * slots), tokens))
     times = StepTimes(deployment.model, deployment.choices, tokens, slots, most_tokens)
     most = slots * dp if deployment.max_running is None else min(slots * dp, deployment.max_running)
@@ -113,11 +140,11 @@ def _alone(deployment: Deployment, longest: Workload) -> Point:
     return Point(deployment.model, choices, Mesh.points(AXES, [np.zeros(1, dtype=int)] * len(AXES)))
 
 
-def _slots(deployment: Deployment, memory: float) -> int:
-    """Sequences on a rank: the least of what memory, the engine and the user allow."""
-    limits = [max(memory, 1.0)]
+def _limit(deployment: Deployment, memory: int) -> int:
+    """Sequences on a rank: the least of what memory, the engine and the user allow, but one."""
+    limits = [memory]
     if deployment.choices.runtime.max_batch is not None:
         limits.append(deployment.choices.runtime.max_batch)
     if deployment.max_running is not None:
         limits.append(math.ceil(deployment.max_running / deployment.ranks))
-    return int(min(limits))
+    return max(min(limits), 1)

@@ -11,7 +11,7 @@ A prompt's pass emits the first token. A sequence that needs a block when none i
 back to the head of the queue and is computed again, prompt and tokens so far (vLLM's recomputation).
 
 Between an arrival that can be admitted, a finish and a full cache every step is like the one before at a context one
-longer, so the steps up to the first of these are one leap: a single event, at the boundary of an iteration all the same.
+longer, so the steps up to the first of these are one leap: a single event, and still at the boundary of an iteration.
 """
 
 from __future__ import annotations
@@ -24,60 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from dse.simulate.cache import Cache
 from dse.simulate.deployment import Fitted
+from dse.simulate.request import Request, Usage
 
 if TYPE_CHECKING:
     from simpy import Environment, Event
-
-
-class Request:
-    """A request on its way through a replica."""
-
-    __slots__ = ("computed", "decoding", "finish", "index", "left", "offset", "order", "ready", "started", "tokens")
-
-    def __init__(self, index: int, tokens: int, left: int, *, ready: bool = False) -> None:
-        self.index = index
-        self.tokens = tokens
-        """Tokens its next prompt pass computes: the prompt, and what was generated before an eviction."""
-        self.left = left
-        """Tokens still to be generated."""
-        self.ready = ready
-        """Its tokens are in the cache when it is admitted: another replica computed them."""
-        self.started = ready
-        """Its first token is out."""
-        self.computed = 0
-        """Prompt tokens of earlier chunks."""
-        self.decoding = False
-        self.order = -1
-        """Number of its admission."""
-        self.finish = 0
-        """Decode step of the replica that emits its last token."""
-        self.offset = 0
-        """Its context less the replica's decode steps: constant while it decodes."""
-
-
-@dataclass
-class Usage:
-    """What a replica did with its time, seconds; and how much of it."""
-
-    prompt: float = 0.0
-    decode: float = 0.0
-    mixed: float = 0.0
-    running: float = 0.0
-    """Sequences that run x seconds."""
-    waiting: float = 0.0
-    """Requests in the queue x seconds."""
-    most_running: int = 0
-    most_waiting: int = 0
-    preemptions: int = 0
-    prompt_passes: int = 0
-    decode_steps: int = 0
-    prompt_tokens: int = 0
-    """Computed, recomputations included."""
-
-    @property
-    def busy(self) -> float:
-        """Seconds that an iteration runs."""
-        return self.prompt + self.decode + self.mixed
 
 
 @dataclass(eq=False)
@@ -97,6 +47,9 @@ class Replica:
     """Requests sent here that are not done."""
 
     def __post_init__(self) -> None:
+        from simpy import Interrupt
+
+        self._interrupt = Interrupt
         self.queue: deque[Request] = deque()
         self.prompting: list[Request] = []
         """Admitted, their prompts not computed yet, in order of admission."""
@@ -115,6 +68,7 @@ class Replica:
         chunk, deployment = self.fitted.deployment.chunk_tokens, self.fitted.deployment
         self._chunk = chunk
         self._ranks, self._budget = deployment.ranks, deployment.budget
+        self._shares_prefixes = deployment.shares_prefixes
         self._cache = Cache(self.fitted)
         self._process = self.env.process(self.run())
 
@@ -123,6 +77,8 @@ class Replica:
     def submit(self, request: Request) -> None:
         """A request enters the queue."""
         self._count()
+        if self._shares_prefixes:
+            request.known = self.fitted.deployment.cached(request.tokens)
         self.queue.append(request)
         self.usage.most_waiting = max(self.usage.most_waiting, len(self.queue))
         if self._wake is not None:
@@ -131,6 +87,11 @@ class Replica:
         elif self._leaping and len(self.queue) == 1 and self._admissible(request):
             self._leaping = False
             self._process.interrupt()
+
+    def contexts(self) -> tuple[list[int], list[int]]:
+        """Tokens in the cache of each sequence that decodes, and of each whose prompt is being computed."""
+        decoding = [entry[2].offset + self.steps for entry in self._finishes if _stands(entry)]
+        return decoding, [request.tokens for request in self.prompting]
 
     def close(self) -> None:
         """Bring the usage up to now."""
@@ -149,21 +110,32 @@ class Replica:
             elif bins := self._admit_prompts():
                 yield from self._prompt_pass(bins)
             elif self.decoding:
-                yield from self._leap()
+                yield from self._leap(evicted=self._make_room())
 
     def _admit_prompts(self) -> list[list[int]]:
-        """Admit what one prompt pass takes: tokens and their squares on each rank that has any."""
+        """Admit what one prompt pass takes: on each rank that has any, tokens to compute, and squares of prompts.
+
+        Of prompts part of which is cached, not the squares but twice the pairs of a new token and one it sees.
+        """
         bins: list[list[int]] = []
         while self.queue and self._admissible(self.queue[0]):
             request = self.queue[0]
-            if not request.ready and not _put(bins, request.tokens, self._budget, self._ranks):
-                break
+            if not request.ready:
+                tokens, known = request.tokens, request.known
+                squares = tokens * tokens
+                if self._shares_prefixes:
+                    squares += tokens - known * (known + 1)
+                if not _put(bins, tokens - known, squares, self._budget, self._ranks):
+                    break
             self._admit()
         return bins
 
     def _prompt_pass(self, bins: list[list[int]]) -> Generator[Event, Any, None]:
-        prompts = self.fitted.times.prompts
-        seconds = max([prompts(tokens, squares) for tokens, squares in bins])
+        times = self.fitted.times
+        if self._shares_prefixes:
+            seconds = max([times.mixed(0, 0.0, tokens, pairs / 2) for tokens, pairs in bins])
+        else:
+            seconds = max([times.prompts(tokens, squares) for tokens, squares in bins])
         yield self.env.timeout(seconds)
         self._count()
         usage, done = self.usage, self.prompting
@@ -174,24 +146,20 @@ class Replica:
         for request in done:
             self._emit(request)
 
-    def _leap(self) -> Generator[Event, Any, None]:
-        """Decode steps up to the first at which anything changes."""
-        from simpy import Interrupt
-
+    def _leap(self, *, evicted: bool) -> Generator[Event, Any, None]:
+        """Decode steps up to the first at which anything changes: one, if who was evicted may come back after it."""
         finishes = self._finishes
         while not _stands(finishes[0]):
             heappop(finishes)
-        steps = self._cache.steps(self.steps, self.decoding, finishes[0][0] - self.steps, self._contexts)
-        if steps == 0:
-            self._make_room()
-            steps = 1  # then whoever was evicted may come back
+        most = 1 if evicted else finishes[0][0] - self.steps
+        steps = self._cache.steps(self.steps, self.decoding, most, self.contexts)
         line = self.fitted.times.line(-(-self.decoding // self._ranks))
         context = self._offsets / self.decoding + self.steps + 1
         seconds, start = line.total(context, steps), self.env.now
         self._leaping = True
         try:
             yield self.env.timeout(seconds)
-        except Interrupt:
+        except self._interrupt:
             steps = line.steps_until(self.env.now - start, context, steps)
             seconds = line.total(context, steps)
             yield self.env.timeout(max(start + seconds - self.env.now, 0.0))
@@ -202,10 +170,11 @@ class Replica:
 
     def _chunked(self) -> Generator[Event, Any, None]:
         """A mixed pass, or a leap while there is no prompt to compute."""
-        chunks, bins = self._chunks(admit=not self._make_room())
+        evicted = self._make_room()
+        chunks, bins = self._chunks(admit=not evicted)
         if not chunks:
             if self.decoding:
-                yield from self._leap()
+                yield from self._leap(evicted=evicted)
             return
         running = -(-self.decoding // self._ranks)
         context = self._offsets / self.decoding + self.steps + 1 if self.decoding else 0.0
@@ -254,7 +223,9 @@ class Replica:
         """A slot is free, and blocks for what is computed of it."""
         if self.decoding + len(self.prompting) >= self.fitted.slots:
             return False
-        return self._cache.admits(request.tokens, self._contexts)
+        if self._chunk is None:
+            return self._cache.admits(request.tokens, self.contexts)
+        return self._cache.admits_beside_step(request.tokens, self.steps, self.contexts)
 
     def _admit(self) -> None:
         """The head of the queue takes a slot and its blocks."""
@@ -269,6 +240,8 @@ class Replica:
         if request.ready:
             self._decode(request)
         else:
+            request.computed = request.known
+            self.usage.cached_tokens += request.known
             self.prompting.append(request)
         running = self.decoding + len(self.prompting)
         self.usage.most_running = max(self.usage.most_running, running)
@@ -276,6 +249,7 @@ class Replica:
     def _emit(self, request: Request) -> None:
         """A prompt is computed: its first token is out."""
         request.left -= 1
+        self.usage.emitted += 1
         if not request.started:
             request.started = True
             self.on_first(request)
@@ -304,6 +278,7 @@ class Replica:
     def _advance(self, steps: int) -> None:
         """Decode steps are over."""
         self._cache.grow(self.steps, self.decoding, steps)
+        self.usage.emitted += steps * self.decoding
         self.steps += steps
         self.usage.decode_steps += steps
         finishes = self._finishes
@@ -324,7 +299,7 @@ class Replica:
         The youngest sequence gives its blocks back and starts anew at the head of the queue.
         """
         evicted = False
-        while self.decoding and not self._cache.steps(self.steps, self.decoding, 1, self._contexts):
+        while self.decoding and not self._cache.steps(self.steps, self.decoding, 1, self.contexts):
             self._count()
             order, request = self._admitted.pop()
             while order != request.order:
@@ -343,19 +318,16 @@ class Replica:
         else:
             self._cache.free(request.tokens)
             self.prompting.remove(request)
-        request.order, request.computed, request.ready = -1, 0, False
+        request.order, request.ready = -1, False
         self.queue.appendleft(request)
-
-    def _contexts(self) -> tuple[list[int], list[int]]:
-        """Tokens in the cache of each sequence that decodes, and of each whose prompt is being computed."""
-        decoding = [entry[2].offset + self.steps for entry in self._finishes if _stands(entry)]
-        return decoding, [request.tokens for request in self.prompting]
 
     def _count(self) -> None:
         """Add up who runs and waits since the last change."""
         now = self.env.now
         seconds = now - self._since
         if seconds:
+            if not (self.queue or self.decoding or self.prompting):
+                self.usage.idle += seconds
             self.usage.running += (self.decoding + len(self.prompting)) * seconds
             self.usage.waiting += len(self.queue) * seconds
             self._since = now
@@ -366,14 +338,14 @@ def _stands(entry: tuple[int, int, Request]) -> bool:
     return entry[1] == entry[2].order
 
 
-def _put(bins: list[list[int]], tokens: int, budget: float, ranks: int) -> bool:
+def _put(bins: list[list[int]], tokens: int, squares: int, budget: float, ranks: int) -> bool:
     """Put a prompt on the rank with the fewest tokens, if the pass has room for it; a rank takes one in any case."""
     if len(bins) < ranks:
-        bins.append([tokens, tokens * tokens])
+        bins.append([tokens, squares])
         return True
     least = min(bins) if ranks > 1 else bins[0]
     if least[0] + tokens > budget:
         return False
     least[0] += tokens
-    least[1] += tokens * tokens
+    least[1] += squares
     return True

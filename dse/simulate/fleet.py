@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.errors import CannotRun
 from dse.simulate.deployment import Deployment, Fitted, fitted
-from dse.simulate.engine import Replica, Request, Usage
+from dse.simulate.engine import Replica
+from dse.simulate.request import Request, Usage
 from dse.simulate.trace import Trace
 from dse.spec.workload import Workload
+
+if TYPE_CHECKING:
+    from simpy import Event
 
 Dispatch = Literal["round-robin", "least-loaded"]
 """To each replica in turn, or to the one with the fewest requests per slot."""
@@ -37,6 +41,8 @@ class Record:
     """The same of the last token."""
     replica: NDArray[np.int64]
     """Who decoded it: number in the fleet."""
+    answers: NDArray[np.int64]
+    """Answers given out of each: several under parallel sampling."""
     fleet: Sequence[Fitted]
     usage: Sequence[Usage]
     end: float
@@ -122,9 +128,11 @@ class _Run:
         for replica in self.replicas:
             replica.close()
         usage = [replica.usage for replica in self.replicas]
-        return Record(self.trace, self.first, self.last, self.replica, self.fitted, usage, self.env.now)
+        answers = np.array([replica.fitted.deployment.iteration.answers for replica in self.back])[self.replica]
+        return Record(self.trace, self.first, self.last, self.replica, answers, self.fitted, usage, self.env.now)
 
-    def _arrivals(self):
+    def _arrivals(self) -> Generator[Event, Any, None]:
+        """The simpy process that sends each request to a replica when it arrives."""
         env = self.env
         rows = zip(self.trace.arrival.tolist(), self.trace.input.tolist(), self.trace.output.tolist(), strict=True)
         for index, (arrival, tokens, output) in enumerate(rows):
@@ -181,10 +189,16 @@ def tabled(deployment: Deployment, trace: Trace) -> Fitted:
     """
     shortest, longest = (Workload(int(of(trace.input)), int(of(trace.output))) for of in (np.min, np.max))
     found = fitted(deployment, shortest, longest)
+    name = f"{deployment.model.name} on {deployment.devices} x {deployment.choices.hardware[0].name}"
+    if math.isnan(deployment.iteration.tokens):
+        raise CannotRun(f"undefined:tpot_ms: nobody measured how many tokens {name} gains by this speculation")
+    if deployment.iteration.branches > 1 and shortest.input != longest.input:
+        raise CannotRun("sequences that share their prompt are simulated with prompts of one length only")
+    if found.room <= 0:
+        raise CannotRun(f"exceeds_memory: {name} leaves no memory for a KV cache")
     tokens = trace.input + trace.output - 1
     worst = int(np.argmax(tokens))
     if not found.holds(int(tokens[worst])):
-        name = f"{deployment.model.name} on {deployment.devices} x {deployment.choices.hardware[0].name}"
         where = f" (line {int(trace.lines[worst])} of {trace.file})" if trace.lines is not None else ""
         raise CannotRun(
             f"exceeds_memory: {name} has no room in its KV cache for a request of "

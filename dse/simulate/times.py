@@ -203,7 +203,9 @@ class StepTimes:
     def _prompts(self) -> Surface:
         """Seconds of prompt passes by tokens and number of prompts."""
         tokens = spaced(1, max(self.most_tokens, 2), TOKEN_RATIO)
-        counts = sorted({*range(1, 9), *_ratios(max(self.most_running, 9), COUNT_RATIO)})  # 1 to 8: stages of a pipeline
+        counts = sorted(
+            {*range(1, 9), *_ratios(max(self.most_running, 9), COUNT_RATIO)}
+        )  # 1 to 8: stages of a pipeline
         sums, shares = _along("layout", tokens), _along("batch", counts)
         with np.errstate(divide="ignore", invalid="ignore"):
             point = self._point.with_prompts(shares, sums / shares)

@@ -61,7 +61,9 @@ class Trace:
         """
         check_rate(rate)
         if math.isnan(self.rate):
-            raise InputError(Fault("all requests arrive at once: no rate to scale; leave --rate out", "rate", self.file))
+            raise InputError(
+                Fault("all requests arrive at once: no rate to scale; leave --rate out", "rate", self.file)
+            )
         return replace(self, arrival=(self.arrival - self.arrival[0]) * (self.rate / rate))
 
     def fault(self, index: int, field: str, message: str) -> Fault:
@@ -86,6 +88,18 @@ class Lengths:
     shapes: tuple[Workload, ...]
     weights: tuple[float, ...]
 
+    @property
+    def text(self) -> str:
+        """Such as `1024x256`, or how many shapes and their means."""
+        if len(self.shapes) == 1:
+            return self.shapes[0].name
+        total = sum(self.weights)
+        inputs, outputs = (
+            sum(getattr(shape, name) * weight for shape, weight in zip(self.shapes, self.weights, strict=True)) / total
+            for name in ("input", "output")
+        )
+        return f"{len(self.shapes)} shapes, {inputs:.0f}x{outputs:.0f} on average"
+
     @classmethod
     def of(cls, entry: Any) -> Lengths:
         """Those a user means: `1024x256`, a workload's name, a CSV (input, output, weight), or a list of pairs.
@@ -98,15 +112,20 @@ class Lengths:
         if isinstance(entry, str) and entry.lower().endswith(".csv"):
             return _lengths(entry)
         if isinstance(entry, str | Mapping | Workload):
-            shapes = load_workload(entry)
-            return cls(tuple(shapes), (1.0,) * len(shapes))
-        pairs = [tuple(pair) for pair in entry]
-        if not pairs or not all(len(pair) in (2, 3) for pair in pairs):
-            raise InputError(Fault("expected pairs (input, output), or triples with a weight", "lengths"))
-        weights = tuple(float(pair[2]) if len(pair) == 3 else 1.0 for pair in pairs)
+            named = tuple(load_workload(entry))
+            return cls(named, (1.0,) * len(named))
+        wanted = Fault("expected pairs (input, output), or triples with a weight", "lengths")
+        try:
+            rows = [(*pair, 1.0)[:3] for pair in entry]
+            shapes = tuple(Workload(int(tokens), int(output)) for tokens, output, _ in rows)
+            weights = tuple(float(weight) for *_, weight in rows)
+        except (TypeError, ValueError):
+            raise InputError(wanted) from None
+        if not rows:
+            raise InputError(wanted)
         if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
             raise InputError(Fault("weights must not be negative, and not all zero", "lengths"))
-        return cls(tuple(Workload(int(pair[0]), int(pair[1])) for pair in pairs), weights)
+        return cls(shapes, weights)
 
 
 def draw(requests: int, rate: float, lengths: Any, *, burstiness: float = 1.0, seed: int = 0) -> Trace:
@@ -167,7 +186,9 @@ def read_trace(path: str | Path) -> Trace:
         arrival = faults.value(line, "arrival", row, _seconds)
         shape = tuple(faults.value(line, name, row, _tokens) for name in ("input", "output"))
         if arrival is not None and arrival < before:
-            faults.add(line, "arrival", f"arrives before the request above it ({before:g} s); sort the trace by arrival")
+            faults.add(
+                line, "arrival", f"arrives before the request above it ({before:g} s); sort the trace by arrival"
+            )
         before = before if arrival is None else arrival
         if arrival is not None and None not in shape:
             lines.append(line)
@@ -283,9 +304,7 @@ def _csv_rows(file: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
 def _places(file: str, heads: Iterable[str], needed: Sequence[str]) -> dict[str, int]:
     """Where the columns stand."""
     plain = [re.sub(r"[\s-]", "_", head.strip().lower()) for head in heads]
-    found = {
-        name: plain.index(word) for name, words in COLUMNS.items() for word in reversed(words) if word in plain
-    }
+    found = {name: plain.index(word) for name, words in COLUMNS.items() for word in reversed(words) if word in plain}
     missing = [name for name in needed if name not in found]
     if missing:
         raise InputError(

@@ -240,9 +240,12 @@ def _library() -> _Library:
 
 def _facts(content: _File, document: Document) -> Iterator[Fact]:
     faults: list[Fault] = []
+    schemes: dict[str, Precision] = {}  # a scheme stands in many facts
     for index, block in enumerate(content.facts):
         at = ("facts", index)
-        scheme = parse_precision(block.precision, document, (*at, "precision"))
+        if (key := repr(block.precision)) not in schemes:
+            schemes[key] = parse_precision(block.precision, document, (*at, "precision"))
+        scheme = schemes[key]
         if block.metric not in content.metrics:
             faults.append(document.fault((*at, "metric"), "is not among metrics; add it there"))
         unsized = sorted(block.measured.keys() - content.parameters_b)

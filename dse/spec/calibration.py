@@ -160,9 +160,9 @@ class Basis(Strict):
 class Calibration(Strict):
     """The parameters of one accelerator by class and number type."""
 
-    source: Text = ""
-    """Whose timings."""
-    date: Text = ""
+    source: str = ""
+    """Whose timings; empty where all are of relatives, as the manifest of a run then says."""
+    date: str = ""
     """When they were fitted."""
     basis: Basis | None = None
     """Absent: nothing was fitted on this chip."""

@@ -28,6 +28,8 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NUMERIC = frozenset("+-.0123456789")
+"""What a number begins with, or what would be one."""
 _WORDS = {"": None, "~": None} | {
     spelling: value
     for word, value in (("null", None), ("true", True), ("false", False))
@@ -115,16 +117,17 @@ class _Composer:
         raise _StopError
 
     def _take(self, event: Any) -> None:
-        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        mark = event.start_mark
+        line, column = mark.line + 1, mark.column + 1
         match event:
+            case yaml.ScalarEvent():  # most events are
+                node = self._scalar(event, Node(line, column))
+                self._anchor(event.anchor, node)
+                self._attach(node)
             case yaml.DocumentStartEvent():
                 self.documents += 1
                 if self.documents > 1:
                     self._stop(line, column, "a second document starts here; expected one per file")
-            case yaml.ScalarEvent():
-                node = self._scalar(event, Node(line, column))
-                self._anchor(event.anchor, node)
-                self._attach(node)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
                 if len(self.open) >= MAX_DEPTH:
                     self._stop(line, column, TOO_DEEP)
@@ -227,6 +230,8 @@ class _Composer:
         """A plain scalar by the YAML 1.2 core schema (spec 1.2.2, section 10.3.2)."""
         if text in _WORDS:
             return _WORDS[text]
+        if text[0] not in _NUMERIC:
+            return text
         if _INT.fullmatch(text):
             value = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) < 80 else MAX_INT + 1
             if abs(value) > MAX_INT:

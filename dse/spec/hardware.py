@@ -130,6 +130,9 @@ class HardwareSpec(Strict):
     """Year of general availability."""
     peak_tflops: Annotated[dict[Dtype, Positive], Field(min_length=1)]
     """Dense matrix peak by dtype, TFLOP/s; absent: the chip lacks the dtype."""
+    fp16_accumulate_tflops: Positive | None = None
+    """fp16 peak where products are summed in fp16, if that is more than `peak_tflops.fp16`: GeForce halves the rate of
+    sums in fp32."""
     vector_tflops: Positive | None = None
     """Non-matrix fp32 peak, TFLOP/s."""
     memory: Memory
@@ -183,6 +186,11 @@ class HardwareSpec(Strict):
     def peak(self, dtype: str) -> float | None:
         """Dense matrix peak of exactly this dtype, FLOP/s; None where the chip lacks it."""
         return self.peaks.get(dtype)
+
+    @property
+    def fp16_accumulate(self) -> float | None:
+        """fp16 peak with sums in fp16, FLOP/s; None where that is no faster."""
+        return None if self.fp16_accumulate_tflops is None else self.fp16_accumulate_tflops * 1e12
 
     @property
     def vector(self) -> float:

@@ -62,6 +62,9 @@ class ModelSpec:
     embed_dim: int | None = None
     """Width of the embedding where it differs from `hidden` (OPT-350m), with two projections."""
     head_bias: bool = False
+    joined: int = 0
+    """Vectors of the hidden width that a projection joins into one ahead of the layers: 2 in a module that predicts
+    the token after next (the hidden state and the next token's embedding), 0 in a model of its own."""
     max_context: int | None = None
     """Longest context the config allows; None where it states none."""
     precision: Precision | None = field(default=None, compare=False)
@@ -104,7 +107,8 @@ class ModelSpec:
     @property
     def _outside_layers(self) -> int:
         norms = self.extra_norms * self.norm_parameters
-        return self.embedding_parameters + self.head_parameters + norms
+        join = self.joined * self.hidden * self.hidden
+        return self.embedding_parameters + self.head_parameters + norms + join
 
     def parameters(self) -> int:
         """All weights of the text model, to the last one (no vision encoder, no MTP layers)."""

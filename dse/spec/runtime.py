@@ -24,6 +24,10 @@ Text = Annotated[str, Field(min_length=1)]
 
 FILE = "configs/runtimes.yaml"
 
+Kind = Literal["draft", "mtp", "eagle", "medusa", "lookup"]
+"""What drafts in speculative decoding: a draft model; a module of the model's own for the tokens after next; a trained
+head of one layer; trained heads over the vocabulary; no network (n-grams, a datastore, Jacobi iterations)."""
+
 
 class Supports(Strict):
     """What the engine runs; an empty list allows everything."""
@@ -83,9 +87,17 @@ class RuntimeSpec(Strict):
     core_gb_per_s: Factor | None = None
     """Bandwidth one core (multiprocessor) draws in its matrix-vector products, GB/s: what keeps small kernels from
     the bandwidth of chips with few cores for their memory; None for no limit."""
+    sums: Literal["fp32", "fp16"] = "fp32"
+    """Type its fp16 products are summed in: GeForce is twice as fast in fp16."""
+    ubatch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of a prompt that pass the stages of a pipeline together (llama.cpp's n_ubatch): stages then work on parts
+    of one prompt at once; None: prompts pass whole."""
     launch_us: Factor | None = None
     """Per layer and pass: host time to issue its kernels one by one, ahead of the device, which waits only where its
     own work is shorter (PyTorch without captured graphs); None: graphs, or launches beside the device's time."""
+    speculation_us: dict[Kind, Cost] = Field(default_factory=dict)
+    """Per decode iteration, by what drafts (`dse.spec.speculation`): host work to build and check drafts, and to take
+    back the cache of what was not accepted, beside the passes."""
     request_ms: Cost = 0.0
     """Per request before its first token: the server's protocol, tokenising, admission."""
     admission_steps: Cost = 0.5

@@ -54,6 +54,38 @@ class Parallel(Strict):
     """`auto`: 1 for a dense model or without dp, else all tp x dp ranks."""
 
 
+class PrefillWorkers(Strict):
+    """Axes of the workers that compute prompts; what is left out is the sweep's own."""
+
+    hardware: Any = None
+    precision: Any = None
+    parallel: Parallel | None = None
+    devices: Any = None
+    """Every layout of so many devices per worker; beside `parallel`, those of its degrees."""
+    batch: Any = 1
+    """Requests of one prompt pass."""
+
+
+class DecodeWorkers(Strict):
+    """Axes of the workers that generate; what is left out is the sweep's own, as all others are."""
+
+    batch: Any = None
+    """Sequences that run at once on a worker."""
+
+
+class Disaggregation(Strict):
+    """What a deployment of two pools chooses from."""
+
+    prefill: PrefillWorkers = PrefillWorkers()
+    decode: DecodeWorkers = DecodeWorkers()
+    devices: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Most devices of both pools together; no limit by default."""
+    max_workers: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Most workers of a pool."""
+    fill: bool = False
+    """Only deployments of which replicas use all `devices`, as one who has so many devices wants them."""
+
+
 class SweepFile(Strict):
     """The fields of a sweep; axes take one value, a list, or a range."""
 
@@ -69,7 +101,7 @@ class SweepFile(Strict):
     parallel: Parallel | None = None
     """Degrees to combine; by default one device."""
     devices: Any = None
-    """Instead of `parallel`: every layout of so many devices."""
+    """Every layout of so many devices; beside `parallel`, those of its degrees."""
     batch: Any = 1
     """Sequences in flight per replica."""
     rate: Any = None
@@ -80,20 +112,30 @@ class SweepFile(Strict):
     """What a request must meet to count as goodput: `{ttft_ms: 2000, tpot_ms: 30}`, also `latency_s`."""
     serving: Any = "static"
     """`static`, `offline` (the engine sets the batch: only the first value of `batch` counts), `closed-loop`
-    (`batch` is the requests in flight) or `open-loop` (requests arrive at `rate`, at most `batch` run)."""
+    (`batch` is the requests in flight), `open-loop` (requests arrive at `rate`, at most `batch` run) or
+    `disaggregated` (`batch` is what a decode worker runs at once)."""
+    disaggregated: Disaggregation | None = None
+    """The pools of disaggregated serving: `{prefill: {parallel: ..., batch: ...}, decode: ..., devices: 8}`."""
     offload: Any = "none"
     """`lp`: weights, cache and activations are placed over accelerator, host and disk by a linear program."""
     runtime: Any = "ideal"
     """Names of serving engines (`configs/runtimes.yaml`), or `{base: NAME, field: value}`."""
     fidelity: Any = "calibrated"
     attention: Any = "fused"
-    """A technique (`dse.cost.techniques`), as the next three: `fused` (flash attention) or `unfused`."""
+    """A technique (`dse.cost.techniques`), as the next six: `fused` (flash attention) or `unfused`."""
     kv_budget: Any = "none"
     """Tokens of a sequence that decode attends to and the cache keeps, or `none`."""
     weight_sparsity: Any = "none"
     """`2:4`, the share of weights that are zero, or `none`."""
     dequantization: Any = "fused"
     """`fused`, or the bytes moved per element where narrow weights and cache are expanded in memory before use."""
+    prefix_hit: Any = "none"
+    """The share of each prompt that the cache holds already, `{tokens: 2048}` of a shared system prompt, or `none`."""
+    sampling: Any = "none"
+    """`{n: 4}` answers per request, `{beams: 4}`, or `none`."""
+    speculation: Any = "none"
+    """A name in `configs/speculation.yaml`, `{draft, gamma, acceptance}`, `{mtp, accepted}`, `{tree, tau, eagle or
+    medusa}`, or `none`."""
     chunk_tokens: Any = "none"
     """Chunked prefill: tokens of an iteration that decodes and pieces of prompts share, or `none`."""
     max_prefill_tokens: Count | Literal["unlimited"] = 8192
@@ -125,7 +167,7 @@ class SweepFile(Strict):
 
 
 AXIS_VALUES: dict[str, tuple[str, ...]] = {
-    "serving": ("static", "offline", "closed-loop", "open-loop"),
+    "serving": ("static", "offline", "closed-loop", "open-loop", "disaggregated"),
     "offload": ("none", "lp"),
     "fidelity": ("ideal", "datasheet", "calibrated"),
 }

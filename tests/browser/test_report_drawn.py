@@ -7,11 +7,13 @@ from urllib.parse import quote
 import fake_run
 import pytest
 
+import dse
 from dse.report.html import write_explain, write_report
 
 pytestmark = pytest.mark.browser
 
 HOSTILE = '</script><img src=x onerror="document.documentElement.dataset.broken=1"><b>&amp;'
+THROUGHPUT = "output_tokens_per_s_per_device"
 GROUP = "#by.model=llama-3.1-70b&by.workload=1024x256"
 
 
@@ -304,3 +306,28 @@ def test_explain_draws_graph_roofline_time_and_memory(run, browse, tmp_path):
     assert len(page.one("layers").all("svg")) == 3
     assert len(page.one("operators").table) == 18
     assert int(root(page)["data-overflow"]) <= 0
+
+
+def test_a_point_of_two_pools_shows_the_memory_of_both(browse, tmp_path):
+    pools = {"prefill": {"hardware": "h200-sxm", "parallel": {"tp": 2}}, "devices": 8}
+    found = dse.explain("llama-3.1-8b", "h100-sxm", batch=64, serving="disaggregated", disaggregated=pools)
+    write_explain(found, tmp_path / "pools.html")
+    page = browse(tmp_path / "pools.html")
+    assert root(page).get("data-ready") == "1"
+    assert "data-errors" not in root(page)
+    prefill, decode = found["pools"]
+    assert f"{prefill['workers']} × prefill worker, h200-sxm bf16 tp 2 batch 1, per device" in page.one("memory").text
+    assert f"{decode['workers']} × decode worker, h100-sxm bf16 tp 1 batch 64, per device" in page.one("memory").text
+
+
+def test_a_run_with_pools_shows_what_tells_its_workers_apart(browse, tmp_path):
+    pools = {"prefill": {"parallel": {"tp": [1, 2]}}, "devices": 8}
+    asked = {"name": "pools", "models": "llama-3.1-8b", "hardware": "h100-sxm", "workload": "1024x256"}
+    asked |= {"serving": ["closed-loop", "disaggregated"], "disaggregated": pools, "group_by": ["serving"]}
+    run = dse.run_sweep(asked | {"batch": [8, 64], "objectives": ["ttft_ms", THROUGHPUT]}, tmp_path)
+    page = browse(run.report)
+    assert root(page).get("data-ready") == "1"
+    assert "data-errors" not in root(page)
+    shown = headers(page, "table")
+    assert {"prefill_tp", "prefill_workers", "decode_workers"} <= set(shown)
+    assert not {"prefill_hardware", "prefill_precision", "prefill_pp", "prefill_batch"} & set(shown)

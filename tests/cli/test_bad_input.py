@@ -25,6 +25,57 @@ def told(dse, tmp_path, text: str, *options: str) -> list[str]:
     return said.err.splitlines()
 
 
+POOLS = {
+    "a misspelt field": ("device: 8", "17: disaggregated.device: unknown field; did you mean 'devices'?"),
+    "an unknown field": (
+        "prefill: {chips: 8}",
+        "27: disaggregated.prefill.chips: unknown field; expected one of batch, devices, hardware, parallel, precision",
+    ),
+    "no devices": ("devices: 0", "26: disaggregated.devices: must be >= 1, got 0"),
+    "more devices than there are": (
+        "devices: 100001", "26: disaggregated.devices: must be <= 100000, got 100001",
+    ),
+    "no workers": ("max_workers: 0", "30: disaggregated.max_workers: must be >= 1, got 0"),
+    "an unknown chip": (
+        "prefill: {hardware: h100-sxn}",
+        "37: disaggregated.prefill.hardware: unknown hardware 'h100-sxn'; did you mean 'h100-sxm'? "
+        "'dse list hardware' shows all",
+    ),
+    "a chip twice": (
+        "prefill: {hardware: [H100, h100-sxm]}",
+        "44: disaggregated.prefill.hardware[1]: 'h100-sxm' stands twice on this axis; keep one",
+    ),
+    "an unknown scheme": (
+        "prefill: {precision: fp9}",
+        "38: disaggregated.prefill.precision: no precision is named 'fp9'; did you mean 'fp8'?; "
+        "`dse list precisions` shows all",
+    ),
+    "native twice": (
+        "prefill: {precision: [bf16, native]}",
+        "45: disaggregated.prefill.precision[1]: 'native' means bf16 here, which stands on this axis as well; keep one",
+    ),
+    "a pass of nothing": (
+        "prefill: {batch: 0}", "34: disaggregated.prefill.batch: must be at least 1, got 0",
+    ),
+    "a decode batch twice": (
+        "decode: {batch: [1, 1]}", "37: disaggregated.decode.batch[1]: 1 stands twice on this axis; keep one",
+    ),
+    "an empty range": (
+        "prefill: {batch: {from: 4, to: 1}}",
+        "34: disaggregated.prefill.batch: the range is empty: from 4 to 1",
+    ),
+    "workers of degrees that make no such devices": (
+        "prefill: {parallel: {tp: 2}, devices: 4}",
+        "55: disaggregated.prefill.devices: no layout of the degrees of 'parallel' has so many devices",
+    ),
+    "a degree below one": (
+        "prefill: {parallel: {tp: -1}}",
+        "42: disaggregated.prefill.parallel.tp: must be at least 1, got -1",
+    ),
+    "nothing to fill": ("fill: true", "23: disaggregated.fill: there is nothing to fill; give 'devices' as well"),
+}  # fmt: skip
+"""Wrong blocks of pools, from column 16 of line 6."""
+
 FIELDS = {
     "misspelt field": (
         {"hardware": None, "hardwear": "h100-sxm"},
@@ -126,9 +177,9 @@ FIELDS = {
     "more devices than there are": ({"devices": 2**40}, f"5:10: devices: must be at most 100,000, got {2**40}"),
     "not a number": ({"memory_utilization": ".nan"}, "5:21: expected a finite number, got .nan"),
     "infinity": ({"constraints": "{ttft_ms: {max: .inf}}"}, "5:30: expected a finite number, got .inf"),
-    "parallel and devices": (
+    "devices that no degrees make": (
         {"parallel": "{tp: 2}", "devices": 8},
-        "6:10: devices: give either 'parallel' or 'devices', not both",
+        "6:10: devices: no layout of the degrees of 'parallel' has so many devices",
     ),
     "an empty range": ({"batch": "{from: 9, to: 3}"}, "5:8: batch: the range is empty: from 9 to 3"),
     "half a range": ({"batch": "{from: 9}"}, "5:8: batch: missing field 'to'"),
@@ -175,8 +226,29 @@ FIELDS = {
     ),
     "a deployment on no chip": (
         {"current": "{hardware: h100-sxn}"},
-        "5:21: current.hardware: unknown hardware 'h100-sxn'; did you mean 'h100-sxm'? "
-        "'dse list hardware' shows all",
+        "5:21: current.hardware: unknown hardware 'h100-sxn'; did you mean 'h100-sxm'? 'dse list hardware' shows all",
+    ),
+    "a serving that is misspelt": (
+        {"serving": "disagregated"},
+        "5:10: serving: this version knows static, offline, closed-loop, open-loop and disaggregated, "
+        "got 'disagregated'; did you mean 'disaggregated'?",
+    ),
+    "pools that nobody serves from": (
+        {"serving": "[static, offline]", "disaggregated": "{devices: 8}"},
+        "6:1: disaggregated: only disaggregated serving has pools; add it to 'serving' (static, offline), "
+        "or leave them out",
+    ),
+    **{
+        f"pools: {name}": ({"serving": "disaggregated", "disaggregated": f"{{{text}}}"}, f"6:{message}")
+        for name, (text, message) in POOLS.items()
+    },
+    "a group of what both pools decide": (
+        {"serving": "disaggregated", "group_by": "[devices]"},
+        "6:12: group_by[0]: cannot group by 'devices' where serving is disaggregated: both pools decide it",
+    ),
+    "a group of prefill workers that are not there": (
+        {"group_by": "[prefill_tp]"},
+        "5:12: group_by[0]: cannot group by 'prefill_tp'; did you mean 'prefix_hit'?",
     ),
     "a deployment that is a list": ({"current": "[1]"}, "5:10: current: expected a mapping, got a list"),
 }

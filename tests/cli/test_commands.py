@@ -106,6 +106,41 @@ def test_explain_of_a_run_is_explain_of_its_axes(dse, folder) -> None:
     assert of_run == of_axes
 
 
+POOLS = "{prefill: {hardware: h200-sxm, parallel: {tp: 2}, batch: 2}, devices: 8}"
+PAIR = (
+    "explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--batch", 64, "--serving", "disaggregated",
+    "--disaggregated", POOLS,
+)  # fmt: skip
+
+
+def test_explain_tells_both_pools_apart(dse) -> None:
+    found = json.loads(dse(*PAIR, "--json").out)
+    prefill, decode = found["pools"]
+    said = dse(*PAIR)
+    assert said.code == 0
+    lines = [line.split() for line in said.out.splitlines()]
+    devices = prefill["workers"] * 2 + decode["workers"]
+    assert said.out.startswith(f"llama-3.1-8b on {devices} × h200-sxm and h100-sxm, bf16, 1024x256\n")
+    assert ["prefill", str(prefill["workers"]), "h200-sxm", "bf16", "tp", "2", "2"] in [line[:7] for line in lines]
+    assert ["decode", str(decode["workers"]), "h100-sxm", "bf16", "tp", "1", "64"] in [line[:7] for line in lines]
+    place = said.out.splitlines().index("memory of the fullest device, GB")
+    assert lines[place + 1] == ["prefill", "decode"]
+    assert [line[0] for line in lines[place + 2 : place + 5]] == ["weights", "kv", "state"]
+
+
+def test_explain_of_pools_refuses_what_a_sweep_would(dse) -> None:
+    said = dse(*PAIR[:-1], "{devices: 0}")
+    assert (said.code, said.err) == (2, "disaggregated.devices: must be >= 1, got 0\n")
+
+
+def test_the_fields_of_pools_are_listed(dse) -> None:
+    rows = {row["name"]: row["default"] for row in json.loads(dse("list", "axes", "--json").out)}
+    assert rows["disaggregated.prefill.batch"] == "1"
+    assert rows["disaggregated.decode.batch"] == "the sweep's"
+    assert rows["disaggregated.max_workers"] == "32"
+    assert "disaggregated" not in rows
+
+
 def test_explain_prints_operators_memory_and_totals(dse) -> None:
     said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm")
     assert said.code == 0
@@ -118,7 +153,7 @@ def test_explain_prints_operators_memory_and_totals(dse) -> None:
 def test_explain_of_one_token_has_no_decode(dse) -> None:
     said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--output", 1, "--json")
     assert json.loads(said.out)["phases"]["decode"] == {
-        "seconds": 0.0, "bound": "none", "operators": [], "time_by": {},
+        "seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {},
     }  # fmt: skip
 
 
@@ -156,6 +191,7 @@ def test_diff_tells_inputs_and_fronts(dse, folder) -> None:
     ("what", "known"),
     [
         ("models", "llama-3.1-8b"), ("hardware", "h100-sxm"), ("precisions", "bf16"), ("runtimes", "ideal"),
+        ("speculations", "eagle-2"),
         ("objectives", "tpot_ms"), ("axes", "batch"), ("sweeps", "quickstart"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from dataclasses import replace
 from math import isnan
 from typing import Any
 
@@ -16,6 +17,9 @@ from dse.cost.evaluate import Question, columns, score
 from dse.cost.mesh import Mesh
 from dse.spec.catalog import load_hardware, load_model, load_precision
 from dse.spec.layout import Layout
+from dse.spec.prefix import Prefix
+from dse.spec.sampling import Sampling
+from dse.spec.speculation import load_speculation
 from dse.spec.workload import Workload
 
 MODELS = (
@@ -23,6 +27,11 @@ MODELS = (
     "mixtral-8x7b", "qwen3-30b-a3b", "gpt-oss-120b", "minimax-m2.5", "llama-4-scout", "mimo-v2-flash",
     "deepseek-v2-lite", "deepseek-v3", "deepseek-v3.2", "glm-5.2",
     "qwen3-next-80b-a3b", "nemotron-h-56b", "nemotron-3-super-120b-a12b", "mamba2-2.7b",
+)  # fmt: skip
+
+FAMILIES = (
+    "llama-3.1-70b", "gemma-2-9b", "mixtral-8x7b", "llama-4-scout", "deepseek-v3.2", "qwen3-next-80b-a3b",
+    "nemotron-3-super-120b-a12b", "mamba2-2.7b",
 )  # fmt: skip
 
 HARDWARE = (
@@ -57,6 +66,20 @@ WORKLOADS = (
 )  # fmt: skip
 
 BATCHES = (1, 2, 3, 7, 16, 40, 129, 512)
+
+TECHNIQUES_TOLD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "prefix": ({"prefix_hit": Prefix(tokens=96)}, {"prefix": 96}),
+    "cascade": (
+        {"prefix_hit": Prefix(tokens=100, cascade=True), "sampling": Sampling(n=3)},
+        {"prefix": 100, "cascade": True, "branches": 3, "answers": 3},
+    ),
+    "beams": ({"sampling": Sampling(beams=4)}, {"branches": 4}),
+    "verified": (
+        {"speculation": load_speculation({"tree": 5, "tau": 2.5}), "sampling": Sampling(n=2)},
+        {"width": 5, "tau": 2.5, "branches": 2, "answers": 2},
+    ),
+}
+"""Techniques as the model is told of them, and as the reference is."""
 
 POINTS = 110
 """Random points per model and variant."""
@@ -124,6 +147,27 @@ def test_every_figure_and_status_equals_the_scalar_reference(name: str, variant:
             if not same:
                 where = f"{point} {reference.layout} {reference.workload.name}"
                 wrong.append(f"{where}: {metric} {value!r}, expected {expected!r}")
+    assert not wrong, f"{len(wrong)} differences:\n" + "\n".join(wrong[:12])
+
+
+@pytest.mark.parametrize("told", TECHNIQUES_TOLD)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_so_it_does_where_requests_share_branch_or_speculate(name: str, told: str):
+    techniques, fields = TECHNIQUES_TOLD[told]
+    workloads = [Workload(*pair) for pair in WORKLOADS if pair[0] > fields.get("prefix", 0)]
+    choices = replace(_choices({}), techniques=techniques, workload=workloads)
+    points = _draw(name + told, choices, POINTS // 2)
+    mesh = Mesh.points(AXES, [np.array(axis) for axis in zip(*points, strict=True)])
+    found = columns(load_model(name), choices, mesh)
+    wrong = []
+    for i, point in enumerate(points):
+        reference = _reference(name, choices, point, fields)
+        if reference.status == "too_few_layers":
+            continue
+        for metric, expected in reference.metrics().items():
+            value = float(found[metric][i])
+            if not (isnan(value) if isnan(expected) else value == pytest.approx(expected, rel=1e-9, abs=0)):
+                wrong.append(f"{reference.layout} {reference.workload.name}: {metric} {value!r}, expected {expected!r}")
     assert not wrong, f"{len(wrong)} differences:\n" + "\n".join(wrong[:12])
 
 

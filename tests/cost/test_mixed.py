@@ -68,18 +68,25 @@ def test_it_costs_less_than_its_two_passes_and_more_than_either(model, tp, pp, d
     assert max(step, chunk) < mixed < step + chunk
 
 
+def attention_of_chunk(model: str, length: float, cached: float, amount: str) -> float:
+    """FLOPs or bytes of the attention of a chunk, every distinct layer once."""
+    passed = MixedPass(point(model, 0), IDEAL, np.full(1, length), np.full(1, cached))
+    with np.errstate(invalid="ignore"):  # experts without tokens: the decodes there are none of
+        works = [work for index in range(len(passed.point.parts)) for work in passed._works(index)[2]]
+    return sum(one(getattr(work.each, amount) * work.times) for work in works if work.group == "attention")
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_chunks_of_a_prompt_count_the_attention_of_the_whole(model):
-    """At no efficiencies and launches the attention FLOPs of all chunks are those of the prompt."""
+    chunks = sum(attention_of_chunk(model, 256.0, done, "flops") for done in range(0, 4096, 256))
+    assert chunks == pytest.approx(attention_of_chunk(model, 4096.0, 0.0, "flops"))
 
-    def flops(length: float, cached: float) -> float:
-        passed = MixedPass(point(model, 0), IDEAL, np.full(1, length), np.full(1, cached))
-        with np.errstate(invalid="ignore"):  # experts without tokens: the decodes there are none of
-            works = [work for index in range(len(passed.point.parts)) for work in passed._works(index)[2]]
-        attention = [work for work in works if work.group == "attention"]
-        return sum(one(work.each.flops * work.times) for work in attention)
 
-    assert sum(flops(256.0, done) for done in range(0, 4096, 256)) == pytest.approx(flops(4096.0, 0.0))
+def test_each_chunk_reads_the_cache_of_those_before_it():
+    """Keys of s tokens are read s^2 / 2C times over in all, beside each chunk's own half (Sarathi)."""
+    chunks = sum(attention_of_chunk("llama-3.1-8b", 256.0, done, "kv_read") for done in range(0, 4096, 256))
+    once = attention_of_chunk("llama-3.1-8b", 4096.0, 0.0, "kv_read")
+    assert chunks / once == pytest.approx((4096 / 256 + 1) / 2)
 
 
 @given(st.integers(0, 60_000), st.integers(1, 4096), st.integers(0, 200))

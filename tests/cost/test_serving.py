@@ -11,8 +11,8 @@ import dse
 from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import Question, columns, score
 from dse.cost.mesh import Mesh
+from dse.cost.modes import served
 from dse.cost.phases import Point
-from dse.cost.served import served
 from dse.cost.serving import ClosedLoop, Static, Steady
 from dse.spec.catalog import load_precision
 from dse.spec.layout import Layout
@@ -144,6 +144,30 @@ def test_few_cores_starve_a_wide_memory():
     )
     assert wide == pytest.approx(0.8 * 3350 / 132 / 9)
     assert narrow == 1.0
+
+
+def test_sums_in_fp16_are_twice_as_fast_on_geforce_only():
+    """GeForce halves the rate of sums in fp32; workstation and server parts of the same silicon do not."""
+    llama, fp16 = dse.load_model("llama-3.1-8b"), load_precision("fp16")
+    for chip, gain in (("rtx-3090", 2.0), ("rtx-a6000", 1.0), ("a100-sxm-80gb", 1.0)):
+        products = [
+            Choices([dse.load_hardware(chip)], [Workload(1024, 1)], [fp16], ["ideal"], [Layout()], [1], runtime=runtime)
+            for runtime in (RuntimeSpec(), RuntimeSpec(sums="fp16"))
+        ]
+        summed_wide, summed_narrow = (one(Point(llama, c, Mesh.points(AXES, [np.zeros(1, dtype=int)] * len(AXES))).ttft)
+                                      for c in products)  # fmt: skip
+        assert summed_wide / summed_narrow == pytest.approx(gain, rel=0.05)
+
+
+@pytest.mark.parametrize(("prompt", "pp"), [(512, 4), (1024, 1), (1024, 2), (1024, 4), (4096, 4)])
+def test_parts_of_one_prompt_follow_each_other_through_the_stages(prompt, pp):
+    """c parts through p equal stages take (c + p - 1) / (c p) of the whole prompt's time."""
+    cut = RuntimeSpec(ubatch_tokens=512)
+    whole, parts = (
+        one(served(point(batch=1, tp=1, pp=pp, workload=(prompt, 1), runtime=runtime)).ttft) for runtime in (IDEAL, cut)
+    )
+    count = prompt // 512
+    assert parts / whole == pytest.approx((count + pp - 1) / (count * pp), rel=0.03)  # the head makes stages unequal
 
 
 @pytest.mark.parametrize("serving", ["static", "offline", "closed-loop"])

@@ -10,12 +10,24 @@ from properties.points import choices, figures
 
 from dse.cost.metrics import METRICS
 from dse.cost.techniques import TECHNIQUES
+from dse.errors import InputError
+from dse.spec.prefix import Prefix
+from dse.spec.sampling import Sampling
+from dse.spec.speculation import load_speculation
 
 VALUES = {
     "attention": ("unfused",),
     "kv_budget": (64, 1024, 10**9),
     "weight_sparsity": (0.5, 0.9, "2:4"),
     "dequantization": (4.0, 24.0),
+    "prefix_hit": (Prefix(share=0.5), Prefix(share=0.9, own=True), Prefix(tokens=96, cascade=True)),
+    "sampling": (Sampling(n=4), Sampling(beams=2)),
+    "speculation": (
+        load_speculation({"draft": "llama-3.2-1b", "gamma": 3, "acceptance": 0.7}),
+        load_speculation({"mtp": 1, "accepted": 0.8}),
+        load_speculation({"tree": 30, "eagle": 5, "tau": 3.5}),
+        load_speculation({"tree": 30, "medusa": 4, "tau": 2.5}),
+    ),
     "chunk_tokens": (512,),
 }
 """Values of each technique beside its neutral one."""
@@ -50,7 +62,7 @@ def test_it_says_what_it_takes(name):
     for value in (technique.neutral, *VALUES[name]):
         assert technique.parse(value) == value
     for wrong in ("nonsense", -3, None, True):
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises((ValueError, InputError), match="expected"):
             technique.parse(wrong)
 
 
@@ -60,7 +72,7 @@ def test_at_its_neutral_value_it_changes_no_bit(model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in VALUES.items() for v in values])
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in VALUES.items() for v in values], ids=str)
 def test_figures_stay_numbers(model, name, value):
     plain, changed = under(model), under(model, **{name: value})
     for metric in METRICS:

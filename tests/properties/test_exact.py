@@ -15,6 +15,7 @@ from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS
 from dse.cost.operators.moe import distinct_experts
 from dse.cost.roofline import Contexts, mean_of_maximum
+from dse.cost.techniques import TECHNIQUES
 from dse.cost.work import Span
 from dse.run.rows import complete
 from dse.run.score import Engine
@@ -47,6 +48,27 @@ def test_an_open_mesh_equals_single_points_bit_for_bit(model):
     for whole, single in zip(on_mesh.costs, on_points.costs, strict=True):
         whole, single = (np.broadcast_to(c, m.shape) for c, m in ((whole, on_mesh.status), (single, on_points.status)))
         assert np.array_equal(whole.ravel(), single, equal_nan=True)
+
+
+@pytest.mark.parametrize("model", ["gemma-2-2b", "deepseek-v3.2"])
+@pytest.mark.parametrize(
+    "techniques",
+    [
+        {"prefix_hit": {"tokens": 96, "cascade": True}, "sampling": {"n": 3}},
+        {"speculation": {"mtp": 2, "accepted": 1.3}, "prefix_hit": 0.5},
+        {"speculation": {"draft": "llama-3.2-1b", "acceptance": [0.8, 0.6]}, "sampling": {"n": 2}},
+        {"speculation": {"tree": 8, "medusa": 3, "tau": 2.0}, "serving": "offline"},
+        {"speculation": {"tree": 8, "eagle": 3, "tau": 2.5}, "serving": "closed-loop"},
+    ],
+    ids=str,
+)
+def test_so_it_does_under_techniques_that_change_requests(model, techniques):
+    given = {name: TECHNIQUES[name].parse(v) if name in TECHNIQUES else v for name, v in techniques.items()}
+    fewer = {"hardware": ("gb200",), "fidelity": ("datasheet",), "precision": ("fp8",)}
+    chosen, spec = choices(**{**ALL, **fewer}, **given), load_model(model)
+    mesh, flat = columns(spec, chosen, mesh_of(chosen)), columns(spec, chosen, flat_mesh_of(chosen))
+    for name in METRICS:
+        assert np.array_equal(mesh[name].ravel(), flat[name], equal_nan=True), name
 
 
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "deepseek-v3.2", "llama-4-scout"])

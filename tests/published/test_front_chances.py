@@ -77,9 +77,9 @@ def standing_of(members: list[tuple]) -> Standing:
     known: dict[tuple, int] = {}
     return Standing(
         words=tuple(words),
-        parts=np.array(parts),
+        parts=np.array([parts, parts]),  # prompts and generation run on one engine
         chain=np.array([known.setdefault(configuration, len(known)) for configuration in zip(*texts, strict=True)]),
-        octave=np.log2([max(float(fields["batch_or_concurrency"] or 1), 1) for fields, *_ in members]),
+        octave=np.log2([[max(float(fields["batch_or_concurrency"] or 1), 1) for fields, *_ in members]] * 2),
         evidence=np.full(len(members), PLACE["datasheet"]),
         sigma=np.repeat(bands[:, None], len(members), axis=1),
         prompt=np.array([predicted[2] for *_, predicted in members]),

@@ -72,6 +72,12 @@ class Reference:
     kv_block_size: int = 16
     memory_utilization: float = 0.9
     price_kind: str = "on-demand"
+    prefix: int = 0  # tokens of each prompt that all requests share, cached before
+    cascade: bool = False  # and read once per micro-batch
+    branches: int = 1  # sequences per request
+    answers: int = 1  # of which are given out
+    width: int = 1  # tokens of a sequence verified per step
+    tau: float = 1.0  # and gained
 
     def __post_init__(self) -> None:
         self.eta = FIDELITIES[self.fidelity]
@@ -82,11 +88,15 @@ class Reference:
         self.expert_tp = self.tp * self.dp / self.ep
         self.devices = self.tp * self.pp * self.dp
         self.s, self.g = self.workload.input, self.workload.output
-        self.sequences = ceil(self.batch / self.dp)  # on one attention-dp rank
-        pipelined = min(self.pp, self.sequences)
-        per_pass = max(floor(min(self.max_prefill_tokens, 1e15) / self.pp / self.s), 1)
-        self.micro = {"decode": pipelined, "prefill": max(pipelined, ceil(self.sequences / per_pass))}
-        self.fullest_pass = min(ceil(self.sequences / pipelined), per_pass)
+        self.requests = ceil(self.batch / self.dp)  # on one attention-dp rank
+        self.sequences = {"prefill": self.requests, "decode": self.requests * self.branches}
+        self.queries = {"prefill": self.s - self.prefix, "decode": self.width}
+        pipelined = min(self.pp, self.requests)
+        per_pass = max(floor(min(self.max_prefill_tokens, 1e15) / self.pp / self.queries["prefill"]), 1)
+        passes = max(pipelined, ceil(self.requests / per_pass))
+        self.micro = {"decode": min(self.pp, self.sequences["decode"]), "prefill": passes}
+        self.in_pass = {phase: self.sequences[phase] / micro for phase, micro in self.micro.items()}
+        self.fullest_pass = min(ceil(self.requests / pipelined), per_pass)
         for tensor in ("weights", "projections", "activations", "kv_cache", "embeddings"):
             setattr(self, f"b_{tensor}", getattr(self.precision, tensor).bytes)
         self.b_kv, self.b_act = self.b_kv_cache, self.b_activations  # type: ignore[attr-defined]
@@ -278,12 +288,21 @@ class Reference:
         return Op(name, "vector", "vector", rows * flops, moved, moved, resident * BF16, kernel)
 
     def scores(self, mixer: Attention | LatentAttention, sequences: float, phase: str, n: int) -> list[Op]:
-        """Attention proper: a prompt of n tokens, or one token at context n; with the indexer's scores."""
+        """Attention proper: a prompt of n tokens, or a step at context n; with the indexer's scores."""
         heads, ops, sparse = mixer.heads / self.tp, [], None
-        queries = n if phase == "prefill" else 1
+        queries, own = self.queries[phase], 1.0
 
         def pairs(window: int | None, chunk: int | None) -> float:
-            return causal_pairs(n, window, chunk) if phase == "prefill" else seen(n, window, chunk)
+            if phase == "prefill":
+                return causal_pairs(n, window, chunk) - causal_pairs(self.prefix, window, chunk)
+            return sum(seen(n, window, chunk) + drafted for drafted in range(queries))
+
+        def read(window: int | None, chunk: int | None) -> float:
+            """Keys, by all sequences of a pass."""
+            if phase == "prefill":
+                return sequences * (queries + min(self.prefix, window or chunk or self.prefix))
+            every = sequences * (seen(n, window, chunk) + queries - 1)
+            return every - (sequences - 1) * self.prefix if self.cascade and not (window or chunk) else every
 
         if isinstance(mixer, Attention):
             span = (mixer.window, mixer.chunk)
@@ -299,10 +318,12 @@ class Reference:
             if sparse is not None and not sparse.shared:
                 wide = sparse.heads * sparse.dim
                 q = sequences * queries * wide * self.b_act
-                moved = q + sequences * n * sparse.dim * self.b_kv
+                moved = q + read(None, None) * sparse.dim * self.b_kv
                 flops = 2 * wide * sequences * pairs(None, None)
                 ops.append(Op("index_scores", "attention", "attention", flops, moved, q))
-        keys = sequences * (n if phase == "prefill" else seen(n, *span))
+            if phase == "prefill":  # latents that were cached are expanded a pass's worth at a time
+                own = queries / n
+        keys = read(*span)
         q, o, kv = (sequences * queries * heads * d * self.b_act for d in (dk, dv, 0))
         kv = keys * per_key
         held = 0 if cached else kv
@@ -313,16 +334,16 @@ class Reference:
             sizes: tuple[float, ...] = (sequences * sets, per_key / sets * seen(n, *span))
             if phase == "prefill":
                 tile = 2 * 128 * (dk + dv) * min(n, *(reach for reach in span if reach is not None), n)
-                sizes = (sequences * heads * ceil(n / 128), sequences * heads * pairs(*span), tile)
-            name = "latent" if latent else "attention"
-            return [*ops, Op(name, "attention", "attention", flops, q + kv + o, q + held + o, form=phase, sizes=sizes)]
-        every = sequences * heads * (n * n if phase == "prefill" else pairs(*span))
+                sizes = (sequences * heads * ceil(queries / 128), sequences * heads * pairs(*span), tile)
+            name, live = "latent" if latent else "attention", own * (q + held + o)
+            return [*ops, Op(name, "attention", "attention", flops, q + kv + o, live, form=phase, sizes=sizes)]
+        every = sequences * heads * (queries * n if phase == "prefill" else pairs(*span))
         s, at_k, at_v = every * self.b_act, dk / (dk + dv), dv / (dk + dv)
         return [
             *ops,
-            Op("qk", "attention", "attention", 2 * dk * every, q + at_k * kv + s, q + at_k * held + s),
-            Op("softmax", "vector", "vector", 5 * every, 2 * s, 2 * s),
-            Op("sv", "attention", "attention", 2 * dv * every, s + at_v * kv + o, s + at_v * held + o),
+            Op("qk", "attention", "attention", 2 * dk * every, q + at_k * kv + s, own * (q + at_k * held + s)),
+            Op("softmax", "vector", "vector", 5 * every, 2 * s, own * 2 * s),
+            Op("sv", "attention", "attention", 2 * dv * every, s + at_v * kv + o, own * (s + at_v * held + o)),
         ]
 
     def mixer(self, mixer: Any, sequences: float, queries: int, phase: str) -> list[Op]:
@@ -366,7 +387,10 @@ class Reference:
                 ops.append(project("index_k", h, index.dim, bias=2 * index.dim, cached=True, kernel="index_k"))
                 ops.append(project("index_w", h, index.heads, kernel="index_k"))
             if phase == "prefill":
-                return [*ops, project("kv_b", r, heads * (mixer.nope_dim + mixer.value_dim))]
+                expanded = heads * (mixer.nope_dim + mixer.value_dim)
+                expand = self.linear("kv_b", sequences * self.s, r, expanded, operands="projections")
+                expand.live *= queries / self.s
+                return [*ops, expand]
             for name, ins, outs in (("q_absorb", mixer.nope_dim, r), ("v_absorb", r, mixer.value_dim)):
                 matrix = heads * ins * outs * self.b_projections  # type: ignore[attr-defined]
                 live = rows * heads * (ins + outs) * self.b_act
@@ -379,24 +403,25 @@ class Reference:
             channels = (2 * mixer.key_heads * mixer.key_dim + mixer.value_heads * mixer.value_dim) / tp
             ops = [project("qkvz", h, channels + value), project("ba", h, 2 * heads, kernel="qkvz")]
             ops += self._recurrent(rows, sequences, channels, channels, value, mixer.conv_kernel, 0, mixer.value_dim,
-                                   2 * heads, 8, heads * mixer.key_dim * mixer.value_dim)  # fmt: skip
+                                   2 * heads, 8, heads * mixer.key_dim * mixer.value_dim, phase)  # fmt: skip
             return [*ops, project("out", value, h)]
         heads, inner = mixer.heads / tp, mixer.heads * mixer.head_dim / tp
         channels = inner + 2 * max(mixer.groups / tp, 1) * mixer.state
         width = inner + channels + heads
         ops = [project("in", h, width, bias=mixer.bias * width)]
         ops += self._recurrent(rows, sequences, channels, channels + heads, inner, mixer.conv_kernel, mixer.conv_bias,
-                               inner, 3 * heads, 6, inner * mixer.state)  # fmt: skip
+                               inner, 3 * heads, 6, inner * mixer.state, phase)  # fmt: skip
         return [*ops, project("out", inner, h, bias=mixer.bias * h)]
 
     def _recurrent(self, rows: float, sequences: float, channels: float, reads: float, writes: float,
-                   kernel: int, conv_bias: int, norm: float, small: float, flops: float, state: float,
+                   kernel: int, conv_bias: int, norm: float, small: float, flops: float, state: float, phase: str,
                    ) -> list[Op]:  # fmt: skip
-        """Short convolution, scan (state read and written once per pass, fp32), gated norm."""
+        """Short convolution, scan (state in fp32, read once, written after every token to verify), gated norm."""
         live = rows * (reads + writes) * self.b_act
+        passed = 1 + (self.width if phase == "decode" else 1)
         return [
             self.pointwise("conv", rows, channels, channels, 2 * channels * kernel, channels * (kernel + conv_bias)),
-            Op("scan", "state", "attention", flops * state * rows, live + 2 * sequences * state * FP32, live),
+            Op("scan", "state", "attention", flops * state * rows, live + passed * sequences * state * FP32, live),
             self.pointwise("gated_norm", rows, 2 * writes, writes, 12 * writes, small + norm),
         ]
 
@@ -462,8 +487,9 @@ class Reference:
         ops += [self.pointwise(f"norm_{i}", rows, h, h, 7 * h, norm, "" if i else "add") for i in range(norms)]
         return [*ops, self.pointwise("add", rows, 2 * h, h, h, byte=BF16)]
 
-    def edges(self, sequences: float, queries: int) -> tuple[list[Op], list[Op]]:
+    def edges(self, sequences: float, queries: int, phase: str) -> tuple[list[Op], list[Op]]:
         """Before the first layer and after the last."""
+        wanted = sequences if phase == "prefill" else sequences * queries  # positions whose next token is asked for
         model, tp, rows = self.model, self.tp, sequences * queries
         h, width, b = model.hidden, model.embed_dim or model.hidden, self.b_embeddings  # type: ignore[attr-defined]
         extra = model.positions * h + (2 * width * h if width != h else 0)
@@ -471,11 +497,11 @@ class Reference:
         held = (model.vocab * width / tp + extra) * b
         table = Op("embedding", "embedding", "vector", 0, rows * width * b + out, out, held)
         first = [table, Op("sum", "collective", "vector", network=self.all_reduce(tp, rows * h * BF16))]
-        head = self.linear("head", sequences, width, model.vocab / tp, operands="embeddings", group="embedding")
+        head = self.linear("head", wanted, width, model.vocab / tp, operands="embeddings", group="embedding")
         if model.tied and self.pp == 1:  # the last of several stages needs a copy of the embedding
             head.resident = 0
         head.resident += model.head_bias * model.vocab / tp * BF16
-        gather = self.all_gather(tp, sequences * model.vocab * BF16)
+        gather = self.all_gather(tp, wanted * model.vocab * BF16)
         last = [head, Op("gather", "collective", "vector", network=gather)]
         if model.extra_norms:
             last.append(self.pointwise("final_norm", rows, h, h, 7 * h, model.extra_norms * model.norm_parameters))
@@ -485,7 +511,7 @@ class Reference:
 
     def blocks(self, phase: str) -> Iterator[list[list[Op]]]:
         """Per stage, the kernels' operators of each of its parts, scores left out; the edges included."""
-        sequences, queries = self.sequences / self.micro[phase], self.s if phase == "prefill" else 1
+        sequences, queries = self.in_pass[phase], self.queries[phase]
         made: dict[Any, list[list[Op]]] = {}
 
         def of(layer: Any) -> list[list[Op]]:
@@ -495,7 +521,7 @@ class Reference:
                 made[layer] = [self.half(h, n, sequences, queries, phase) for h, n in zip(halves, share, strict=True)]
             return made[layer]
 
-        first, last = self.edges(sequences, queries)
+        first, last = self.edges(sequences, queries, phase)
         layers = self.model.layers
         for stage in range(self.pp):
             held = layers[stage * len(layers) // self.pp : (stage + 1) * len(layers) // self.pp]
@@ -504,7 +530,7 @@ class Reference:
 
     def attended(self, phase: str, kind: Any) -> tuple[float, float]:
         """Seconds of one layer's scores (mean over the decode steps), with and without fixed costs."""
-        sequences = self.sequences / self.micro[phase]
+        sequences = self.in_pass[phase]
         contexts = [self.s] if phase == "prefill" else range(self.s + 1, max(self.s + self.g, self.s + 2))
         steps = [self.scores(kind, sequences, phase, n) for n in contexts]
         mean = sum(self.seconds(op) for ops in steps for op in ops) / len(steps)
@@ -535,7 +561,7 @@ class Reference:
                     total += attended[layer.mixer][0]
                     busy += attended[layer.mixer][1]
             stages.append(total)
-        m, tokens = self.micro[phase], self.sequences / self.micro[phase] * (self.s if phase == "prefill" else 1)
+        m, tokens = self.micro[phase], self.in_pass[phase] * self.queries[phase]
         through = sum(stages) + (self.pp - 1) * self.hop(tokens * self.model.hidden * BF16)
         elapsed = max(m * max(stages), through) if phase == "decode" else through + (m - 1) * max(stages)
         return elapsed, min(busy * m / self.pp / elapsed, 1)
@@ -545,18 +571,33 @@ class Reference:
     # -- memory -----------------------------------------------------------------------------------
 
     def cache_at(self, context: int) -> float:
-        """Cache and state of the fullest stage, each sequence at this context."""
+        """Cache and state of the fullest stage, each sequence at this context.
+
+        Whole pages of the prefix are there once, of the rest of a prompt with branches once per request.
+        """
+        block = self.kv_block_size
+        common = self.prefix // block * block
+        shared = self.s // block * block if self.branches > 1 else common
 
         def pages(tokens: int) -> int:
-            return ceil(tokens / self.kv_block_size) * self.kv_block_size
+            return ceil(tokens / block) * block
 
         def layer(mixer: Any) -> float:
+            if isinstance(mixer, Attention | LatentAttention):
+                spread = [context - shared] * self.branches
+                once, each = common, [shared - common, *spread]
+                return keys(mixer, once) + self.requests * sum(keys(mixer, tokens) for tokens in each)
+            states = self.requests * self.branches * self.width + (self.width if self.prefix else 0)
+            return states * state(mixer)
+
+        def keys(mixer: Any, tokens: int) -> float:
             if isinstance(mixer, Attention):
-                reach = min(context, mixer.window or mixer.chunk or context)
+                reach = min(tokens, mixer.window or mixer.chunk or tokens)
                 return pages(reach) * max(mixer.kv_heads / self.tp, 1) * (mixer.head_dim + mixer.value_dim) * self.b_kv
-            if isinstance(mixer, LatentAttention):
-                index = mixer.indexer.dim if mixer.indexer and not mixer.indexer.shared else 0
-                return pages(context) * (mixer.kv_rank + mixer.rope_dim + index) * self.b_kv
+            index = mixer.indexer.dim if mixer.indexer and not mixer.indexer.shared else 0
+            return pages(tokens) * (mixer.kv_rank + mixer.rope_dim + index) * self.b_kv
+
+        def state(mixer: Any) -> float:
             if isinstance(mixer, DeltaNet):
                 channels = (2 * mixer.key_heads * mixer.key_dim + mixer.value_heads * mixer.value_dim) / self.tp
                 state = mixer.value_heads / self.tp * mixer.key_dim * mixer.value_dim
@@ -570,7 +611,7 @@ class Reference:
         sizes = {kind: layer(kind) for kind in {layer.mixer for layer in self.model.layers}}
         layers, p = self.model.layers, self.pp
         stages = [layers[j * len(layers) // p : (j + 1) * len(layers) // p] for j in range(p)]
-        return self.sequences * max(sum(sizes[layer.mixer] for layer in stage) for stage in stages)
+        return max(sum(sizes[layer.mixer] for layer in stage) for stage in stages)
 
     @cached_property
     def held(self) -> tuple[float, float]:
@@ -578,17 +619,16 @@ class Reference:
         weights = 0.0
         for parts in self.blocks("prefill"):
             weights = max(weights, sum(op.resident for part in parts for op in part))
-        average = self.sequences / self.micro["prefill"]
-        live = max(self.peak("prefill", self.s) * self.fullest_pass / average, self.peak("decode", self.last))
-        return weights, live
+        prompt = self.peak("prefill", self.s) * self.fullest_pass / self.in_pass["prefill"]
+        return weights, max(prompt, self.peak("decode", self.last))
 
     def peak(self, phase: str, context: int) -> float:
         """Most that is live at once in a pass of average size."""
-        sequences = self.sequences / self.micro[phase]
+        sequences = self.in_pass[phase]
         live = max(op.live for parts in self.blocks(phase) for part in parts for op in part)
         mixers = {layer.mixer for layer in self.model.layers if isinstance(layer.mixer, Attention | LatentAttention)}
         live = max([live, *(op.live for mixer in mixers for op in self.scores(mixer, sequences, phase, context))])
-        return live + sequences * (self.s if phase == "prefill" else 1) * self.model.hidden * BF16
+        return live + sequences * self.queries[phase] * self.model.hidden * BF16
 
     @property
     def last(self) -> int:
@@ -603,7 +643,7 @@ class Reference:
     @property
     def memory(self) -> float:
         """Bytes of the fullest device at the end of generation."""
-        return sum(self.held) + self.workspace + self.cache_at(self.s + self.g)
+        return sum(self.held) + self.workspace + self.cache_at(self.s + self.g + self.width - 1)
 
     @property
     def limit(self) -> float:
@@ -640,10 +680,11 @@ class Reference:
 
     def metrics(self) -> dict[str, float]:
         """Every figure by the name of its column."""
-        (ttft, at_prompt), (tpot, at_decode) = self.phase("prefill"), self.phase("decode")
-        steps = self.g - 1
+        (ttft, at_prompt), (step, at_decode) = self.phase("prefill"), self.phase("decode")
+        steps, tpot = self.g - 1, step / self.tau
         latency = ttft + steps * tpot
-        tokens_per_s = self.batch * self.g / latency
+        generated = self.batch * self.g * self.answers
+        tokens_per_s = generated / latency
         quote = self.chip.price(self.price_kind)
         rent = quote.usd_per_hour * self.devices if quote and quote.usd_per_hour else nan
         draw = (0.3 + 0.7 * at_prompt) * ttft + (0.3 + 0.7 * at_decode) * steps * tpot
@@ -658,5 +699,5 @@ class Reference:
             "memory_gb_per_device": self.memory * 1e-9,
             "usd_per_hour": rent,
             "usd_per_million_output_tokens": rent / 3600 / tokens_per_s * 1e6,
-            "joules_per_output_token": (self.chip.tdp_w or nan) * self.devices * draw / (self.batch * self.g),
+            "joules_per_output_token": (self.chip.tdp_w or nan) * self.devices * draw / generated,
         }

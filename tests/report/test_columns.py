@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dse.report.columns import describe, number_text
+from dse.report.columns import describe, layout, number_text
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_the_manifest_decides_unit_and_sense():
 def test_an_unknown_column_takes_its_unit_from_its_name():
     column = describe("memory.capacity_gb")
     assert (column.label, column.unit, column.sense) == ("Memory.capacity", "GB", None)
+
+
+def test_a_layout_of_two_pools_names_both_with_their_workers():
+    own = {"tp": 2, "pp": 1, "dp": 4, "ep": 8}
+    pools = {"prefill_tp": 1, "prefill_pp": 2, "prefill_dp": 1, "prefill_ep": 1}
+    assert layout(own) == layout(own | dict.fromkeys(pools)) == "tp 2 dp 4 ep 8"
+    workers = {"prefill_workers": 3, "decode_workers": 1}
+    assert layout(own | pools | workers) == "3 × tp 1 pp 2 + 1 × tp 2 dp 4 ep 8"

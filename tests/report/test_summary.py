@@ -103,6 +103,18 @@ def test_a_narrow_terminal_loses_columns_not_objectives(run):
     assert "TPOT" in text
 
 
+def test_what_tells_points_apart_comes_before_a_name_they_share(run):
+    """Which point it is does not follow from the accelerator that all of them have."""
+    manifest, frontier = run
+    chosen = ("none", "mtp 1 tau 1.85", "llama-3.2-1b 4 tau 3.36")
+    rows = [row | {"hardware": "h200-sxm", "speculation": chosen[i % 3]} for i, row in enumerate(frontier)]
+    text = printed({**manifest, "axes": [*(manifest.get("axes") or ()), "speculation"]}, rows, width=90)
+    head = next(line for line in text.splitlines() if line.startswith("Point"))
+    assert "Speculation" in head
+    assert "Hardware" not in head
+    assert "Hardware" in printed(manifest, rows, width=90)
+
+
 def test_an_empty_frontier_is_no_error(run):
     manifest, _ = run
     assert "0 feasible (0.0%)" in printed(manifest | {"feasible": 0}, [])

@@ -111,7 +111,8 @@ def test_throughput_and_tokens_time_err_together_and_memory_not_at_all(engine):
 def test_every_metric_with_a_predicted_time_in_it_has_an_error():
     assert {name for name, metric in METRICS.items() if metric.error is None} == {
         "devices", "memory_gb_per_device", "host_memory_gb", "disk_gb", "usd_per_hour", "accuracy_drop_pct",
-        "max_context", "max_batch",
+        "max_context", "max_batch", "prefill_workers", "decode_workers",
+        "speculation_speedup", "speculation_break_even_batch",  # of two times on one chip: what both are off by cancels
     }  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def test_logarithms_keep_the_order_and_leave_what_is_exact():
 def test_chains_are_points_that_differ_in_the_batch_alone(engine):
     points = standing(engine, np.arange(8), NOTHING)
     assert [table.tolist() for table in chains(points.chain)] == [[[0, 1, 2, 3], [4, 5, 6, 7]]]
-    assert points.octave.tolist() == [0, 1, 2, 3] * 2
+    assert points.octave.tolist() == [[0, 1, 2, 3] * 2] * 2  # of prompts, and of generation
 
 
 # -- the column ------------------------------------------------------------------------------------------------

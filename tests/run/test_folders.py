@@ -19,7 +19,9 @@ from dse.errors import CannotRun, InputError
 from dse.run.diff import diff_runs
 from dse.run.evaluate import explain_run
 from dse.run.folder import Run
-from dse.run.sweep import rewrite_report, run_sweep
+from dse.run.identity import restore
+from dse.run.sweep import load_sweep, rewrite_report, run_sweep
+from dse.spec.catalog import hardware_names
 
 
 def test_out_is_a_file(small, tmp_path) -> None:
@@ -162,3 +164,9 @@ def test_keep_all_is_refused_beyond_the_free_disk(small, tmp_path, monkeypatch) 
 def test_points_of_a_run_that_kept_its_frontier(small, tmp_path) -> None:
     with pytest.raises(InputError, match="kept its frontier only; run it with keep: all"):
         dse.run_sweep(small, tmp_path).points()
+
+
+def test_every_accelerator_of_the_library_is_restored_from_a_manifest(small) -> None:
+    """Those whose calibration is all of relatives among them: it has no source of its own."""
+    sweep = load_sweep({**small, "hardware": hardware_names()})
+    assert restore("again", json.loads(json.dumps(sweep.resolved))).hardware == sweep.hardware

@@ -141,7 +141,7 @@ def test_prices_are_dated_and_plausible(chip: HardwareSpec) -> None:
         assert price.provider
         assert price.source
         if price.usd_per_hour is not None:
-            assert 0.1 < price.usd_per_hour < 20
+            assert 0.1 < price.usd_per_hour < 30  # the dearest: GB200 at Azure, 27.04
         if price.usd is not None:
             assert 200 < price.usd < 50_000
     assert len(set(chip.prices)) == len(chip.prices)

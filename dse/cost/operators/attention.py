@@ -12,7 +12,7 @@ import numpy as np
 from dse.cost.operators.linear import linear, pointwise
 from dse.cost.operators.registry import operator
 from dse.cost.setting import WIDE, Setting
-from dse.cost.work import ROWS_OF_A_TILE, Amount, Array, Group, Operands, Span, Work
+from dse.cost.work import ROWS_OF_A_TILE, Amount, Array, Group, Operands, Span, Work, is_zero
 from dse.spec.model import Attention
 
 SOFTMAX_FLOPS = 5.0
@@ -120,7 +120,7 @@ class Scores:
         ]
 
     def _decoded(self, work: Work, setting: Setting) -> Work:
-        """One new token per sequence: each sequence and set of keys is an item."""
+        """A few new tokens per sequence: each sequence and set of keys is an item."""
         return replace(
             work,
             form="latent_decode" if self.latent else "decode",
@@ -152,13 +152,16 @@ def context_work(
 ) -> Work:
     """An operator over the context, from its amount per sequence as a function of pairs, keys and queries.
 
-    In decode it grows with the context n: pairs = keys = n for one query. In prefill it is what the causal prompt
-    takes, or the whole `square`, where the mask comes after.
+    In decode it grows with the context n: pairs = keys = n for one query; of q to be verified each sees those before it
+    too, so pairs = q n + q (q - 1) / 2 (a chain; of a tree the mask is computed all the same) and keys = n + q - 1. In
+    prefill it is what the causal prompt takes, or the whole `square`, where the mask comes after; keys that were cached
+    are read and not computed.
     """
-    if setting.decoding:
-        fixed, each = (scaled(amount(n, n, q), setting.sequences) for n, q in ((0.0, 1.0), (1.0, 0.0)))
-        return Work(name, name, group, operands, setting.sequences, each, fixed, span)
     queries = setting.queries
+    if setting.decoding:
+        fixed = scaled(amount(queries * (queries - 1.0) / 2.0, queries - 1.0, queries), setting.sequences)
+        each = scaled(amount(queries, 1.0, 0.0), setting.sequences)
+        return Work(name, name, group, operands, setting.sequences, each, fixed, span)
     pairs = queries * (setting.cached + queries) if square else new_pairs(setting, span)
     return Work(name, name, group, operands, setting.sequences, amount(pairs, new_keys(setting, span), queries))
 
@@ -167,7 +170,7 @@ def scaled(amount: Amount, by: Array) -> Amount:
     """An amount multiplied by an array, keeping plain zeros."""
     return Amount(
         *(
-            0.0 if isinstance(value, float) and value == 0.0 else value * by
+            0.0 if is_zero(value) else value * by
             for value in (getattr(amount, name) for name in Amount.__dataclass_fields__)
         )
     )

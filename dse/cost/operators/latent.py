@@ -1,12 +1,14 @@
 """Multi-head latent attention (MLA) and the DSA indexer.
 
 The cache holds one latent of r + dr elements per token, the same for all heads, so tensor parallelism does
-not shard it. Prefill expands the latent into keys and values per head; decode absorbs the expansion into the
-query and the output, so that it attends over the latent itself (DeepSeek-V2, 2405.04434 section 2.1).
+not shard it. Prefill expands the latent into keys and values per head (of cached tokens too); decode absorbs the
+expansion into the query and the output, so that it attends over the latent itself (DeepSeek-V2, 2405.04434 section
+2.1).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from dse.cost.operators.attention import Scores, context_work
@@ -49,12 +51,17 @@ def latent_attention(mixer: LatentAttention, hidden: int, setting: Setting) -> l
         works.append(_per_head("v_absorb", setting, heads, r, mixer.value_dim))
     else:
         expanded = heads * (mixer.nope_dim + mixer.value_dim)
-        # What is cached is latent, and expanded once more.
-        rows = None if setting.fresh else setting.tokens + setting.sequences * setting.cached
-        works.append(linear("kv_b_proj", setting, r, expanded, operands="projections", rows=rows))
         per_key = heads * (qk + mixer.value_dim) * act
         scores = Scores(heads, qk, mixer.value_dim, per_key, act, items=heads, cached=False, latent=True)
-        works += scores.works(setting, span)
+        # Latents that were cached are expanded a pass's worth of tokens at a time, attended to, and forgotten (vLLM).
+        live = 1.0 if setting.fresh else setting.tokens / setting.attended
+        works += [
+            replace(work, live=live)
+            for work in (
+                linear("kv_b_proj", setting, r, expanded, operands="projections", rows=setting.attended),
+                *scores.works(setting, span),
+            )
+        ]
     works.append(linear("o_proj", setting, heads * mixer.value_dim, hidden, operands="projections", bias=bias * hidden))
     return works
 

@@ -134,7 +134,7 @@ def embedding(model: ModelSpec, setting: Setting) -> Work:
 
 
 def head(model: ModelSpec, setting: Setting) -> Work:
-    """The vocabulary-parallel head: logits of the last position of each sequence only.
+    """The vocabulary-parallel head: logits of the last position of a prompt, and of every position decoded.
 
     A tied head reads the embedding's matrix and holds no bytes of its own, except on the last of several pipeline
     stages, which needs a copy.
@@ -147,7 +147,7 @@ def head(model: ModelSpec, setting: Setting) -> Work:
         model.vocab / setting.degrees.tp,
         operands="embeddings",
         group="embedding",
-        rows=setting.sequences,
+        rows=setting.logits,
     )
     held = np.where(setting.degrees.pp > 1, work.resident, 0.0) if model.tied else work.resident
     bias = model.head_bias * model.vocab / setting.degrees.tp * WIDE

@@ -20,9 +20,11 @@ STATE_BYTES = 4.0
 def _recurrence(name: str, setting: Setting, flops: Array, reads: Array, writes: Array, state: Array) -> Work:
     """The scan: `flops` per token, activations per token, state once per sequence.
 
-    Affine in the sequences: tokens per sequence enter through `queries`.
+    Affine in the sequences: tokens per sequence enter through `queries`. A step that verifies several tokens writes the
+    state after each, to go on from the last one accepted.
     """
     width = setting.widths.activations
+    written = setting.queries if setting.decoding else 1.0
     return Work(
         name,
         name,
@@ -34,7 +36,7 @@ def _recurrence(name: str, setting: Setting, flops: Array, reads: Array, writes:
             activations_in=reads * width * setting.queries,
             activations_out=writes * width * setting.queries,
             kv_read=state * STATE_BYTES,
-            kv_write=state * STATE_BYTES,
+            kv_write=state * STATE_BYTES * written,
         ),
     )
 

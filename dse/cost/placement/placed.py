@@ -49,7 +49,7 @@ class Placed(Point):
         return self.placement.seconds["prefill"]
 
     @cached_property
-    def tpot(self) -> Array:
+    def step(self) -> Array:
         """Mean seconds of a decode step of the block."""
         return self.placement.seconds["decode"]
 

@@ -14,13 +14,19 @@ from dse.cost.techniques.chunking import CHUNK_TOKENS
 from dse.cost.techniques.dequantization import DEQUANTIZATION
 from dse.cost.techniques.eviction import KV_BUDGET
 from dse.cost.techniques.fusion import ATTENTION
+from dse.cost.techniques.prefix import PREFIX_HIT
+from dse.cost.techniques.sampling import SAMPLING
 from dse.cost.techniques.sparsity import WEIGHT_SPARSITY
-from dse.cost.techniques.technique import Technique
+from dse.cost.techniques.speculation import SPECULATION
+from dse.cost.techniques.technique import Found, Iteration, Technique
 from dse.cost.work import Array, Work
-from dse.spec.model import Mixer
+from dse.spec.model import Mixer, ModelSpec
 
 TECHNIQUES: Mapping[str, Technique] = {
-    t.name: t for t in (ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, CHUNK_TOKENS)
+    technique.name: technique
+    for technique in (
+        ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, PREFIX_HIT, SAMPLING, SPECULATION, CHUNK_TOKENS,
+    )
 }
 """By name, in the order they are applied."""
 
@@ -32,6 +38,22 @@ def active(chosen: Chosen) -> list[tuple[Technique, Any]]:
     """The techniques that are not at their neutral value, in order."""
     pairs = ((technique, chosen.get(name, technique.neutral)) for name, technique in TECHNIQUES.items())
     return [(technique, value) for technique, value in pairs if value != technique.neutral]
+
+
+def found_in_cache(tokens: Array, chosen: Chosen) -> Found:
+    """What of prompts of so many tokens the cache holds already."""
+    found = Found()
+    for technique, value in active(chosen):
+        found = technique.on_prompt(found, tokens, value)
+    return found
+
+
+def iteration_of(model: ModelSpec, chosen: Chosen) -> Iteration:
+    """What a decode iteration of a model does for each request."""
+    iteration = Iteration()
+    for technique, value in active(chosen):
+        iteration = technique.on_iteration(iteration, model, value)
+    return iteration
 
 
 def rewrite_setting(setting: Setting, chosen: Chosen) -> Setting:
@@ -55,4 +77,15 @@ def cached_tokens(tokens: Array, mixer: Mixer, chosen: Chosen) -> Array:
     return tokens
 
 
-__all__ = ["TECHNIQUES", "Technique", "active", "cached_tokens", "rewrite_setting", "rewrite_works"]
+__all__ = [
+    "TECHNIQUES",
+    "Found",
+    "Iteration",
+    "Technique",
+    "active",
+    "cached_tokens",
+    "found_in_cache",
+    "iteration_of",
+    "rewrite_setting",
+    "rewrite_works",
+]

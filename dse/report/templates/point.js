@@ -66,8 +66,12 @@ function streamBars(detail) {
 
 const segment = (share, colour, text, title) => el("i", { style: `width:${100 * share}%;background:${colour}`, title }, share > 0.07 ? text : "");
 
+const poolWords = (pool) => [pool.hardware, pool.precision, ...["tp", "pp", "dp", "ep"].filter((degree) => degree === "tp" || pool[degree] > 1).map((degree) => `${degree} ${pool[degree]}`), `batch ${pool.batch}`].join(" ");
+
 function memoryBars(detail) {
-  const tiers = Object.entries(detail.memory || {}).filter(([tier, sizes]) => tier === "accelerator" || sizes?.total_gb > 0);
+  const tiers = detail.pools
+    ? detail.pools.map((pool) => [`${pool.workers} × ${pool.pool} worker, ${poolWords(pool)}, per device`, pool.memory])
+    : Object.entries(detail.memory || {}).filter(([tier, sizes]) => tier === "accelerator" || sizes?.total_gb > 0);
   const bars = tiers.map(([tier, sizes]) => {
     const limit = sizes.limit_gb ?? sizes.capacity_gb;
     const scale = Math.max(sizes.capacity_gb || 0, limit || 0, sizes.total_gb || 0) || 1;
@@ -79,7 +83,7 @@ function memoryBars(detail) {
     ];
   });
   const kinds = Object.keys(MEMORY_PARTS).filter((part) => tiers.some(([, sizes]) => sizes[part] > 0));
-  return el("div", { id: "memory" }, el("h3", {}, "Memory by tier"), ...bars.flat(),
+  return el("div", { id: "memory" }, el("h3", {}, detail.pools ? "Memory by pool" : "Memory by tier"), ...bars.flat(),
     el("div", { class: "legend" }, kinds.map((part) => el("span", {}, swatch(css(part.replace("_gb", ""))), MEMORY_PARTS[part]))));
 }
 

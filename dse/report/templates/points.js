@@ -3,11 +3,15 @@
 /** What a reader has to know of every point, however constant it is. */
 const ALWAYS = ["model", "hardware", "precision", "tp", "pp", "batch"];
 
+/** Whether a column tells points apart; what prefill workers are is blank where there are none. */
+const tells = (name) => varies(name) && (!name.startsWith("prefill_") || new Set(rows.map((row) => value(row, name)).filter((item) => !missing(item))).size > 1);
+
 function defaultColumns() {
   const limits = Object.keys(manifest.constraints || {});
-  const axes = configuration.map(({ name }) => name).filter((name) => ALWAYS.includes(name) || (varies(name) && !["input", "output"].includes(name)));
+  const axes = configuration.map(({ name }) => name).filter((name) => ALWAYS.includes(name) || (tells(name) && !["input", "output"].includes(name)));
   const settled = groupBy.filter((name) => state.by[name] !== ALL);
-  const names = ["number", ...axes.filter((name) => !settled.includes(name)), ...objectives.map(({ name }) => name), "front_probability", ...limits, "ttft_ms", "tpot_ms", "memory_gb_per_device", "decode_bound", "evidence"];
+  const workers = ["prefill_workers", "decode_workers"].filter((name) => varies(name));
+  const names = ["number", ...axes.filter((name) => !settled.includes(name)), ...workers, ...objectives.map(({ name }) => name), "front_probability", ...limits, "ttft_ms", "tpot_ms", "memory_gb_per_device", "decode_bound", "evidence"];
   return [...new Set(names)].filter((name) => columns.has(name)).slice(0, 17);
 }
 

@@ -8,7 +8,7 @@ const deviceBytes = (operator) => Object.entries(operator.bytes || {}).reduce((s
 function drawRoofline(node, note, detail) {
   const chip = detail.hardware;
   const slope = chip.memory_bandwidth_gb_per_s * 1e9;
-  const all = Object.entries(detail.phases || {}).flatMap(([phase, { operators }]) => operators.map((operator) => ({ ...operator, phase })));
+  const all = Object.entries(detail.phases || {}).filter(([phase]) => phase === "decode" || !unlikePools(detail)).flatMap(([phase, { operators }]) => operators.map((operator) => ({ ...operator, phase })));
   const shown = all.filter((operator) => operator.flops > 0 && operator.intensity > 0 && operator.seconds > 0);
   const roofs = roofsOf(chip, shown);
   const top = Math.max(...roofs.map((roof) => roof.peak));
@@ -37,6 +37,9 @@ function drawRoofline(node, note, detail) {
   }
   note.textContent = roofNote(all, shown);
 }
+
+/** Prompts on another chip have other roofs than those drawn. */
+const unlikePools = (detail) => (detail.pools || []).some((pool) => pool.hardware !== detail.hardware?.name);
 
 function roofsOf(chip, operators) {
   const peaks = Object.entries(chip.peaks_tflops || {});

@@ -1,9 +1,10 @@
-"""The values of the axis `serving`, and the steady state a point asks for."""
+"""The values of the axis `serving`: the steady state each asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dse.cost.disaggregated import Disaggregated
 from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.cost.serving import ClosedLoop, Static, Steady
@@ -14,9 +15,12 @@ SERVING: Mapping[str, type[Static]] = {
     "closed-loop": ClosedLoop,
     "open-loop": OpenLoop,
 }
-"""The values of the axis `serving`."""
+"""Those of one engine."""
+
+MODES: Mapping[str, type[Static]] = {**SERVING, "disaggregated": Disaggregated}
+"""Those of one engine, and those of several."""
 
 
 def served(point: Point) -> Static:
     """The steady state a point asks for."""
-    return SERVING[point.choices.serving](point, point.choices.runtime)
+    return MODES[point.choices.serving](point, point.choices.runtime)
