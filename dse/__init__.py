@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dse.errors import CannotRun, DseError, InputError
     from dse.run.evaluate import evaluate, explain
     from dse.run.place import place
+    from dse.run.plan import PlanResult, load_plan, plan
     from dse.run.simulate import Simulation, simulate
     from dse.run.sweep import Run, load_sweep, run_sweep
     from dse.spec.catalog import load_hardware, load_model, load_precision
@@ -42,8 +43,8 @@ _HOMES = {
     "explain": "dse.run.evaluate",
     "load_hardware": "dse.spec.catalog",
     "load_model": "dse.spec.catalog",
-    "load_precision": "dse.spec.catalog",
     "load_plan": "dse.run.plan",
+    "load_precision": "dse.spec.catalog",
     "load_sweep": "dse.run.sweep",
     "place": "dse.run.place",
     "plan": "dse.run.plan",

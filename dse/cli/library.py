@@ -12,7 +12,7 @@ from dse.errors import Fault, InputError
 @click.argument(
     "what",
     type=click.Choice(
-        ["models", "hardware", "precisions", "runtimes", "speculations", "objectives", "axes", "sweeps"]
+        ["models", "hardware", "precisions", "runtimes", "speculations", "objectives", "axes", "sweeps", "plans"]
     ),
 )
 @click.option("--json", "as_json", is_flag=True)

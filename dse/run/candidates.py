@@ -181,7 +181,7 @@ def _rated(scored: Scored, slo: Slo, most_loss: float | None) -> tuple[Floats, d
     """Requests/s of every point, 0 where it cannot run or is too slow, and how far it is beyond each limit."""
     point = scored.asked
     shape = point.mesh.shape
-    runs = structure_status(point, _CODES) == 0
+    runs = structure_status([point], _CODES) == 0
     if most_loss is not None:
         loss = point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
         runs = runs & (loss <= most_loss)  # nobody's measurement is NaN: no

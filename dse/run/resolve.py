@@ -183,7 +183,7 @@ def resolve(document: Document) -> Sweep:
     faults.check()
     sweep = sweep_of(file, axes, document.value)
     if current is not None:
-        today = replace(sweep, axes=current, accuracy=accuracy_of(current))
+        today = replace(sweep, axes=current, accuracy=accuracy_of(current), prefill_accuracy=_prefill_accuracy(current))
         sweep = replace(sweep, current=today)
     return sweep
 
@@ -193,7 +193,7 @@ def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = Non
     return Sweep(
         name=file.name,
         axes=axes,
-        accuracy=_accuracy(axes),
+        accuracy=accuracy_of(axes),
         prefill_accuracy=_prefill_accuracy(axes),
         settings=_settings(file),
         question=Question(
@@ -204,10 +204,6 @@ def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = Non
         keep=file.keep,
         source=source or {},
     )
-    if current is not None:
-        today = replace(sweep, axes=current, accuracy=_accuracy(current), prefill_accuracy=_prefill_accuracy(current))
-        sweep = replace(sweep, current=today)
-    return sweep
 
 
 def accuracy_of(axes: Axes) -> Drops:
