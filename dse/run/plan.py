@@ -107,6 +107,7 @@ def _described(solved: Solved) -> Plain:
     deployments = facts.deployments()
     errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
     changes = what_if.all(max(errors, default=None))
+    changes["alternatives"][0] |= mean_latency(facts)
     return {
         "status": answer.status,
         "gap": answer.gap,

@@ -195,7 +195,7 @@ class Verification(Strict):
     requests: Annotated[int, Field(ge=0)] = 2000
     """Of each deployment's share; 0: no replay."""
     seed: int = 0
-    answers: Count = 3
+    answers: Count = 8
     """Answers tried, until one holds."""
 
 
