@@ -29,9 +29,9 @@ OFF = 0.1
 """Error of prices and throughputs that the answer is tried against."""
 SERVED = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 """Points of the frontier of cost against demand, in demands of the plan."""
-TIGHTNESS = (0.25, 0.5, 1.0, 1.5, 2.5)
+TIGHTNESS = (0.25, 0.5, 1.0, 2.0)
 """Points of the frontier of cost against latency, in latencies of the plan."""
-NEAR = 6
+NEAR = 4
 """Kinds of accelerator, beside those of the answer, that are looked at under other latencies: the cheapest alone."""
 FORKED = 300
 """Deployments to choose from, some ten seconds of programs, from which the questions are shared among the cores."""
@@ -67,7 +67,7 @@ class WhatIf:
         """
         asked: dict[str, Callable[[], Any]] = {
             "alternatives": lambda: list(self.alternatives()),
-            "frontier_latency": self.frontier_latency,
+            "latency": lambda: {"frontier": self.frontier_latency(), "fastest": list(self._fastest())},
             "binding": self.binding,
             "sensitivity": lambda: self.sensitivity(error_pct),
             "frontier_served": self.frontier_served,
@@ -143,6 +143,8 @@ class WhatIf:
             for answer in self._runners_up():
                 if frozenset(answer.devices) not in seen:
                     yield self._row("next best mix", answer)
+
+    def _fastest(self) -> Iterator[Plain]:
         if self.fastest is not None:
             scale, facts = self.fastest
             yield {**self._row("fastest", facts.answer), "slo_scale": scale, **_rounded(mean_latency(facts))}
