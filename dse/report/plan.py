@@ -123,10 +123,11 @@ def tables(answer: Plain) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 def _deployment(entry: Plain) -> dict[str, str]:
     layout = " ".join(f"{name}{entry[name]}" for name in ("tp", "pp", "dp", "ep") if entry.get(name, 1) > 1)
+    techniques = ", ".join(f"{name} {value}" for name, value in entry.get("techniques", {}).items())
     return {
         "replicas": f"{entry['replicas']} x",
         "hardware": str(entry["hardware"]),
-        "layout": layout or "1 device",
+        "layout": ", ".join(filter(None, (layout or "1 device", techniques))),
         "model": str(entry["model"]),
         "precision": str(entry.get("precision", MISSING)),
         "$/h": f"{entry['usd_per_hour']:,.2f}",

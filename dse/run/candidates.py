@@ -19,6 +19,7 @@ from dse.cost.feasible import STRUCTURE, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
+from dse.cost.techniques import TECHNIQUES
 from dse.run.axes import BOXED, OPEN
 from dse.run.demand import Bucket
 from dse.run.parallel import mapped
@@ -67,6 +68,12 @@ class Deployment:
     def devices(self) -> int:
         """Accelerators of a replica."""
         return self.sweep.axes.layout[self.layout].devices
+
+    @property
+    def chunk_tokens(self) -> int | None:
+        """Tokens of an iteration under chunked prefill; None where prompts run whole."""
+        stated = self.sweep.variants[self.box]["chunk_tokens"]
+        return stated if isinstance(stated, int) else None
 
     def points(self, buckets: Sequence[int], rates: Sequence[float]) -> tuple[Sweep, Mesh]:
         """This deployment at some of the model's buckets: the points, and the sweep they are of.
@@ -249,6 +256,7 @@ def _name(sweep: Sweep, box: int, indices: Mapping[str, int]) -> str:
         variant["serving"] if len(axes.serving) > 1 else "",
         "offloaded" if variant["offload"] == "lp" else "",
         variant["runtime"].name if len(axes.runtime) > 1 else "",
+        *(f"{name} {variant[name]}" for name in TECHNIQUES if len(getattr(axes, name)) > 1),
     ]
     return " ".join(filter(None, words))
 

@@ -23,7 +23,7 @@ from dse.spec.plan import HOURS_PER_MONTH, HOURS_PER_YEAR
 Floats = NDArray[np.float64]
 Plain = dict[str, Any]
 
-CONFIGURATION = ("precision", "tp", "pp", "dp", "ep", "serving", "offload", "runtime")
+CONFIGURATION = ("precision", "tp", "pp", "dp", "ep", "serving", "offload", "runtime", "techniques")
 TRUST = ("evidence", "ttft_error_pct", "tpot_error_pct", "throughput_error_pct")
 
 
@@ -119,9 +119,13 @@ class Facts:
         longest = max(int(each["input"]) + int(each["output"]) for each in rows)
         axes, settings = deployment.sweep.axes, deployment.sweep.settings
         scheme = next(s for s in axes.precision_of(axes.models[0]) if s.name == rows[0]["precision"])
+        chunk = deployment.chunk_tokens
         launch = {} if rows[0]["offload"] == "lp" else launch_commands(
             rows[0], scheme, published_as(axes.models[0].name), longest, batch,
-            {"max_prefill_tokens": settings.max_prefill_tokens, "memory_utilization": settings.memory_utilization},
+            {
+                "max_prefill_tokens": settings.max_prefill_tokens if chunk is None else chunk,
+                "memory_utilization": settings.memory_utilization, "chunked": chunk is not None,
+            },
         )  # fmt: skip
         return {
             **{name: rows[0][name] for name in CONFIGURATION},

@@ -40,7 +40,7 @@ def launch_commands(
         model_id: what the engine is to load.
         longest: tokens of the longest request, prompt and output.
         batch: sequences in flight of a replica.
-        settings: `max_prefill_tokens`, `memory_utilization`.
+        settings: `max_prefill_tokens` (of an iteration, where `chunked`), `memory_utilization`.
     """
     tp, pp, dp, ep = (int(row[name]) for name in ("tp", "pp", "dp", "ep"))
     per_rank = math.ceil(batch / dp)
@@ -66,6 +66,10 @@ def launch_commands(
     if fp8_cache:
         vllm += ["--kv-cache-dtype", _FP8]
         sglang += ["--kv-cache-dtype", "fp8_e4m3"]
+    vllm += ["--enable-chunked-prefill" if settings["chunked"] else "--no-enable-chunked-prefill"]
+    sglang += ["--chunked-prefill-size", prefill if settings["chunked"] else -1]
+    if settings["chunked"]:
+        trtllm += ["--enable_chunked_prefill"]
     vllm += ["--max-num-seqs", per_rank, "--max-num-batched-tokens", prefill, "--max-model-len", longest]
     vllm += ["--gpu-memory-utilization", share]
     sglang += ["--max-running-requests", batch, "--max-prefill-tokens", prefill, "--context-length", longest]

@@ -9,6 +9,7 @@ import numpy as np
 
 from dse.cost.capacity import most_running
 from dse.cost.metrics import METRICS, Scored
+from dse.cost.techniques import active
 from dse.run.axes import word_of
 from dse.run.candidates import Deployment
 from dse.run.evidence import evidence
@@ -47,6 +48,7 @@ def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequ
         **degrees,
         "devices": layout.devices,
         **{name: word_of(sweep.variants[0][name]) for name in ("serving", "offload", "runtime")},
+        "techniques": {technique.name: str(value) for technique, value in active(sweep.variants[0])},
     }
     return [
         {

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dse.cost.techniques import TECHNIQUES
 from dse.errors import Fault, InputError
-from dse.run.axes import DEGREES, OPEN, Axes, read_axes
+from dse.run.axes import DEGREES, OPEN, POOLED, Axes, read_axes
 from dse.run.demand import Bucket, beside, buckets_of
 from dse.run.faults import Faults
 from dse.run.prices import PricedDevice, priced, unlisted
@@ -189,9 +190,24 @@ def _axes(file: PlanFile, document: Document, limited: bool, faults: Faults) -> 
         return None
     fields = ("hardware", "precision", "parallel", "batch", "serving", "offload", "runtime", "fidelity")
     places: dict[str, Steps] = {name: ("candidates", name) for name in fields}
+    places |= {name: ("candidates", "techniques", name) for name in TECHNIQUES}
+    if wrong := list(_not_candidates(file, document)):
+        faults.found += wrong
+        return None
     own = _sweep_file(file, limited)
     view = _View.of(document, own.model_dump(), {**places, "models": ("models", "*", "model")})
     return read_axes(own, view, faults)
+
+
+def _not_candidates(file: PlanFile, document: Document) -> Iterator[Fault]:
+    """Techniques there are none of; pools, whose two kinds of worker no fleet problem counts yet."""
+    for name in file.candidates.techniques:
+        if name not in TECHNIQUES:
+            hint = suggest(name, TECHNIQUES) or f"; expected one of {', '.join(TECHNIQUES)}"
+            yield document.fault(("candidates", "techniques", name), f"unknown technique{hint}", key=True)
+    if POOLED in _serving(file, limited=False):
+        message = f"a plan counts replicas of one kind of worker; {POOLED!r} has two: look at it in a sweep"
+        yield document.fault(("candidates", "serving"), message)
 
 
 def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
@@ -210,6 +226,7 @@ def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
         "offload": own.offload,
         "runtime": own.runtime,
         "fidelity": own.fidelity,
+        **own.techniques,
         "max_prefill_tokens": own.max_prefill_tokens,
         "memory_utilization": own.memory_utilization,
         "price": PriceChoice(kind=file.price.kinds[0]),

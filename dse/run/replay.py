@@ -115,7 +115,8 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> dict
     lengths = [(rows[index]["input"], rows[index]["output"], rates[index]) for index in rows]
     sweep, _ = deployment.points([0], [1.0])
     choices = replace(sweep.choices_of(0, 0), batch=[1])
-    one = Simulated(sweep.models[0], choices, max_running=max(int(row["batch"]) for row in rows.values()))
+    most = max(int(row["batch"]) for row in rows.values())
+    one = Simulated(sweep.models[0], choices, most, deployment.chunk_tokens)
     burstiness = deployment.sweep.settings.burstiness
     trace = draw(count, rate=rate, lengths=lengths, burstiness=burstiness, seed=seed)
     record = simulate([one] * replicas, trace, dispatch=DISPATCH)

@@ -141,6 +141,9 @@ class Candidates(Strict):
     runtime: Any = "vllm"
     """Engines to choose from: plans rest on a real one, sweeps on `ideal` kernels."""
     fidelity: Literal["ideal", "datasheet", "calibrated"] = "calibrated"
+    techniques: dict[str, Any] = Field(default_factory=dict)
+    """Technique -> one value or several to choose from, as the axes of a sweep: `chunk_tokens: [none, 512]`,
+    `prefix_hit: 0.4`, `speculation: ...`."""
     max_prefill_tokens: Count = 8192
     memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
 

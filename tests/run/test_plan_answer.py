@@ -153,6 +153,19 @@ def test_what_cannot_matter_is_let_go_and_nothing_else():
                 np.testing.assert_allclose(kept[layout, hardware], of, rtol=1e-9)
 
 
+def test_chunks_of_prompts_compete_with_whole_ones():
+    """Short answers beside long prompts: whole prompts hold up every token, chunks of them do not."""
+    models = [{"model": "llama-3.1-8b", "demand": {"buckets": [
+        {"input": 64, "output": 400, "requests_per_s": 10}, {"input": 6000, "output": 100, "requests_per_s": 5},
+    ]}}]  # fmt: skip
+    slo = {"ttft_ms": {"p99": 3000}, "tpot_ms": {"p99": 25}}
+    candidates = {"hardware": ["h100-sxm"], "max_devices": 1, "techniques": {"chunk_tokens": ["none", 512]}}
+    chosen = problem(models=models, slo=slo, candidates=candidates)
+    assert "llama-3.1-8b h100-sxm bf16 tp1 chunk_tokens 512" in {option.name for option in chosen.fleet.options}
+    whole = problem(models=models, slo=slo, candidates={**candidates, "techniques": {}})
+    assert chosen.best().usd_per_hour <= whole.best().usd_per_hour
+
+
 def test_static_placements_compete_where_nobody_waits():
     job = [{"model": "opt-30b", "demand": {"buckets": [{"input": 512, "output": 32, "requests_per_s": 0.2}]}}]
     candidates = {"hardware": ["t4"], "precision": ["fp16"], "offload": ["none", "lp"], "max_devices": 1, "batch": [64]}

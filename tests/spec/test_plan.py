@@ -118,6 +118,11 @@ def test_layouts_of_a_dense_model_split_it_those_of_experts_spread_them():
     assert max(layout.devices for layout in experts) == 8
 
 
+def test_techniques_are_axes():
+    found = plan(candidates={"hardware": ["h100-sxm"], "techniques": {"chunk_tokens": ["none", 512]}})
+    assert found.models[0].sweep.axes.chunk_tokens == ("none", 512)
+
+
 def test_prices_say_their_kind_and_source():
     found = plan(price={"kind": ["on-demand", "neocloud"], "override": {"l4": 0.5}}).devices
     assert found["l4"].plain()["source"] == "set by the user"
@@ -223,6 +228,12 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "objective served_rate needs a budget: usd_per_hour, usd_per_month, capital_usd, power_kw or stock"),
         ({"budget": {"capital_usd": 5}}, "budget.capital_usd: nothing is bought; add price: {kind: purchase}"),
         ({"budget": {"stock": {"l40s": 5}}}, "budget.stock.l40s: 'l40s' is not among this plan's hardware"),
+        ({"candidates": {"hardware": ["l4"], "techniques": {"chunk_token": 512}}},
+         "candidates.techniques.chunk_token: unknown technique; did you mean 'chunk_tokens'?"),
+        ({"candidates": {"hardware": ["l4"], "techniques": {"chunk_tokens": "some"}}},
+         "candidates.techniques.chunk_tokens: "),
+        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated"}},
+         "candidates.serving: a plan counts replicas of one kind of worker; 'disaggregated' has two"),
         ({"budget": {"regions": {"eu": {"stock": {"h100": 1}}}}},
          "budget.regions.eu.stock.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
         ({"price": {"override": {"h100": 5}}},

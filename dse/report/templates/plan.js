@@ -8,6 +8,7 @@ const text = (key, label, show = (row) => exact(row[key])) => ({ key, label, sho
 const wide = (key, label, show) => ({ ...text(key, label, show), wrap: true });
 const figure = (key, label, show = number, unit = "") => ({ key, label, unit, right: true, show: (row) => show(row[key]), value: (row) => row[key] });
 const layoutOf = (row) => ["tp", "pp", "dp", "ep"].filter((name) => row[name] > 1).map((name) => `${name} ${row[name]}`).join(" ") || "1 device";
+const techniquesOf = (row) => Object.entries(row.techniques || {}).map(([name, value]) => `${name} ${value}`).join(", ") || MISSING;
 
 function tile(value, label) {
   return el("div", { class: "tile" }, el("b", {}, value), el("span", {}, label));
@@ -43,7 +44,7 @@ function drawDeployments() {
   const trusted = (row) => (missing(row.evidence) ? "the table" : `${row.evidence}, ±${row.throughput_error_pct} %`);
   drawTable(byId("deployments"), [
     figure("replicas", "Replicas"), text("hardware", "Hardware"), text("layout", "Layout", layoutOf), text("model", "Model"),
-    text("precision", "Precision"), text("serving", "Serving"), text("runtime", "Runtime"), figure("batch", "Batch"),
+    text("precision", "Precision"), text("techniques", "Techniques", techniquesOf), text("serving", "Serving"), text("runtime", "Runtime"), figure("batch", "Batch"),
     figure("usd_per_hour", "Cost", dollars, "$/h"), figure("requests_per_s", "Mean", number, "requests/s"),
     figure("utilisation_at_peak", "In use at peak", percent), text("evidence", "Rests on", trusted),
   ], data.deployments);
