@@ -13,13 +13,14 @@ from typing import Any
 from dse import __version__
 from dse.cost import COST_MODEL
 from dse.run.fleet_facts import mean_latency
+from dse.run.owning import rent_or_buy
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
 from dse.run.store import Store, finite, write_whole, writing
 from dse.run.today_fleet import today
 from dse.run.verified import Solved, solve
-from dse.run.what_if import WhatIf, rent_or_buy
+from dse.run.what_if import WhatIf
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
 from dse.spec.reading import from_value, library_file, read

@@ -12,12 +12,10 @@ import numpy as np
 
 from dse.run.fleet_facts import Facts, mean_latency
 from dse.run.parallel import mapped
-from dse.run.prices import purchase
 from dse.run.problem import Problem, balanced
 from dse.search.fleet import Answer, Fleet
 from dse.search.fleet_distinct import best_distinct
 from dse.search.fleet_program import Multipliers, cheapest, growth_left, multipliers
-from dse.spec.plan import HOURS_PER_MONTH
 from dse.spec.slo import Slo
 
 Plain = dict[str, Any]
@@ -186,16 +184,29 @@ class WhatIf:
 
     def _limits(self) -> Iterator[Plain]:
         """Limits that are reached: the multiplier of the relaxed problem, and the answer without the limit."""
-        fleet, duals = self.fleet, self.margins.limits if self.margins is not None else {}
+        duals = self.margins.limits if self.margins is not None else {}
         for name, used, most, without in self._reached():
-            smallest = min(
-                (fleet.devices[o.device].usd_per_hour * o.devices if name == "usd_per_hour" else 0.0)
-                for o in fleet.options
-            )
             dual = duals.get(name, 0.0)
-            change = self._change(f"limit {name}", without, used=used, limit=most, dual=dual)
-            if dual > 0 or used + smallest > most:
-                yield change
+            if dual > 0 or used + self._least(name) > most:
+                yield self._change(f"limit {name}", without, used=used, limit=most, dual=dual)
+
+    def _least(self, name: str) -> float:
+        """What one replica more takes of a limit, at least."""
+        devices = self.fleet.devices
+        of = [(option.devices, devices[option.device]) for option in self.fleet.options]
+        if name == "usd_per_hour":
+            return min(count * device.usd_per_hour for count, device in of)
+        if name == "capital_usd":
+            return min(count * device.capital_usd for count, device in of)
+        if name == "watts":
+            return min(count * device.watts for count, device in of)
+        place = name.partition("@")[2] if name.startswith("watts@") else None
+        there = [
+            count * device.watts if place is not None else float(count)
+            for count, device in of
+            if (device.site == place if place is not None else f"stock:{device.name}" == name)
+        ]
+        return min(there, default=math.inf)
 
     def _reached(self) -> Iterator[tuple[str, float, float, Fleet]]:
         fleet, answer = self.fleet, self.answer
@@ -341,25 +352,6 @@ class WhatIf:
             found.append({"hardware": name, "usd_per_device_hour": price, "break_even_usd_per_device_hour": at,
                           "change_pct": (at / price - 1) * 100})  # fmt: skip
         return sorted(found, key=lambda entry: (-entry["change_pct"], str(entry["hardware"])))
-
-
-def rent_or_buy(problem: Problem, answer: Answer) -> list[Plain]:
-    """After how many months a bought accelerator of the answer has cost less than a rented one, its power paid."""
-    file, found = problem.plan.file, []
-    for name in answer.devices:
-        device = problem.plan.devices[name]
-        rented = device.price.usd_per_hour
-        bought = purchase(device.chip, device.hardware, file)
-        if rented is None or bought is None or bought.usd is None:
-            continue
-        power = device.device.watts / 1e3 * file.economics.pue * file.economics.usd_per_kwh
-        saved = device.device.usd_per_hour - power
-        found.append({
-            "hardware": name, "rent_usd_per_hour": device.device.usd_per_hour, "purchase_usd": bought.usd,
-            "power_usd_per_hour": power, "purchase_source": bought.source,
-            "months_to_break_even": bought.usd / saved / HOURS_PER_MONTH if saved > 0 else None,
-        })  # fmt: skip
-    return found
 
 
 def _looser(slo: Slo, name: str) -> Slo:
