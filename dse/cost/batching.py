@@ -123,8 +123,13 @@ class Chunking(Prefilling):
         return expected(self.point.lengths, self._computed)
 
     @cached_property
-    def _mixed(self) -> list[NDArray[np.float64]]:
-        """Seconds of a mixed pass, for each of `FILLED` over the counts."""
+    def _token_moments(self) -> tuple[Array, Array, Array]:
+        """Mean, variance and third central moment of the tokens of a prompt."""
+        return moments(self.point.lengths, self._computed)
+
+    @cached_property
+    def _mixed(self) -> NDArray[np.float64]:
+        """Seconds of a mixed pass, shape (counts, FILLED, ...)."""
         found: list[list[Array]] = [[] for _ in FILLED]
         owner = expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
         for count, step in zip(self.counts, self.steps, strict=True):
@@ -137,7 +142,7 @@ class Chunking(Prefilling):
                     self._at(count), self.runtime, chunk, self.point.found.tokens + (owner - chunk) / 2.0
                 )
                 values.append(np.maximum(seconds, step))
-        return [stacked(values) for values in found]
+        return np.moveaxis(stacked([stacked(values) for values in found]), 0, 1)
 
     def room(self, running: Array) -> Array:
         """Tokens of prompts that a rank has room for."""
@@ -146,22 +151,23 @@ class Chunking(Prefilling):
     def mixed(self, running: Array, tokens: Array) -> Array:
         """Seconds of a pass with so many tokens of prompts on a rank."""
         place = np.clip(tokens / self.room(running), 0.0, 1.0)
-        at = running / self.point.degrees.dp
-        values = [interpolate(self.counts, table, at) for table in self._mixed]
+        at = np.asarray(running / self.point.degrees.dp)
+        shape = self._mixed.shape
+        further = [1] * (at.ndim + 2 - len(shape))  # axes of `running` before those of the mesh
+        values = interpolate(self.counts, self._mixed.reshape(*shape[:2], *further, *shape[2:]), at[None])
         seconds: Array = values[0]
         for left, right, low, high in zip(FILLED, FILLED[1:], values, values[1:], strict=False):
             seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
         return seconds
 
-    def _taken(self, running: Array, tokens: Array) -> Array:
-        """Seconds of the passes of a prompt that has the engine's chunks for itself."""
-        room = self.room(running)
-        full = np.ceil(tokens / room) - 1.0
-        return full * self.mixed(running, room) + self.mixed(running, tokens - full * room)
-
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""
-        return [self._taken(running, tokens) for tokens in self._computed]
+        room = self.room(running)
+        full = self.mixed(running, room)
+        passes = [np.ceil(tokens / room) - 1.0 for tokens in self._computed]
+        last = stacked([tokens - count * room for tokens, count in zip(self._computed, passes, strict=True)])
+        rests = np.asarray(self.mixed(running, last))
+        return [count * full + rest for count, rest in zip(passes, rests, strict=True)]
 
     def passes(self, running: Array) -> Passes:
         """Iterations while so many sequences run."""
@@ -170,17 +176,21 @@ class Chunking(Prefilling):
         share = self._prompt / whole
         full = self.mixed(running, room)
         first = expected(point.lengths, self.alone(running))
-        _, spread, skew = moments(point.lengths, [tokens / whole * full for tokens in self._computed])
+        per_token = full / whole
+        _, spread, skew = self._token_moments
         small = self._prompt < room
 
+        lone = self.mixed(running, self._prompt)
+
         def grouped(count: Array) -> Array:
-            together = first + self.mixed(running, count * self._prompt) - self.mixed(running, self._prompt)
+            together = first + self.mixed(running, count * self._prompt) - lone
             return np.where(small, together, first + (count - 1.0) * share * full)
 
         most = np.maximum(1.0 / share, 1.0)
         again = np.where(small, share, 0.0)
         opening, partial = np.floor(share) * full, np.ceil(share) - share
-        return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening)
+        moment = spread * per_token**2, skew * per_token**3
+        return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening)
 
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once, on average: the others' prompts run."""
