@@ -21,9 +21,6 @@ from dse.cost.queueing import Passes, interpolate
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
 
-GROUPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Requests of a prompt pass, per attention-dp rank, at which it is timed."""
-
 FILLED = (0.0, 1 / 8, 1 / 3, 2 / 3, 1.0)
 """Shares of the room beside the decodes at which mixed passes are timed; 0 is the decode step."""
 
@@ -40,7 +37,7 @@ class Prefilling:
     @cached_property
     def counts(self) -> tuple[float, ...]:
         """Running sequences per rank at which iterations are timed: powers of two."""
-        return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(self.widest, 1.0)))) + 1))
+        return _doubling(self.widest)
 
     def _at(self, count: float) -> Point:
         return self.point.with_batch(count * self.point.degrees.dp)
@@ -55,9 +52,15 @@ class Prefilling:
         return interpolate(self.counts, self.steps, running / self.point.degrees.dp)
 
     @cached_property
+    def _sizes(self) -> tuple[float, ...]:
+        """Requests of a prompt pass, per rank, at which it is timed: powers of two, as far as passes go."""
+        fullest = float(np.max(self.point.sequences_per_pass, initial=1.0))
+        return _doubling(max(min(fullest, self.widest), 2.0))
+
+    @cached_property
     def _groups(self) -> NDArray[np.float64]:
-        """Seconds of a prompt pass of `GROUPS` requests of mean length, shape (GROUPS, ...)."""
-        return stacked([prompt_seconds(self._at(count), self.runtime) for count in GROUPS])
+        """Seconds of a prompt pass of so many requests of mean length, shape (sizes, ...)."""
+        return stacked([prompt_seconds(self._at(count), self.runtime) for count in self._sizes])
 
     @cached_property
     def _alone(self) -> list[Array]:
@@ -78,7 +81,9 @@ class Prefilling:
         """Seconds of the passes of so many requests."""
         # Requests of mean length take less than the mean: attention grows with the square.
         excess = self._moments[0] - self._groups[0]
-        found: Array = interpolate(GROUPS, self._groups, count / self.point.degrees.dp) + excess * count
+        ranked = count / self.point.degrees.dp
+        further = np.maximum(ranked / self._sizes[-1], 1.0)  # more passes like the largest
+        found: Array = interpolate(self._sizes, self._groups, ranked) * further + excess * count
         return found
 
     def passes(self, running: Array) -> Passes:
@@ -102,7 +107,9 @@ class Prefilling:
         free = np.where(steps > 0, slots / np.maximum(steps, 1.0), slots)
         # Places that come free during a decode step are filled together: Poisson many, at least one.
         group = np.minimum(free / -np.expm1(-free), slots)
-        return slots / (steps * self.step(slots) + slots * self.grouped(group) / group)
+        both = slots / (steps * self.step(slots) + slots * self.grouped(group) / group)
+        fullest = self.point.sequences_per_pass * self.point.degrees.dp
+        return np.minimum(both, fullest / self.grouped(fullest))
 
 
 @dataclass
@@ -234,6 +241,11 @@ def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
     if chunk == "none":
         return Prefilling(point, runtime, widest)
     return Chunking(point, runtime, widest, float(chunk))
+
+
+def _doubling(most: float) -> tuple[float, ...]:
+    """1, 2, 4, ... up to at least `most`."""
+    return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(most, 1.0)))) + 1))
 
 
 def stacked(values: Sequence[Array]) -> NDArray[np.float64]:

@@ -235,7 +235,7 @@ class UnderLoad:
         # Between two steps run the prompts of who came during the one; after one's own pass, those who came during it.
         gap = passes.step * cycle.prompting / (1.0 - cycle.prompting)
         own = alone + cycle.each * self.rate * cycle.met
-        mean = steps * pace + (own / passes.step - 1.0) * gap
+        mean = np.maximum(steps * pace + (own / passes.step - 1.0) * gap, steps * passes.step)
         free = 1.0 - self.rate * cycle.each
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
         variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._bounded(self.joined)

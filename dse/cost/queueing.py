@@ -35,6 +35,9 @@ ROUNDS = 12
 RENEWALS, MOST_REGULAR = 40, 100.0
 """Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
 
+FULL = 1.0 - 1e-6
+"""Most of its time that an engine which still decodes computes prompts."""
+
 HALVINGS = 24
 """Of the bracket of a quantile: to a millionth of fifteen standard deviations."""
 
@@ -107,7 +110,7 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
         low, high = np.where(ended > begun, group, low), np.where(ended > begun, high, group)
     group = (low + high) / 2.0
     each, setup = _parts(passes, first, rate, group)
-    prompting, begins = rate * (each + setup / group), rate / group
+    prompting, begins = np.minimum(rate * (each + setup / group), FULL), rate / group
     alone = (1.0 - prompting) * (1.0 - idle)
     # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst.
     extra = 2.0 * (renewals(rate * each, burstiness) - rate * each)
