@@ -21,9 +21,6 @@ from dse.cost.queueing import Passes, interpolate
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
 
-GROUPS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Requests of a prompt pass, per attention-dp rank, at which it is timed."""
-
 FILLED = (0.0, 1 / 8, 1 / 3, 2 / 3, 1.0)
 """Shares of the room beside the decodes at which mixed passes are timed; 0 is the decode step."""
 
@@ -40,7 +37,7 @@ class Prefilling:
     @cached_property
     def counts(self) -> tuple[float, ...]:
         """Running sequences per rank at which iterations are timed: powers of two."""
-        return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(self.widest, 1.0)))) + 1))
+        return _doubling(self.widest)
 
     def _at(self, count: float) -> Point:
         return self.point.with_batch(count * self.point.degrees.dp)
@@ -55,9 +52,15 @@ class Prefilling:
         return interpolate(self.counts, self.steps, running / self.point.degrees.dp)
 
     @cached_property
+    def _sizes(self) -> tuple[float, ...]:
+        """Requests of a prompt pass, per rank, at which it is timed: powers of two, as far as passes go."""
+        fullest = float(np.max(self.point.sequences_per_pass, initial=1.0))
+        return _doubling(max(min(fullest, self.widest), 2.0))
+
+    @cached_property
     def _groups(self) -> NDArray[np.float64]:
-        """Seconds of a prompt pass of `GROUPS` requests of mean length, shape (GROUPS, ...)."""
-        return stacked([prompt_seconds(self._at(count), self.runtime) for count in GROUPS])
+        """Seconds of a prompt pass of so many requests of mean length, shape (sizes, ...)."""
+        return stacked([prompt_seconds(self._at(count), self.runtime) for count in self._sizes])
 
     @cached_property
     def _alone(self) -> list[Array]:
@@ -78,7 +81,9 @@ class Prefilling:
         """Seconds of the passes of so many requests."""
         # Requests of mean length take less than the mean: attention grows with the square.
         excess = self._moments[0] - self._groups[0]
-        found: Array = interpolate(GROUPS, self._groups, count / self.point.degrees.dp) + excess * count
+        ranked = count / self.point.degrees.dp
+        further = np.maximum(ranked / self._sizes[-1], 1.0)  # more passes like the largest
+        found: Array = interpolate(self._sizes, self._groups, ranked) * further + excess * count
         return found
 
     def passes(self, running: Array) -> Passes:
@@ -102,7 +107,9 @@ class Prefilling:
         free = np.where(steps > 0, slots / np.maximum(steps, 1.0), slots)
         # Places that come free during a decode step are filled together: Poisson many, at least one.
         group = np.minimum(free / -np.expm1(-free), slots)
-        return slots / (steps * self.step(slots) + slots * self.grouped(group) / group)
+        both = slots / (steps * self.step(slots) + slots * self.grouped(group) / group)
+        fullest = self.point.sequences_per_pass * self.point.degrees.dp
+        return np.minimum(both, fullest / self.grouped(fullest))
 
 
 @dataclass
@@ -123,8 +130,13 @@ class Chunking(Prefilling):
         return expected(self.point.lengths, self._computed)
 
     @cached_property
-    def _mixed(self) -> list[NDArray[np.float64]]:
-        """Seconds of a mixed pass, for each of `FILLED` over the counts."""
+    def _token_moments(self) -> tuple[Array, Array, Array]:
+        """Mean, variance and third central moment of the tokens of a prompt."""
+        return moments(self.point.lengths, self._computed)
+
+    @cached_property
+    def _mixed(self) -> NDArray[np.float64]:
+        """Seconds of a mixed pass, shape (counts, FILLED, ...)."""
         found: list[list[Array]] = [[] for _ in FILLED]
         owner = expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
         for count, step in zip(self.counts, self.steps, strict=True):
@@ -137,7 +149,7 @@ class Chunking(Prefilling):
                     self._at(count), self.runtime, chunk, self.point.found.tokens + (owner - chunk) / 2.0
                 )
                 values.append(np.maximum(seconds, step))
-        return [stacked(values) for values in found]
+        return np.moveaxis(stacked([stacked(values) for values in found]), 0, 1)
 
     def room(self, running: Array) -> Array:
         """Tokens of prompts that a rank has room for."""
@@ -146,22 +158,23 @@ class Chunking(Prefilling):
     def mixed(self, running: Array, tokens: Array) -> Array:
         """Seconds of a pass with so many tokens of prompts on a rank."""
         place = np.clip(tokens / self.room(running), 0.0, 1.0)
-        at = running / self.point.degrees.dp
-        values = [interpolate(self.counts, table, at) for table in self._mixed]
+        at = np.asarray(running / self.point.degrees.dp)
+        shape = self._mixed.shape
+        further = [1] * (at.ndim + 2 - len(shape))  # axes of `running` before those of the mesh
+        values = interpolate(self.counts, self._mixed.reshape(*shape[:2], *further, *shape[2:]), at[None])
         seconds: Array = values[0]
         for left, right, low, high in zip(FILLED, FILLED[1:], values, values[1:], strict=False):
             seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
         return seconds
 
-    def _taken(self, running: Array, tokens: Array) -> Array:
-        """Seconds of the passes of a prompt that has the engine's chunks for itself."""
-        room = self.room(running)
-        full = np.ceil(tokens / room) - 1.0
-        return full * self.mixed(running, room) + self.mixed(running, tokens - full * room)
-
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""
-        return [self._taken(running, tokens) for tokens in self._computed]
+        room = self.room(running)
+        full = self.mixed(running, room)
+        passes = [np.ceil(tokens / room) - 1.0 for tokens in self._computed]
+        last = stacked([tokens - count * room for tokens, count in zip(self._computed, passes, strict=True)])
+        rests = np.asarray(self.mixed(running, last))
+        return [count * full + rest for count, rest in zip(passes, rests, strict=True)]
 
     def passes(self, running: Array) -> Passes:
         """Iterations while so many sequences run."""
@@ -170,17 +183,21 @@ class Chunking(Prefilling):
         share = self._prompt / whole
         full = self.mixed(running, room)
         first = expected(point.lengths, self.alone(running))
-        _, spread, skew = moments(point.lengths, [tokens / whole * full for tokens in self._computed])
+        per_token = full / whole
+        _, spread, skew = self._token_moments
         small = self._prompt < room
 
+        lone = self.mixed(running, self._prompt)
+
         def grouped(count: Array) -> Array:
-            together = first + self.mixed(running, count * self._prompt) - self.mixed(running, self._prompt)
+            together = first + self.mixed(running, count * self._prompt) - lone
             return np.where(small, together, first + (count - 1.0) * share * full)
 
         most = np.maximum(1.0 / share, 1.0)
         again = np.where(small, share, 0.0)
         opening, partial = np.floor(share) * full, np.ceil(share) - share
-        return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening)
+        moment = spread * per_token**2, skew * per_token**3
+        return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening)
 
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once, on average: the others' prompts run."""
@@ -224,6 +241,11 @@ def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
     if chunk == "none":
         return Prefilling(point, runtime, widest)
     return Chunking(point, runtime, widest, float(chunk))
+
+
+def _doubling(most: float) -> tuple[float, ...]:
+    """1, 2, 4, ... up to at least `most`."""
+    return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(most, 1.0)))) + 1))
 
 
 def stacked(values: Sequence[Array]) -> NDArray[np.float64]:

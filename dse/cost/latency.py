@@ -16,9 +16,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.batching import Chunking, Prefilling, stacked
+from dse.cost.batching import Chunking, Prefilling
 from dse.cost.lengths import expected, overlap, variability
 from dse.cost.queueing import (
+    Cases,
     Flight,
     Iterations,
     Passes,
@@ -32,9 +33,6 @@ from dse.cost.queueing import (
     slot_wait,
 )
 from dse.cost.work import Array
-
-Cases = list[tuple[Array, Spread]]
-"""A mixture: probability and distribution of each case."""
 
 
 class UnderLoad:
@@ -61,14 +59,14 @@ class UnderLoad:
     @cached_property
     def _per_token(self) -> NDArray[np.float64]:
         """Seconds per token at each of the engine's counts, the passes of prompts between included."""
-        found = []
-        for count in self.engine.counts:
-            passes = self.engine.passes(np.minimum(count * self.point.degrees.dp, self.engine.sustained))
-            cycle = iterations(self.rate, passes, self.bursts)
-            # Decode steps per second: those that passes carry, and those of the time without prompts.
-            carried = self.rate * _carried(passes, cycle, self.rate)
-            found.append(1.0 / (carried + np.maximum(1.0 - cycle.prompting, 1e-9) / passes.step))
-        return stacked(found)
+        counts = np.reshape(self.engine.counts, (-1, *[1] * len(self.point.mesh.shape)))
+        passes = self.engine.passes(np.minimum(counts * self.point.degrees.dp, self.engine.sustained))
+        cycle = iterations(self.rate, passes, self.bursts)
+        # Decode steps per second: those that passes carry, and those of the time without prompts.
+        carried = self.rate * _carried(passes, cycle, self.rate)
+        per_second = carried + np.maximum(1.0 - cycle.prompting, 1e-9) / passes.step
+        found: NDArray[np.float64] = 1.0 / per_second
+        return found
 
     def per_token(self, running: Array) -> Array:
         """Seconds per token of so many running sequences."""
@@ -237,7 +235,7 @@ class UnderLoad:
         # Between two steps run the prompts of who came during the one; after one's own pass, those who came during it.
         gap = passes.step * cycle.prompting / (1.0 - cycle.prompting)
         own = alone + cycle.each * self.rate * cycle.met
-        mean = steps * pace + (own / passes.step - 1.0) * gap
+        mean = np.maximum(steps * pace + (own / passes.step - 1.0) * gap, steps * passes.step)
         free = 1.0 - self.rate * cycle.each
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
         variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._bounded(self.joined)
@@ -271,7 +269,7 @@ class UnderLoad:
         """Seconds to the first token: each length twice, with a place in the batch at once and without."""
         chance, delay = self.place
         mean, variance = self.queued
-        cases: Cases = []
+        cases: list[tuple[Array, Spread]] = []
         for (_, _, weight), own in zip(self.lengths, self.own, strict=True):
             spread = Spread(own, own + mean, variance)
             cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
@@ -297,7 +295,7 @@ class UnderLoad:
     @cached_property
     def gaps(self) -> Cases:
         """Seconds per token after the first, over the requests that have such."""
-        cases: Cases = []
+        cases: list[tuple[Array, Spread]] = []
         some = [np.where(output > 1, weight, 0.0) for _, output, weight in self.lengths]
         total = np.maximum(sum(some), 1e-300)
         for (_, output, _), weight, whole in zip(self.lengths, some, self.decodes, strict=True):
@@ -309,7 +307,7 @@ class UnderLoad:
     @cached_property
     def latencies(self) -> Cases:
         """Seconds from arrival to the last token: cases as of the first tokens."""
-        cases: Cases = []
+        cases: list[tuple[Array, Spread]] = []
         for index, decode in enumerate(self.decodes):
             for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
                 whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))

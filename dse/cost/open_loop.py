@@ -25,8 +25,8 @@ SATURATION = ("stable", "backlogged", "overloaded")
 ATTAINED = 0.99
 """Share of the requests that meet the SLOs at the highest rate that is said to."""
 
-SECTIONS = 20
-"""Bisections of that rate: to a millionth of the capacity."""
+SECTIONS = 12
+"""Bisections of that rate: to 1/4000 of the capacity."""
 
 
 class OpenLoop(Steady):

@@ -35,6 +35,12 @@ ROUNDS = 12
 RENEWALS, MOST_REGULAR = 40, 100.0
 """Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
 
+FULL = 1.0 - 1e-6
+"""Most of its time that an engine which still decodes computes prompts."""
+
+HALVINGS = 24
+"""Of the bracket of a quantile: to a millionth of fifteen standard deviations."""
+
 STATES = 33
 """Numbers in flight that the chain is computed at: all of them, or evenly spaced ones around the mean."""
 
@@ -92,18 +98,19 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     """
     step = passes.step
     arrived = 1.0 - np.exp(-rate * step)
+    first = passes.grouped(np.ones(1))
     low, high = np.ones(1), np.maximum(passes.most, 1.0)
     for _ in range(ROUNDS):
         group = (low + high) / 2.0
-        each, setup = _parts(passes, rate, group)
+        each, setup = _parts(passes, first, rate, group)
         # Runs of passes per second, that begin after a decode step in which someone came and end after a pass in which
         # nobody did.
         begun = np.maximum(1.0 - rate * (each + setup / group), 0.0) / step * arrived
         ended = rate / group * np.exp(-rate * (setup + each * group))
         low, high = np.where(ended > begun, group, low), np.where(ended > begun, high, group)
     group = (low + high) / 2.0
-    each, setup = _parts(passes, rate, group)
-    prompting, begins = rate * (each + setup / group), rate / group
+    each, setup = _parts(passes, first, rate, group)
+    prompting, begins = np.minimum(rate * (each + setup / group), FULL), rate / group
     alone = (1.0 - prompting) * (1.0 - idle)
     # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst.
     extra = 2.0 * (renewals(rate * each, burstiness) - rate * each)
@@ -144,9 +151,9 @@ def renewals(within: Array, burstiness: float) -> Array:
     return np.maximum(total + within - near, 0.0)
 
 
-def _parts(passes: Passes, rate: Array, group: Array) -> tuple[Array, Array]:
+def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Array, Array]:
     """Seconds that each request adds to a pass of so many, and those of the pass beside."""
-    first, others = passes.grouped(np.ones(1)), np.clip(group, 2.0, np.maximum(passes.most, 2.0))
+    others = np.clip(group, 2.0, np.maximum(passes.most, 2.0))
     each = (passes.grouped(others) - first) / (others - 1.0)
     setup = np.maximum(first - each, 0.0)
     # Passes beyond the first count as the requests' own time.
@@ -276,29 +283,45 @@ class Spread:
         return [(1.0 - chance, self), (chance, longer)]
 
 
-def quantile(cases: Sequence[tuple[Array, Spread]], share: float) -> Array:
+Cases = Sequence[tuple[Array, Spread]]
+"""A mixture of durations: probability and distribution of each."""
+
+
+def quantile(cases: Cases, share: float) -> Array:
     """The value that `share` of a mixture of durations lies below, by bisection.
 
     Args:
-        cases: probability and distribution of each.
+        cases: the mixture.
         share: between 0 and 1.
     """
+    chances, spread = _joined(cases)
     low: Array = np.zeros(1)
-    high: Array = np.zeros(1)
-    for _, spread in cases:
-        high = np.maximum(high, spread.mean + 15.0 * np.sqrt(spread.variance))
-    for _ in range(40):
+    high: Array = np.max(np.where(chances > 0.0, spread.mean + 15.0 * np.sqrt(spread.variance), 0.0), axis=0)
+    for _ in range(HALVINGS):
         middle = (low + high) / 2.0
-        enough = at_most(cases, middle) >= share
+        enough = _below(chances, spread, middle) >= share
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return (low + high) / 2.0
 
 
-def at_most(cases: Sequence[tuple[Array, Spread]], limit: Array) -> Array:
+def at_most(cases: Cases, limit: Array) -> Array:
     """Probability that a mixture of durations is at most `limit`."""
+    return _below(*_joined(cases), limit)
+
+
+def _joined(cases: Cases) -> tuple[NDArray[np.float64], Spread]:
+    """Probabilities and distributions along an axis before all others."""
+    columns = [[chance, spread.least, spread.mean, spread.variance, spread.most] for chance, spread in cases]
+    wide = np.broadcast_arrays(*(value for column in columns for value in column))
+    chances, *fields = (np.stack(wide[place :: len(columns[0])]) for place in range(len(columns[0])))
+    return chances, Spread(*fields)
+
+
+def _below(chances: NDArray[np.float64], spread: Spread, limit: Array) -> Array:
+    found = spread.below(limit)
     total: Array = 0.0
-    for chance, spread in cases:
-        total = total + np.where(np.equal(chance, 0.0), 0.0, chance * spread.below(limit))
+    for chance, below in zip(chances, cast("NDArray[np.float64]", found), strict=True):  # in a fixed order
+        total = total + np.where(chance == 0.0, 0.0, chance * below)
     return total
 
 
@@ -311,6 +334,8 @@ def interpolate(grid: Sequence[float], table: NDArray[np.float64], at: Array) ->
         at: where.
     """
     inside = np.clip(np.asarray(at, dtype=float), grid[0], grid[-1])
+    further = [1] * (inside.ndim + 1 - table.ndim)
+    table = table.reshape(len(grid), *further, *table.shape[1:])
     shape = np.broadcast_shapes(table.shape[1:], inside.shape)
     wide = np.broadcast_to(table, (len(grid), *shape))
     if len(grid) == 1:
