@@ -9,6 +9,9 @@ from dse.run.problem import Problem, balanced
 from dse.run.replay import Replay, can_replay, replay
 from dse.search.fleet import Answer
 
+SEEDS_APART = 10_000
+"""Between the seeds of two draws: each kind of replica takes one of its own from there on."""
+
 DERATED = 0.85
 """Factor on the throughput of a deployment whose requests came too late, before the next answer is looked for."""
 
@@ -50,7 +53,7 @@ def solve(problem: Problem) -> Solved:
     tried: list[Replay] = []
     while True:
         facts = Facts(problem, answer)
-        tried.append(replay(facts, problem.plan.file.verify.seed))
+        tried.append(_replayed(facts))
         if tried[-1].holds or len(tried) >= problem.plan.file.verify.answers:
             return Solved(facts, tuple(tried))
         again = derated(problem, tried[-1])
@@ -58,6 +61,17 @@ def solve(problem: Problem) -> Solved:
         if not next_answer.found or not next_answer.devices:
             return Solved(facts, tuple(tried))
         problem, answer = again, next_answer
+
+
+def _replayed(facts: Facts) -> Replay:
+    """The first draw of arrivals that an answer misses its latencies in, or the last."""
+    verify = facts.problem.plan.file.verify
+    found = replay(facts, verify.seed)
+    for draw in range(1, verify.draws):
+        if not found.holds:
+            break
+        found = replay(facts, verify.seed + draw * SEEDS_APART)
+    return found
 
 
 def derated(problem: Problem, missed: Replay) -> Problem:

@@ -197,7 +197,9 @@ class Verification(Strict):
 
     requests: Annotated[int, Field(ge=0)] = 2000
     """Of each deployment's share; 0: no replay."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    draws: Count = 2
+    """Arrivals drawn independently: an answer must hold in each."""
     answers: Count = 8
     """Answers tried, until one holds."""
 
