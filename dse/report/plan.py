@@ -103,7 +103,17 @@ def headlines(answer: Plain) -> Iterator[str]:
             f"{number_text(costs['output_tokens_per_joule'])} generated tokens per joule"
         )
     yield f"{', '.join(per_token)}{power}."
-    yield f"Solved to {answer['status']}, gap {answer['gap']:.2%}."
+    yield _solved(answer)
+
+
+def _solved(answer: Plain) -> str:
+    """How the program ended, and what is certain of the answer."""
+    better = f"none serves more than {answer['bound']:,.3g} requests/s"
+    if answer["objective"] == "cost":
+        better = f"none is cheaper than ${answer['bound']:,.2f}/h"
+    if answer["status"] == "optimal":
+        return f"Optimal to {answer['gap']:.2%}: of the fleets from these deployments {better}."
+    return f"The time limit struck first: {better}, this one may be {answer['gap']:.2%} off."
 
 
 def _capital(costs: Plain) -> str:

@@ -40,6 +40,8 @@ CELLS = 40_000
 """Points of a slice: queues take hundreds of arrays for each."""
 
 _CODES = {reason: code for code, reason in enumerate(STRUCTURE, 1)}
+_LOSSY = len(_CODES) + 1
+_WORDS = ["", *(words for _, words in STRUCTURE.values()), "no precision keeps the accuracy, as far as published"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,8 @@ class Miss:
     """By how much the worst limit is missed: 1.3 is 30 % too much."""
     limit: str = ""
     where: str = ""
+    why: str = ""
+    """Where nothing can run at all: what stands most often in the way."""
 
 
 @dataclass
@@ -169,9 +173,9 @@ def deployments_of(
             mesh = Mesh.open(AXES, block[1:])
             scored = Scored.of(sweep.models[0], sweep.choices_of(box, 0), mesh)
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                rates, excess = _rated(scored, slo, most_loss)
+                rates, excess, status = _rated(scored, slo, most_loss)
             found += _best(sweep, box, model, mesh, rates)
-            _note_misses(misses, sweep, box, mesh, rates, excess)
+            _note_misses(misses, sweep, box, mesh, excess, status)
     return found, misses, engine.space.size
 
 
@@ -184,20 +188,24 @@ def _sensible(sweep: Sweep, box: int) -> bool:
     )
 
 
-def _rated(scored: Scored, slo: Slo, most_loss: float | None) -> tuple[Floats, dict[str, Floats]]:
-    """Requests/s of every point, 0 where it cannot run or is too slow, and how far it is beyond each limit."""
+def _rated(
+    scored: Scored, slo: Slo, most_loss: float | None
+) -> tuple[Floats, dict[str, Floats], NDArray[np.int8]]:
+    """Requests/s of every point, 0 where it cannot run or is too slow; how far it is beyond each limit; its reason."""
     point = scored.asked
     shape = point.mesh.shape
-    runs = structure_status([point], _CODES) == 0
+    status = structure_status([point], _CODES)
     if most_loss is not None:
         loss = point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
-        runs = runs & (loss <= most_loss)  # nobody's measurement is NaN: no
+        lossy = ~(loss <= most_loss)  # what nobody has measured is NaN
+        status = np.where((status == 0) & lossy, np.int8(_LOSSY), status)
+    runs = status == 0
     served = scored.served
     excess = {"memory": memory_share(served), **excesses(served, slo.limits)}
     may_run = runs & ~(excess["memory"] > 1.0)
     rates = highest_rate(served, slo.limits, may_run, lambda low, high: _matters(point, low, high))
     known = {name: np.broadcast_to(np.where(runs, ratio, np.nan), shape) for name, ratio in excess.items()}
-    return rates, known
+    return rates, known, np.broadcast_to(status, shape)
 
 
 def _matters(point: Point, low: Floats, high: Floats) -> NDArray[np.bool_]:
@@ -262,15 +270,17 @@ def _name(sweep: Sweep, box: int, indices: Mapping[str, int]) -> str:
 
 
 def _note_misses(
-    misses: list[Miss], sweep: Sweep, box: int, mesh: Mesh, rates: Floats, excess: Mapping[str, Floats]
+    misses: list[Miss], sweep: Sweep, box: int, mesh: Mesh, excess: Mapping[str, Floats], status: NDArray[np.int8]
 ) -> None:
-    """Keep, per bucket, the point whose worst limit is missed by least."""
+    """Keep, per bucket, the point whose worst limit is missed by least, or the reason why none can run."""
     names = list(excess)
     ratios = np.nan_to_num(np.stack([excess[name] for name in names]), nan=0.0)
     known = ~np.isnan(excess["memory"])
     worst = np.where(known, ratios.max(axis=0), np.inf)
     workload = AXES.index("workload")
-    for bucket in range(rates.shape[workload]):
+    for bucket in range(status.shape[workload]):
+        reasons = np.bincount(np.take(status, bucket, axis=workload).ravel())
+        misses[bucket].why = misses[bucket].why or _WORDS[int(np.argmax(reasons))]
         of_bucket = np.take(worst, bucket, axis=workload)
         nearest = int(np.argmin(of_bucket))
         if of_bucket.flat[nearest] < misses[bucket].excess:

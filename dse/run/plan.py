@@ -191,6 +191,8 @@ def _unservable(problem: Problem) -> str:
         miss = problem.candidates.misses.get(int(place))
         if miss is not None and math.isfinite(miss.excess):
             text += f"; nearest: {miss.where} at {miss.excess:.2f} times the limit of {miss.limit}"
+        elif miss is not None and miss.why:
+            text += f": {miss.why}"
         elif problem.plan.table:
             text += " within its latencies: its throughput is 0 everywhere, or no row is as large"
         texts.append(text)

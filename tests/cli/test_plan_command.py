@@ -211,6 +211,18 @@ def test_what_no_candidate_serves_is_named_with_the_nearest_miss(dse, plan_file)
     assert "times the limit of ttft_ms:p99" in lines
 
 
+def test_what_can_run_nowhere_says_why(dse, plan_file):
+    said = dse("plan", plan_file, "--set", "models=[{model: llama-2-7b, demand: {buckets: [{input: 9000, output: 9, "
+               "requests_per_s: 1}]}}]", "--json")  # fmt: skip
+    assert said.code == 1
+    assert json.loads(said.out)["reason"] == (
+        "no candidate serves 9000x9 of llama-2-7b: input + output is longer than the model's longest context"
+    )
+    said = dse("plan", plan_file, "--set", "constraints={accuracy_drop_pct: {max: 0}}",
+               "--set", "candidates.precision=nvfp4", "--json")  # fmt: skip
+    assert "no precision keeps the accuracy, as far as published" in json.loads(said.out)["reason"]
+
+
 def test_a_budget_that_is_too_small_says_what_it_buys(dse, plan_file):
     said = dse("plan", plan_file, "--set", "budget.usd_per_hour=1", "--json")
     found = json.loads(said.out)
