@@ -189,7 +189,7 @@ class Facts:
             "output_tokens_per_s": tokens_out,
             "usd_per_million_tokens": _per_million(usd, tokens_in + tokens_out),
             "utilisation": self._utilisation(),
-            "power_kw_limit": answer.watts / 1e3,
+            "power_kw_limit": self.problem.power_kw(answer),
         }
         if (prompt := self._prompt_dollars()) is not None:
             found["usd_per_million_input_tokens"] = _per_million(prompt, tokens_in)

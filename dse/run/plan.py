@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class PlanResult:
     """The answer to a plan, as plain values."""
 
     answer: Plain
+    candidates: tuple[Plain, ...] = ()
+    """What each deployment it chose from serves of each size."""
 
     @property
     def feasible(self) -> bool:
@@ -95,11 +98,13 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
     found: Plain = {"name": resolved.name, "hash": _hash(problem), "version": __version__, "cost_model": COST_MODEL,
                     "objective": resolved.file.objective}  # fmt: skip
     if len(problem.fleet.unservable) and not problem.maximising:
-        return PlanResult({**found, **_nothing("infeasible"), "reason": _unservable(problem), **_given(problem)})
+        nothing = {**_nothing("infeasible"), "reason": _unservable(problem)}
+        return PlanResult({**found, **nothing, **_given(problem)}, tuple(_candidates(problem)))
     answer = solved.answer
     if not answer.found or not answer.devices:
-        return PlanResult({**found, **_nothing(answer.status), "reason": _why_not(problem, answer), **_given(problem)})
-    return PlanResult({**found, **_described(solved), **_given(problem)})
+        nothing = {**_nothing(answer.status), "reason": _why_not(problem, answer)}
+        return PlanResult({**found, **nothing, **_given(problem)}, tuple(_candidates(problem)))
+    return PlanResult({**found, **_described(solved), **_given(problem)}, tuple(_candidates(problem)))
 
 
 def _described(solved: Solved) -> Plain:
@@ -131,6 +136,19 @@ def _described(solved: Solved) -> Plain:
         "current": today(problem, answer),
         "verification": _verification(solved),
     }
+
+
+def _candidates(problem: Problem) -> Iterator[Plain]:
+    """One row per deployment to choose from and size it can serve."""
+    plan_, devices = problem.plan, problem.fleet.devices
+    for option in problem.fleet.options:
+        for bucket, rate in zip(plan_.buckets, option.rates.tolist(), strict=True):
+            if rate > 0:
+                yield {
+                    "model": plan_.models[bucket.model].name, "deployment": option.name, "hardware": option.device,
+                    "devices": option.devices, "usd_per_hour": option.devices * devices[option.device].usd_per_hour,
+                    "input": bucket.input, "output": bucket.output, "requests_per_s": rate,
+                }  # fmt: skip
 
 
 def _verification(solved: Solved) -> Plain | None:
@@ -267,7 +285,7 @@ def _hash(problem: Problem) -> str:
 
 
 def write_plan(found: PlanResult, out: str | Path = "results") -> Path:
-    """Write `plan.json` and `report.html` into the plan's folder under `out`; each appears whole or not at all.
+    """Write `plan.json`, `candidates.csv` and `report.html` into the plan's folder, each whole or not at all.
 
     Raises:
         CannotRun: the folder cannot be written.
@@ -278,6 +296,16 @@ def write_plan(found: PlanResult, out: str | Path = "results") -> Path:
     plain: Plain = finite(found.answer)
     text = json.dumps(plain, indent=1, ensure_ascii=False, default=str)
     write_whole(folder / "plan.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_whole(folder / "candidates.csv", lambda path: _write_csv(path, found.candidates))
     with writing(folder / "report.html"):
         write_plan_report(plain, folder / "report.html")
     return folder
+
+
+def _write_csv(path: Path, rows: Sequence[Plain]) -> None:
+    """Rows of equal keys as CSV; without any, the file is empty."""
+    with path.open("w", newline="", encoding="utf-8") as lines:
+        if rows:
+            writer = csv.DictWriter(lines, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)

@@ -47,6 +47,11 @@ class Problem:
         limit = self.plan.file.time_limit_s
         return solve(self.fleet, time_limit=limit) if fleet is None else solve(fleet, time_limit=limit, rough=True)
 
+    def power_kw(self, answer: Answer) -> float | None:
+        """The most an answer draws, hosts included; None where the power of one of its accelerators is not known."""
+        known = all(self.fleet.devices[name].watts for name in answer.devices)
+        return answer.watts / 1e3 if known else None
+
     def served_share(self, answer: Answer) -> float:
         """Share of the demand that an answer serves."""
         return answer.served(self.fleet) / float(self.fleet.demand.sum()) if answer.found else math.nan

@@ -160,7 +160,7 @@ class WhatIf:
             "difference_usd_per_hour": its - mine,
             "difference_pct": (its / mine - 1) * 100 if mine else math.nan,
             "served": self.problem.served_share(answer),
-            "power_kw": answer.watts / 1e3,
+            "power_kw": self.problem.power_kw(answer),
             "status": answer.status,
             "gap": answer.gap,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -158,7 +159,10 @@ def test_what_a_reader_sees(dse, plan_file):
 def test_the_files_of_a_plan(dse, plan_file, tmp_path):
     dse("plan", plan_file, "--out", "runs")
     (folder,) = (tmp_path / "runs").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["plan.json", "report.html"]
+    assert sorted(path.name for path in folder.iterdir()) == ["candidates.csv", "plan.json", "report.html"]
+    rows = list(csv.DictReader((folder / "candidates.csv").open(encoding="utf-8")))
+    assert {row["hardware"] for row in rows} == {"l4", "a10g", "h100-sxm"}
+    assert all(float(row["requests_per_s"]) > 0 for row in rows)
     stored = json.loads((folder / "plan.json").read_text())
     assert folder.name.endswith(stored["hash"])
     page = (folder / "report.html").read_text(encoding="utf-8")
