@@ -16,8 +16,8 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.feasible import MEMORY, STRUCTURE
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
+from dse.cost.modes import SERVING
 from dse.cost.phases import Point
-from dse.cost.serving import SERVING
 from dse.run.evidence import evidence
 from dse.spec.runtime import RuntimeSpec
 
@@ -73,7 +73,7 @@ class Group:
     @cached_property
     def mesh(self) -> Mesh:
         """One point per case."""
-        index = {"fidelity": np.zeros(len(self.cases), dtype=np.intp)}
+        index = {name: np.zeros(len(self.cases), dtype=np.intp) for name in ("fidelity", "rate")}
         for axis, table in self._tables.items():
             place = {_key(value): position for position, value in enumerate(table)}
             index[axis] = np.array([place[_key(getattr(case, axis))] for case in self.cases], dtype=np.intp)

@@ -22,7 +22,7 @@ from dse.spec.workload import Workload
 Table = NDArray[np.float64]
 Made = TypeVar("Made")
 
-AXES = ("layout", "hardware", "precision", "fidelity", "workload", "batch")
+AXES = ("layout", "hardware", "precision", "fidelity", "workload", "rate", "batch")
 """Axes of a block after the model, slowest first.
 
 Layouts come first because slices are cut along them: then a slice holds all accelerators, precisions and workloads, and
@@ -65,6 +65,12 @@ class Choices:
     fidelity: Sequence[str]
     layout: Sequence[Layout]
     batch: Sequence[int]
+    rate: Sequence[float] = (np.nan,)
+    """Requests per second that arrive at one replica; NaN where nobody says (all servings but `open-loop`)."""
+    burstiness: float = 1.0
+    """Coefficient of variation of the times between arrivals; 1 is a Poisson process."""
+    slo: Mapping[str, float] = field(default_factory=dict)
+    """Most that a request may take: `ttft_ms`, `tpot_ms`, `latency_s`; what is absent does not matter."""
     techniques: Mapping[str, Any] = field(default_factory=dict)
     """Technique (`dse.cost.techniques`) -> value; what is absent is at its neutral value."""
     max_prefill_tokens: float = 8192
@@ -142,18 +148,42 @@ class Choices:
 
     @cached_property
     def inputs(self) -> Table:
-        """Prompt tokens per request. Shape (workload,)."""
-        return np.array([workload.input for workload in self.workload], dtype=float)
+        """Prompt tokens per request, the mean of a distribution. Shape (workload,)."""
+        return np.array([workload.mean[0] for workload in self.workload], dtype=float)
 
     @cached_property
     def outputs(self) -> Table:
-        """Generated tokens per request. Shape (workload,)."""
-        return np.array([workload.output for workload in self.workload], dtype=float)
+        """Generated tokens per request, the mean of a distribution. Shape (workload,)."""
+        return np.array([workload.mean[1] for workload in self.workload], dtype=float)
+
+    @cached_property
+    def longest(self) -> Table:
+        """Tokens of the longest request, prompt and generated. Shape (workload,)."""
+        return np.array([workload.longest for workload in self.workload], dtype=float)
+
+    @cached_property
+    def lengths(self) -> list[tuple[Table, Table, Table]]:
+        """Input, output and share of requests of each length, in a fixed order; each of shape (workload,).
+
+        Workloads of fewer lengths end with repetitions that have no share.
+        """
+        most = max(len(workload.requests) for workload in self.workload)
+        padded = [
+            [*workload.requests, *[(*workload.requests[0][:2], 0.0)] * (most - len(workload.requests))]
+            for workload in self.workload
+        ]
+        columns = np.array(padded, dtype=float)  # workload, length, (input, output, share)
+        return [(nodes[:, 0], nodes[:, 1], nodes[:, 2]) for nodes in np.moveaxis(columns, 1, 0)]
 
     @cached_property
     def batches(self) -> Table:
         """Sequences in flight per replica. Shape (batch,)."""
         return np.array(self.batch, dtype=float)
+
+    @cached_property
+    def rates(self) -> Table:
+        """Requests per second arriving at a replica. Shape (rate,)."""
+        return np.array(self.rate, dtype=float)
 
     @cached_property
     def prices(self) -> Table:

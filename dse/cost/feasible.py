@@ -75,7 +75,7 @@ def _not_moe(point: Point) -> Mask:
 
 def _context(point: Point) -> Mask:
     limit = point.model.max_context
-    return point.input + point.output > (np.inf if limit is None else limit)
+    return point.mesh.take(point.choices.longest, "workload") > (np.inf if limit is None else limit)
 
 
 def _links(point: Point) -> Mask:
@@ -110,6 +110,18 @@ def _batches(point: Point) -> Mask:
     if point.choices.serving != "offline":
         return np.zeros(1, dtype=bool)
     return point.mesh.index["batch"] > 0
+
+
+def _one_length(point: Point) -> Mask:
+    if point.choices.serving != "static":
+        return NONE
+    several = np.array([len(workload.requests) > 1 for workload in point.choices.workload], dtype=float)
+    return point.mesh.take(several, "workload") > 0
+
+
+def _chunks(point: Point) -> Mask:
+    choices = point.choices
+    return np.full(1, choices.serving == "static" and choices.techniques.get("chunk_tokens", "none") != "none")
 
 
 # -- pairs of workers; the decode worker of a pair has the axes of both --------------------------------
@@ -198,10 +210,22 @@ STRUCTURE: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "batch_beyond_engine": (_engine_batch, "the engine runs fewer sequences at once (max_batch of the runtime)"),
     **RULES,
     "batch_set_by_engine": (_batches, "offline serving sets the batch itself: only the sweep's first value counts"),
+    "static_needs_one_length": (
+        _one_length,
+        "a static batch ends with its longest request, and pools are matched for one pair: a distribution of lengths "
+        "goes with offline, closed-loop or open-loop serving",
+    ),
+    "chunks_are_continuous": (
+        _chunks,
+        "a static batch and a prefill worker have no decodes beside their prompts: chunk_tokens goes with offline, "
+        "closed-loop or open-loop serving",
+    ),
 }
 """Reason -> (where it holds, in words). In order of precedence."""
 
 MEMORY = "exceeds_memory"
+OVERLOADED = "overloaded"
+"""More requests arrive than the replica finishes: queues grow without end."""
 
 
 def structure_status(workers: Sequence[Point], code_of: dict[str, int]) -> NDArray[np.int8]:
@@ -222,4 +246,4 @@ def structure_status(workers: Sequence[Point], code_of: dict[str, int]) -> NDArr
 def reasons(constraints: Sequence[str], objectives: Sequence[str]) -> list[str]:
     """All reasons a sweep can meet, by code, in order of precedence."""
     undefined = [f"undefined:{name}" for name in dict.fromkeys((*objectives, *constraints))]
-    return [OK, *STRUCTURE, MEMORY, *undefined, *(f"constraint:{name}" for name in constraints)]
+    return [OK, *STRUCTURE, MEMORY, OVERLOADED, *undefined, *(f"constraint:{name}" for name in constraints)]

@@ -17,6 +17,7 @@ from dse.cost.choices import Choices
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
 from dse.cost.modes import served
+from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
 from dse.cost.placement.placed import Placed
@@ -80,6 +81,14 @@ class Scored:
         placed = self.point.placement
         return {"solved": placed.programs, "by_highs": placed.unfinished}
 
+    def under_load(self, of: Callable[[OpenLoop], Array]) -> Array:
+        """What only requests that arrive at a rate have, NaN for all others."""
+        return of(self.served) if isinstance(self.served, OpenLoop) else np.full(1, np.nan)
+
+    def slo(self, of: Callable[[OpenLoop], Array]) -> Array:
+        """What only those have that must meet something."""
+        return self.under_load(of) if self.asked.choices.slo else np.full(1, np.nan)
+
     @cached_property
     def requests_per_s(self) -> Array:
         """Finished requests per second of one replica."""
@@ -128,6 +137,8 @@ class Metric:
 
 METRICS: dict[str, Metric] = {}
 
+NO_RATE = "requests arrive at no rate: serving open-loop has percentiles"
+NO_SLO = "exists for serving open-loop where the sweep says an slo"
 ONE_ENGINE = "one engine computes prompts and generates"
 NO_PRICE = "no quote of this kind for the accelerator; choose another price.kind, or give a price.override"
 
@@ -150,7 +161,7 @@ def _metric(
 
 
 @_metric(
-    "ttft_ms", "ms", "min", "time to first token: the prompt pass over the whole batch; in a closed loop, waits",
+    "ttft_ms", "ms", "min", "time to first token: the prompt pass of the whole batch; queues in closed and open loops",
     error="ttft",
 )  # fmt: skip
 def _(s: Scored) -> Array:
@@ -269,6 +280,60 @@ def _(s: Scored) -> Array:
 @_metric("max_batch", "sequences", "max", "largest batch per replica that fits in memory at this workload")
 def _(s: Scored) -> Array:
     return s.memory.max_batch
+
+
+@_metric(
+    "concurrency", "requests", "max", "requests in flight per replica, waiting ones included (Little's law)",
+    error="throughput",
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.requests_per_s * s.served.latency
+
+
+@_metric(
+    "load", "share", "min", "arrivals over the highest rate the replica sustains", absent=NO_RATE, error="throughput"
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.under_load(lambda loop: loop.load)
+
+
+def _percentile(name: str, unit: str, cases: str, share: float, what: str, error: Error, factor: float) -> None:
+    meaning = f"{what} that {share:.0%} of the requests stay below"
+
+    @_metric(name, unit, "min", meaning, absent=NO_RATE, error=error)
+    def _(s: Scored) -> Array:
+        return s.under_load(lambda loop: loop.queue.quantile(cases, share) * factor)
+
+
+for _share in (0.5, 0.9, 0.99):
+    _percentile(
+        f"ttft_p{_share:.0%}_ms".replace("%", ""), "ms", "first_tokens", _share, "time to first token", "ttft", 1e3
+    )
+    _percentile(f"tpot_p{_share:.0%}_ms".replace("%", ""), "ms", "gaps", _share, "mean time per token", "tpot", 1e3)
+    _percentile(f"latency_p{_share:.0%}_s".replace("%", ""), "s", "latencies", _share, "latency", "throughput", 1.0)
+
+
+@_metric(
+    "slo_attainment", "share", "max", "share of the requests that meet every SLO", absent=NO_SLO, error="throughput"
+)
+def _(s: Scored) -> Array:
+    return s.slo(lambda loop: loop.queue.attainment)
+
+
+@_metric(
+    "goodput_requests_per_s", "requests/s", "max", "finished requests per second that meet every SLO",
+    absent=NO_SLO, error="throughput",
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.slo(lambda loop: loop.requests_per_s * loop.queue.attainment)
+
+
+@_metric(
+    "max_rate", "requests/s", "max", "highest rate at one replica at which 99 % of the requests meet every SLO",
+    absent=NO_SLO, error="throughput",
+)  # fmt: skip
+def _(s: Scored) -> Array:
+    return s.slo(lambda loop: loop.max_rate)
 
 
 @_metric(

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dse.cost.disaggregated import Disaggregated
+from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
-from dse.cost.serving import SERVING, Static
+from dse.cost.serving import ClosedLoop, Static, Steady
+
+SERVING: Mapping[str, type[Static]] = {
+    "static": Static,
+    "offline": Steady,
+    "closed-loop": ClosedLoop,
+    "open-loop": OpenLoop,
+}
+"""Those of one engine."""
 
 MODES: Mapping[str, type[Static]] = {**SERVING, "disaggregated": Disaggregated}
 """Those of one engine, and those of several."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.drafts import draft_choices
+from dse.cost.lengths import Lengths, contexts
 from dse.cost.parts import embedding_works, head_works
 from dse.cost.roofline import Contexts, launch_seconds, mean_amount, times, total_seconds
 from dse.cost.setting import WIDE, Phase, Setting
@@ -61,6 +62,11 @@ class Point(Stack):
         return self.mesh.take(self.choices.batches, "batch")
 
     @cached_property
+    def rate(self) -> NDArray[np.float64]:
+        """Requests per second that arrive at a replica, NaN where nobody says."""
+        return self.mesh.take(self.choices.rates, "rate")
+
+    @cached_property
     def rank_batch(self) -> Array:
         """Requests on the fullest attention-dp rank: it sets the pace."""
         return cast(Array, np.ceil(self.batch / self.degrees.dp))
@@ -91,9 +97,21 @@ class Point(Stack):
         return point
 
     @cached_property
+    def lengths(self) -> Lengths:
+        """The lengths of requests: prompt tokens, generated tokens, and share of the requests of each."""
+        return [
+            (
+                self.mesh.take(inputs, "workload"),
+                self.mesh.take(outputs, "workload"),
+                self.mesh.take(shares, "workload"),
+            )
+            for inputs, outputs, shares in self.choices.lengths
+        ]
+
+    @cached_property
     def contexts(self) -> Contexts:
-        """Contexts of the decode steps: input + 1 ... input + output - 1 (one step at least, for the shape)."""
-        return Contexts(self.input + 1, np.maximum(self.input + self.output - 1, self.input + 1))
+        """Contexts of the decode steps."""
+        return contexts(self.lengths)
 
     @cached_property
     def steps(self) -> Array:
@@ -104,6 +122,14 @@ class Point(Stack):
         """The same point with another batch, which may vary along any axis: nothing is shared along one."""
         other = Point(self.model, self.choices, self.mesh)
         other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
+        return other
+
+    def with_input(self, tokens: Array) -> Point:
+        """The same point with prompts of another length."""
+        other = self.with_batch(self.batch)
+        other.__dict__["input"] = tokens
+        if self.draft is not None:
+            other.__dict__["draft"] = self.draft.with_input(tokens)
         return other
 
     def with_prompts(self, sequences: Array, length: Array) -> Point:

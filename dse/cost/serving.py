@@ -7,21 +7,25 @@ With B sequences running, input I, output O, a prompt pass of n requests and a d
                   so tpot = step(B) + B/n prompt(n) / O, and B / tpot tokens per second
     closed-loop   C requests in flight, the next sent when one is answered: B = min(C, what the memory holds), tpot as
                   offline; C = rate x latency (Little 1961)
+    open-loop     requests arrive at a rate, and B follows from it (`dse.cost.open_loop`)
 
+With chunked prefill an iteration decodes and computes prompts at once, tpot is a mixed pass (`dse.cost.batching`).
 A static batch of 1 is the single stream. What fits is counted at the average age of a running sequence:
 input + occupancy x output tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
 import numpy as np
 
+from dse.cost.batching import Chunking, engine_of
 from dse.cost.engine import prompt_seconds, step_seconds
+from dse.cost.lengths import expected, held
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.placement.placed import memory_of
@@ -180,7 +184,7 @@ class SteadyMemory(Memory):
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the average age."""
-        return self.cache_at(self.point.input + self._occupancy * self.point.output + self.ahead)
+        return self.cache_at(held(self.point.lengths, self._occupancy) + self.ahead)
 
     @cached_property
     def activations(self) -> Array:
@@ -240,6 +244,31 @@ class Steady(Static):
         return SteadyMemory(self.running, self.point.with_batch(self.point.degrees.dp), self.runtime.occupancy)
 
     @cached_property
+    def prompt(self) -> Array:
+        """Seconds of the prompt passes of the requests that enter together, mean over lengths."""
+        if self.chunking is not None:
+            return expected(self.point.lengths, self.chunking.alone(self.chunking.decoding(self.batch)))
+        lengths = self.point.lengths
+        if len(lengths) == 1:
+            return prompt_seconds(self.entering, self.runtime)
+        return expected(
+            lengths, [prompt_seconds(self.entering.with_input(tokens), self.runtime) for tokens, _, _ in lengths]
+        )
+
+    @cached_property
+    def chunking(self) -> Chunking | None:
+        """The mixed passes of chunked prefill; None where prompts run whole."""
+        found = engine_of(self.point, self.runtime, self.batch)
+        return found if isinstance(found, Chunking) else None
+
+    @cached_property
+    def step(self) -> Array:
+        """Seconds of one decode step: of what decodes while others' prompts run beside it."""
+        if self.chunking is not None:
+            return self.chunking.step(self.chunking.decoding(self.batch))
+        return step_seconds(self.running, self.runtime)
+
+    @cached_property
     def slowest_stage(self) -> Array:
         """Share of a prompt pass that its slowest stage is busy."""
         return slowest_share(self.entering)
@@ -252,7 +281,12 @@ class Steady(Static):
 
     @cached_property
     def interrupted(self) -> Array:
-        """Seconds of prompt passes while one request decodes: one for every request that takes a slot meanwhile."""
+        """Seconds of prompt passes while one request decodes: one for every request that takes a slot meanwhile.
+
+        Of mixed passes, what they take beyond a decode step.
+        """
+        if self.chunking is not None:
+            return self.point.output * (self.chunking.saturated(self.batch) - self.step)
         return self.batch / self.arriving * self.interruption
 
     @cached_property
@@ -268,6 +302,8 @@ class Steady(Static):
     @cached_property
     def requests_per_s(self) -> Array:
         """Finished requests per second of one replica."""
+        if self.chunking is not None:
+            return self.runtime.busy * self.chunking.finished(self.batch)
         return self.runtime.busy * self.batch / (self.point.output * self.tpot)
 
     @cached_property
@@ -304,6 +340,9 @@ class ClosedLoop(Steady):
         locked = self.runtime.lockstep
         together = (prompt_seconds(self.running, self.runtime) + self.prompt) / 2
         apart = self.prompt + np.where(self.batch > 1, self.admission, 0.0)
+        if self.chunking is not None:
+            # Where iterations are full, prompts wait in their places for their turn.
+            apart = np.maximum(apart, self.batch / self.chunking.finished(self.batch) - self.point.steps * self.tpot)
         queued = (self.point.batch - self.batch) * (self.point.output * self.tpot) / self.batch
         return self.host + locked * together + (1 - locked) * apart + queued
 
@@ -317,9 +356,6 @@ class ClosedLoop(Steady):
         """Finished requests per second of one replica (Little's law)."""
         return self.point.batch / self.latency
 
-
-SERVING: Mapping[str, type[Static]] = {"static": Static, "offline": Steady, "closed-loop": ClosedLoop}
-"""The values of the axis `serving` where one engine does all (`dse.cost.modes` has them all)."""
 
 _PASSES = ("fits", "batch", "arriving", "running", "entering", "memory", "slowest_stage")
 """What does not depend on the engine's costs, but for how it fills the batch."""

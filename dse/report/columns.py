@@ -65,7 +65,7 @@ _UNIT_SUFFIXES = {
 }  # fmt: skip
 
 CONFIGURATION = (
-    "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep", "batch",
+    "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep", "rate", "batch",
     "serving", "offload", "runtime", "fidelity",
 )  # fmt: skip
 """The columns every row has that say what was configured; a sweep adds its own axes to them."""

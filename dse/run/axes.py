@@ -12,7 +12,7 @@ from dse.cost.techniques import TECHNIQUES
 from dse.errors import Fault, InputError
 from dse.run.faults import Faults
 from dse.search.space import Layout, layouts, layouts_of
-from dse.spec.axis import Path, integers, values
+from dse.spec.axis import Path, integers, reals, values
 from dse.spec.catalog import expand_hardware, load_model, load_precision
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
@@ -41,8 +41,12 @@ POOLED = "disaggregated"
 
 PREFILL_COLUMNS = ("prefill_hardware", "prefill_precision", *(f"prefill_{name}" for name in DEGREES), "prefill_batch")
 """Columns of the axes of prefill workers, where serving is disaggregated."""
+OPEN = "open-loop"
+"""The serving that has the axis `rate`."""
 
 MAX_BATCH = 10**9
+MAX_RATE = 1e9
+"""Requests per second at one replica."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,15 @@ class Axes:
     prefix_hit: tuple[Prefix | str, ...]
     sampling: tuple[Sampling | str, ...]
     speculation: tuple[Speculation | str, ...]
+    chunk_tokens: tuple[int | str, ...]
+    rate: tuple[float, ...] = ()
+    """Requests per second at one replica; open-loop serving alone has such an axis."""
     pools: PoolAxes | None = None
     """Of disaggregated serving, where it is on the axis of servings."""
+
+    def rates_of(self, serving: str) -> tuple[float, ...]:
+        """The axis of arrival rates under a serving: one unknown where it has none."""
+        return self.rate if serving == OPEN and self.rate else (math.nan,)
 
     def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
         """The axis of precisions for one model."""
@@ -114,12 +125,12 @@ class Axes:
         """Size of the product of all axes."""
         apart = math.prod(len(getattr(self, axis)) for axis in ("layout", "hardware", "precision", "batch"))
         shared = math.prod(len(getattr(self, axis)) for axis in ("models", "workload", *NAMED) if axis != "serving")
+        found = shared * apart * sum(len(self.rates_of(serving)) for serving in self.serving if serving != POOLED)
         if self.pools is None:
-            return shared * apart * len(self.serving)
+            return found
         pools = self.pools
         of_prefill = math.prod(map(len, (pools.layout, pools.hardware, pools.precision, pools.batch)))
-        pairs = of_prefill * (apart // max(len(self.batch), 1)) * len(pools.decode_batch)
-        return shared * (apart * (len(self.serving) - 1) + pairs)
+        return found + shared * of_prefill * (apart // max(len(self.batch), 1)) * len(pools.decode_batch)
 
 
 def schemes_of(axis: Sequence[Precision | None], model: ModelSpec) -> tuple[Precision, ...]:
@@ -149,9 +160,11 @@ def read_axes(file: SweepFile, document: Document, faults: Faults) -> Axes:
     found: list[Layout] = []
     with faults.collected():
         found = _layouts(file, document)
+    rate = read_rates(file.rate, words["serving"], document, faults)
     axes = Axes(
-        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), **words, pools=None
-    )
+        tuple(models), *split(chips), tuple(precision), tuple(workload), tuple(found), tuple(batch), rate=rate,
+        pools=None, **words,
+    )  # fmt: skip
     faults.found += _native_twice(axes.precision, axes.models, document, ("precision",))
     return replace(axes, pools=_pools(file, axes, document, faults))
 
@@ -186,6 +199,22 @@ def _pools(file: SweepFile, axes: Axes, document: Document, faults: Faults) -> P
         if asked.decode.batch is not None:
             decode = tuple(integers(document, (*at, "decode", "batch"), asked.decode.batch, most=MAX_BATCH))
     return PoolAxes(hardware, precision, layout, batch, decode, asked.devices, asked.max_workers, asked.fill)
+
+
+def read_rates(raw: Any, serving: Sequence[str], document: Document, faults: Faults) -> tuple[float, ...]:
+    """The axis of arrival rates: open-loop serving needs one, and no other takes one."""
+    if raw is None:
+        if OPEN in serving:
+            message = "open-loop serving needs 'rate': the requests per second that arrive at one replica"
+            faults.found.append(document.fault(("serving",), message))
+        return ()
+    found: list[float] = []
+    with faults.collected():
+        found = reals(document, ("rate",), raw, most=MAX_RATE)
+    if serving and OPEN not in serving:
+        message = f"only open-loop serving has arrivals; add it to 'serving' ({', '.join(serving)}) or leave out 'rate'"
+        faults.found.append(document.fault(("rate",), message, key=True))
+    return tuple(found)
 
 
 Load = Callable[[Any, Document, Path], Sequence[Any]]

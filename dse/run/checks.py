@@ -14,7 +14,7 @@ from dse.spec.sweep import Bound, SweepFile
 
 GROUPABLE = (
     "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep", "devices",
-    "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES, "accuracy_drop_pct",
+    "rate", "batch", "serving", "offload", "runtime", "fidelity", *TECHNIQUES, "accuracy_drop_pct",
 )  # fmt: skip
 """Columns that points may be grouped by: axes, and what follows from one axis alone."""
 

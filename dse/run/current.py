@@ -11,6 +11,7 @@ from dse.run.axes import (
     DEGREES,
     MAX_BATCH,
     MAX_DEGREE,
+    MAX_RATE,
     NAMED,
     POOLED,
     PREFILL_COLUMNS,
@@ -24,7 +25,7 @@ from dse.run.axes import (
 )  # fmt: skip
 from dse.run.faults import Faults
 from dse.search.space import Layout
-from dse.spec.axis import integers
+from dse.spec.axis import integers, reals
 from dse.spec.catalog import expand_hardware
 from dse.spec.reading import Document, suggest
 from dse.spec.sweep import SweepFile
@@ -36,12 +37,13 @@ AXIS_OF = {
     **dict.fromkeys(("workload", "input", "output"), "workload"),
     **dict.fromkeys(("precision", "accuracy_drop_pct"), "precision"),
     **dict.fromkeys((*DEGREES, "devices"), "layout"),
+    "rate": "rate",
     "batch": "batch",
     **{name: name for name in NAMED},
 }
 """The axis each column of points follows from; changed fields of the hardware, from the hardware."""
 
-CURRENT = ("model", "hardware", "precision", "workload", "input", "output", *DEGREES, "batch", *NAMED)
+CURRENT = ("model", "hardware", "precision", "workload", "input", "output", *DEGREES, "rate", "batch", *NAMED)
 """What `current` may say."""
 
 
@@ -130,6 +132,15 @@ def _current_batch(name: str, stated: Mapping[str, Any], document: Document) -> 
     return {"batch": (_one(document, name, stated[name], MAX_BATCH),)} if name in stated else {}
 
 
+def _current_rate(name: str, stated: Mapping[str, Any], document: Document) -> dict[str, Any]:
+    if name not in stated:
+        return {}
+    found = reals(document, ("current", name), stated[name], most=MAX_RATE)
+    if len(found) != 1:
+        raise InputError(document.fault(("current", name), f"expected one value, got {len(found)}"))
+    return {"rate": tuple(found)}
+
+
 def _one(document: Document, name: str, raw: Any, most: int) -> int:
     found = integers(document, ("current", name), raw, most=most)
     if len(found) != 1:
@@ -144,6 +155,7 @@ _CURRENT_LOADERS: dict[str, Callable[[str, Mapping[str, Any], Document], dict[st
     "workload": _current_entry(load_workload),
     "input": _current_lengths,
     "tp": _current_layout,
+    "rate": _current_rate,
     "batch": _current_batch,
     **{name: _current_entry(named(name)) for name in NAMED},
 }

@@ -51,6 +51,7 @@ def axis_columns(sweep: Sweep, box: int, model: int) -> dict[str, dict[str, Sequ
             **_degrees(choices, sweep.models[model]),
             "devices": [layout.devices for layout in axes.layout],
         },
+        "rate": {"rate": [_same_nan(rate) for rate in choices.rate]},
         "batch": {"batch": choices.batch},
     }
 

@@ -23,6 +23,7 @@ from dse.spec import layers
 from dse.spec.accuracy import AccuracyDrop
 from dse.spec.bands import error_models
 from dse.spec.hardware import HardwareSpec
+from dse.spec.lengths import Length
 from dse.spec.model import ModelSpec
 from dse.spec.precision import Format, Precision
 from dse.spec.prefix import Prefix
@@ -66,6 +67,8 @@ def content(sweep: Sweep) -> Plain:
             "overlap": settings.overlap,
             "price_kind": settings.price_kind,
             "price_override": dict(settings.price_override),
+            "burstiness": settings.burstiness,
+            "slo": dict(settings.slo),
         },
         "constraints": {name: list(bound) for name, bound in sweep.question.constraints.items()},
         "objectives": list(sweep.question.objectives),
@@ -92,7 +95,7 @@ def _nameless(value: Any, *, named: bool = False) -> Any:
 
 
 _UNREAD = ("name", "notes", "aliases")
-_NAMED = ("models", "hardware", "precision", "accuracy", "prefill_accuracy", "runtime", "speculation")
+_NAMED = ("models", "hardware", "precision", "accuracy", "prefill_accuracy", "runtime", "speculation", "workload")
 """What is told by names and identified without them."""
 
 
@@ -102,13 +105,28 @@ def _axes(axes: Axes) -> Plain:
         "hardware": [chip.model_dump(mode="json") for chip in axes.hardware],
         "changes": [dict(changed) for changed in axes.changes],
         "precision": [_scheme(scheme) for scheme in axes.precision],
-        "workload": [[shape.input, shape.output] for shape in axes.workload],
+        "workload": [_workload(shape) for shape in axes.workload],
         "layout": [list(layout) for layout in axes.layout],
         "batch": list(axes.batch),
+        "rate": list(axes.rate),
         **{axis: [encode(value) for value in getattr(axes, axis)] for axis in NAMED if axis != "runtime"},
         "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
         **({} if axes.pools is None else {"pools": _pools(axes.pools)}),
     }
+
+
+def _workload(shape: Workload) -> Any:
+    """A pair as such; a distribution with its pairs."""
+    if not shape.lengths:
+        return [shape.input, shape.output]
+    return {"name": shape.label, "input": shape.input, "output": shape.output, "lengths": [*map(list, shape.lengths)]}
+
+
+def _restore_workload(plain: Any) -> Workload:
+    if isinstance(plain, list):
+        return Workload(*plain)
+    lengths = tuple(Length(*node) for node in plain["lengths"])
+    return Workload(plain["input"], plain["output"], lengths, plain["name"])
 
 
 def _pools(pools: PoolAxes) -> Plain:
@@ -204,9 +222,10 @@ def _restore_axes(resolved: Plain) -> Axes:
         hardware=_restore_hardware(resolved),
         changes=tuple(resolved["changes"]),
         precision=_restore_precision(resolved),
-        workload=tuple(Workload(*lengths) for lengths in resolved["workload"]),
+        workload=tuple(map(_restore_workload, resolved["workload"])),
         layout=_restore_layout(resolved),
         batch=tuple(resolved["batch"]),
+        rate=tuple(resolved["rate"]),
         runtime=tuple(build(RuntimeSpec, Document("", runtime)) for runtime in resolved["runtime"]),
         **{axis: tuple(decode(value) for value in resolved[axis]) for axis in NAMED if axis != "runtime"},
         pools=_restore_pools(resolved["pools"]) if "pools" in resolved else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dse.cost.feasible import MEMORY, STRUCTURE
+from dse.cost.feasible import MEMORY, OVERLOADED, STRUCTURE
 from dse.cost.metrics import METRICS, NO_PRICE, Scored
 from dse.run.explain import memory_gb
 from dse.run.rows import Columns, pieces, row, select
@@ -77,6 +77,8 @@ def _missed(engine: Engine, reason: str, values: Mapping[str, Any], memory: Mapp
     """By how much a point missed a limit."""
     if reason == MEMORY:
         return f"needs {memory['total_gb']:.1f} of {memory['limit_gb']:.1f} GB on the accelerator"
+    if reason == OVERLOADED:
+        return f"{values['rate']:.4g} requests/s arrive, {values['rate'] / values['load']:.4g} is the most it finishes"
     name = reason.partition(":")[2]
     least, most = engine.sweep.question.constraints[name]
     value, unit = values[name], METRICS[name].unit

@@ -40,6 +40,10 @@ class Settings:
     overlap: str
     price_kind: str
     price_override: Mapping[str, float]
+    burstiness: float
+    """Coefficient of variation of the times between arrivals."""
+    slo: Mapping[str, float]
+    """What a request must meet to count as goodput."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,9 @@ class Sweep:
             **own,
             workload=axes.workload,
             fidelity=axes.fidelity,
+            rate=axes.rates_of(serving),
+            burstiness=settings.burstiness,
+            slo=settings.slo,
             techniques={name: value for name, value in variant.items() if name in TECHNIQUES},
             serving="static" if serving == POOLED else serving,
             runtime=variant["runtime"],
@@ -215,4 +222,6 @@ def _settings(file: SweepFile) -> Settings:
         overlap=file.overlap,
         price_kind=file.price.kind,
         price_override=file.price.override,
+        burstiness=file.burstiness,
+        slo=file.slo.model_dump(exclude_none=True),
     )

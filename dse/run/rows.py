@@ -15,6 +15,7 @@ from dse.cost.choices import Choices
 from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
+from dse.cost.open_loop import SATURATION, OpenLoop
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
 from dse.run.axes import PREFILL_COLUMNS
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 LEADING = (
     "number", "model", "hardware", "precision", "workload", "input", "output", "tp", "pp", "dp", "ep",
-    "batch", "serving", *PREFILL_COLUMNS, "offload", "runtime", "fidelity", *TECHNIQUES,
+    "rate", "batch", "serving", *PREFILL_COLUMNS, "offload", "runtime", "fidelity", *TECHNIQUES,
 )  # fmt: skip
 
 CHUNK = 20_000
@@ -153,6 +154,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     if sweep.axes.pools is not None:
         prefill = choices if choices.pools is None else choices.pools.prefill
         rows |= _of_price(prefill, mesh.index.get("prefill_hardware"), "prefill_", size)
+    rows["saturation"] = _saturation(scored, size)
     reasons = sweep.question.reasons
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
     leading = [name for name in LEADING if name in rows]
@@ -183,6 +185,13 @@ def _accounts(scored: Scored) -> tuple[Columns, dict[Phase, ByRest]]:
             rests[phase].add(timed)
         bounds[f"{phase}_bound"] = by_bound.names(point, phase).tolist()
     return bounds, rests
+
+
+def _saturation(scored: Scored, size: int) -> list[str]:
+    """How close arrivals come to what a replica sustains; empty where requests arrive at no rate."""
+    if not isinstance(scored.served, OpenLoop):
+        return [""] * size
+    return [SATURATION[int(index)] for index in np.broadcast_to(scored.served.saturation, (size,)).tolist()]
 
 
 def _of_precision(engine: Engine, box: int, model_index: int, mesh: Mesh) -> Columns:

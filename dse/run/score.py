@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.choices import Choices
 from dse.cost.evaluate import Scores, score
 from dse.cost.mesh import Mesh
 from dse.run.allocator import keep_freed_memory
+from dse.run.axes import OPEN
 from dse.run.contests import Divisions
 from dse.run.groups import Groups
 from dse.run.resolve import Sweep
@@ -27,6 +29,9 @@ TOP = 20
 
 PLACED_WEIGHT = 1_000
 """Work of a point whose placement is a choice of some ten linear programs, in plain points (3 M against 3 k per s)."""
+
+LOADED_WEIGHT = 40
+"""Work of a point with arrivals at a rate, in plain points; it also bounds the memory of its chains of states."""
 
 SCOUTS = 32_768
 """Points looked at first (see `Engine.scouts`)."""
@@ -85,7 +90,7 @@ class Engine:
                 [models, *(Axis(name, size) for name, size in zip(choices.axes, choices.shape, strict=True))]
                 for choices in boxes
             ),
-            [PLACED_WEIGHT if choices.offload == "lp" and choices.pools is None else 1 for choices in boxes],
+            [_weight(choices) for choices in boxes],
         )
 
     @cached_property
@@ -161,6 +166,13 @@ class Engine:
         costs = [np.asarray(cost, dtype=float) for cost in scores.costs]
         tally.front.update(costs, self.divisions.numbers(group, mesh), feasible, points)
         tally.top.update(costs, group, feasible, points)
+
+
+def _weight(choices: Choices) -> int:
+    """Work of a point of a box, in plain points."""
+    if choices.offload == "lp" and choices.pools is None:
+        return PLACED_WEIGHT
+    return LOADED_WEIGHT if choices.serving == OPEN else 1
 
 
 def _count(tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], group: NDArray[np.int64]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TEXT = (
     "model", "hardware", "precision", "workload", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
     "prefill_bound", "decode_bound", "host_computes", "accuracy_evidence", "compute_dtype", "evidence",
-    "price_kind", "price_date", "price_source", "status", "prefill_hardware", "prefill_precision",
+    "saturation", "price_kind", "price_date", "price_source", "status", "prefill_hardware", "prefill_precision",
     "prefill_price_kind", "prefill_price_date", "prefill_price_source",
 )  # fmt: skip
 TABLES = ("frontier", "top")

@@ -36,6 +36,14 @@ class PriceChoice(Strict):
     """Accelerator name -> dollars per device and hour."""
 
 
+class Slo(Strict):
+    """Service level objectives of a request; it meets them when it exceeds none."""
+
+    ttft_ms: Positive | None = None
+    tpot_ms: Positive | None = None
+    latency_s: Positive | None = None
+
+
 class Parallel(Strict):
     """Degrees to combine freely."""
 
@@ -96,9 +104,16 @@ class SweepFile(Strict):
     """Every layout of so many devices; beside `parallel`, those of its degrees."""
     batch: Any = 1
     """Sequences in flight per replica."""
+    rate: Any = None
+    """Requests per second that arrive at one replica, for `serving: open-loop`."""
+    burstiness: Annotated[float, Field(ge=0, le=20)] = 1.0
+    """Coefficient of variation of the times between arrivals: 0 a clock, 1 a Poisson process, above it bursts."""
+    slo: Slo = Slo()
+    """What a request must meet to count as goodput: `{ttft_ms: 2000, tpot_ms: 30}`, also `latency_s`."""
     serving: Any = "static"
     """`static`, `offline` (the engine sets the batch: only the first value of `batch` counts), `closed-loop`
-    (`batch` is the requests in flight) or `disaggregated` (`batch` is what a decode worker runs at once)."""
+    (`batch` is the requests in flight), `open-loop` (requests arrive at `rate`, at most `batch` run) or
+    `disaggregated` (`batch` is what a decode worker runs at once)."""
     disaggregated: Disaggregation | None = None
     """The pools of disaggregated serving: `{prefill: {parallel: ..., batch: ...}, decode: ..., devices: 8}`."""
     offload: Any = "none"
@@ -121,6 +136,8 @@ class SweepFile(Strict):
     speculation: Any = "none"
     """A name in `configs/speculation.yaml`, `{draft, gamma, acceptance}`, `{mtp, accepted}`, `{tree, tau, eagle or
     medusa}`, or `none`."""
+    chunk_tokens: Any = "none"
+    """Chunked prefill: tokens of an iteration that decodes and pieces of prompts share, or `none`."""
     max_prefill_tokens: Count | Literal["unlimited"] = 8192
     """Tokens of one prompt pass."""
     kv_block_size: Count = 16
@@ -150,7 +167,7 @@ class SweepFile(Strict):
 
 
 AXIS_VALUES: dict[str, tuple[str, ...]] = {
-    "serving": ("static", "offline", "closed-loop", "disaggregated"),
+    "serving": ("static", "offline", "closed-loop", "open-loop", "disaggregated"),
     "offload": ("none", "lp"),
     "fidelity": ("ideal", "datasheet", "calibrated"),
 }

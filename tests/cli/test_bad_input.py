@@ -230,8 +230,8 @@ FIELDS = {
     ),
     "a serving that is misspelt": (
         {"serving": "disagregated"},
-        "5:10: serving: this version knows static, offline, closed-loop and disaggregated, got 'disagregated'; "
-        "did you mean 'disaggregated'?",
+        "5:10: serving: this version knows static, offline, closed-loop, open-loop and disaggregated, "
+        "got 'disagregated'; did you mean 'disaggregated'?",
     ),
     "pools that nobody serves from": (
         {"serving": "[static, offline]", "disaggregated": "{devices: 8}"},

@@ -115,13 +115,13 @@ def test_arrays_broadcast():
     choices = point().choices
     mesh = Mesh.open(AXES, [slice(0, 1)] * len(AXES))
     batches = np.array([0.0, 1, 8, 64])
-    asked = Point(point().model, choices, mesh).with_batch(batches.reshape(1, 1, 1, 1, 1, 4))
-    chunks = np.array([1.0, 512, 2048]).reshape(3, 1, 1, 1, 1, 1)
+    asked = Point(point().model, choices, mesh).with_batch(batches.reshape(*[1] * (len(AXES) - 1), 4))
+    chunks = np.array([1.0, 512, 2048]).reshape(3, *[1] * (len(AXES) - 1))
     found = mixed_seconds(asked, PLAIN_COSTS, chunks, 1000.0)
-    assert found.shape == (3, 1, 1, 1, 1, 4)
+    assert found.shape == (3, *[1] * (len(AXES) - 2), 4)
     for i, chunk in enumerate((1.0, 512.0, 2048.0)):
         for j, batch in enumerate(batches):
-            assert found[i, 0, 0, 0, 0, j] == one(mixed_seconds(point(batch=batch), PLAIN_COSTS, chunk, 1000.0))
+            assert found[i, ..., j].item() == one(mixed_seconds(point(batch=batch), PLAIN_COSTS, chunk, 1000.0))
 
 
 def test_the_host_costs_once_per_iteration():

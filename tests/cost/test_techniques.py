@@ -28,6 +28,7 @@ VALUES = {
         load_speculation({"tree": 30, "eagle": 5, "tau": 3.5}),
         load_speculation({"tree": 30, "medusa": 4, "tau": 2.5}),
     ),
+    "chunk_tokens": (512,),
 }
 """Values of each technique beside its neutral one."""
 

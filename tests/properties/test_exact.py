@@ -269,7 +269,7 @@ def test_a_ring_is_the_textbook_one():
 def test_figures_of_single_points_do_not_depend_on_their_company():
     chosen = choices(**ALL)
     together = columns(load_model("gemma-2-2b"), chosen, flat_mesh_of(chosen))
-    at = np.indices(chosen.shape).reshape(6, -1)
+    at = np.indices(chosen.shape).reshape(len(AXES), -1)
     for i in range(0, at.shape[1], 211):
         alone = columns(load_model("gemma-2-2b"), chosen, Mesh.points(AXES, [axis[i : i + 1] for axis in at]))
         for name in METRICS:

@@ -42,7 +42,7 @@ def both() -> dict[str, Any]:
 def test_pools_have_axes_of_their_own_and_the_decode_batch_may_differ(both):
     space = Engine(load_sweep(both)).space
     assert [axis.name for axis in space.boxes[0].axes[1:]] == [
-        "layout", "hardware", "precision", "fidelity", "workload", "batch"
+        "layout", "hardware", "precision", "fidelity", "workload", "rate", "batch"
     ]  # fmt: skip
     assert [axis.name for axis in space.boxes[1].axes[1:5]] == [
         "prefill_layout", "prefill_hardware", "prefill_precision", "prefill_batch"

@@ -39,10 +39,10 @@ def test_ways_to_say_a_workload(entry, names):
           ":1:38: workload.output: expected a whole number, got 2.5"]),
         ("{input: [], output: 1}",
          [":1:19: workload.input: an axis needs at least one value; got an empty list"]),
-        ("0x5", [":1:11: workload: expected {input, output}, '1024x256' or a name, got 5"]),
+        ("0x5", [":1:11: workload: expected {input, output}, {trace}, {lengths}, '1024x256' or a name, got 5"]),
         ("1x0", [":1:11: workload.output: must be 1 to 10,000,000 tokens, got 0"]),
         ("chatt", [":1:11: workload: unknown workload 'chatt'; did you mean 'chat'?"]),
-        ("true", [":1:11: workload: expected {input, output}, '1024x256' or a name, got true"]),
+        ("true", [":1:11: workload: expected {input, output}, {trace}, {lengths}, '1024x256' or a name, got true"]),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path, entry, messages):

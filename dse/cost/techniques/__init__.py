@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dse.cost.setting import Setting
+from dse.cost.techniques.chunking import CHUNK_TOKENS
 from dse.cost.techniques.dequantization import DEQUANTIZATION
 from dse.cost.techniques.eviction import KV_BUDGET
 from dse.cost.techniques.fusion import ATTENTION
@@ -23,7 +24,9 @@ from dse.spec.model import Mixer, ModelSpec
 
 TECHNIQUES: Mapping[str, Technique] = {
     technique.name: technique
-    for technique in (ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, PREFIX_HIT, SAMPLING, SPECULATION)
+    for technique in (
+        ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, PREFIX_HIT, SAMPLING, SPECULATION, CHUNK_TOKENS,
+    )
 }
 """By name, in the order they are applied."""
 

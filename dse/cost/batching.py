@@ -1,0 +1,253 @@
+"""How an engine composes its iterations: whole prompts first, or chunks of prompts beside the decodes.
+
+Both are timed at a few numbers of running sequences, on the axes that passes depend on: neither the rate of arrivals
+nor the most that may run. What lies between is interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.engine import prompt_seconds, step_seconds
+from dse.cost.lengths import expected, moments
+from dse.cost.mixed import mixed_seconds
+from dse.cost.phases import Point
+from dse.cost.queueing import Passes, interpolate
+from dse.cost.work import Array
+from dse.spec.runtime import RuntimeSpec
+
+FILLED = (0.0, 1 / 8, 1 / 3, 2 / 3, 1.0)
+"""Shares of the room beside the decodes at which mixed passes are timed; 0 is the decode step."""
+
+
+@dataclass
+class Prefilling:
+    """Prompts run whole, before all else: an iteration is a prompt pass, or a decode step where none waits."""
+
+    point: Point
+    runtime: RuntimeSpec
+    widest: float
+    """Most sequences on a rank that need to be known."""
+
+    @cached_property
+    def counts(self) -> tuple[float, ...]:
+        """Running sequences per rank at which iterations are timed: powers of two."""
+        return _doubling(self.widest)
+
+    def _at(self, count: float) -> Point:
+        return self.point.with_batch(count * self.point.degrees.dp)
+
+    @cached_property
+    def steps(self) -> NDArray[np.float64]:
+        """Seconds of a decode step, shape (counts, ...)."""
+        return stacked([step_seconds(self._at(count), self.runtime) for count in self.counts])
+
+    def step(self, running: Array) -> Array:
+        """Seconds of a decode step of so many sequences."""
+        return interpolate(self.counts, self.steps, running / self.point.degrees.dp)
+
+    @cached_property
+    def _sizes(self) -> tuple[float, ...]:
+        """Requests of a prompt pass, per rank, at which it is timed: powers of two, as far as passes go."""
+        fullest = float(np.max(self.point.sequences_per_pass, initial=1.0))
+        return _doubling(max(min(fullest, self.widest), 2.0))
+
+    @cached_property
+    def _groups(self) -> NDArray[np.float64]:
+        """Seconds of a prompt pass of so many requests of mean length, shape (sizes, ...)."""
+        return stacked([prompt_seconds(self._at(count), self.runtime) for count in self._sizes])
+
+    @cached_property
+    def _alone(self) -> list[Array]:
+        """Seconds of the prompt pass of one request of each length."""
+        one = self._at(1.0)
+        return [prompt_seconds(one.with_input(tokens), self.runtime) for tokens, _, _ in self.point.lengths]
+
+    @cached_property
+    def _moments(self) -> tuple[Array, Array, Array]:
+        """Mean, variance and third central moment of the seconds of a prompt."""
+        return moments(self.point.lengths, self._alone)
+
+    def alone(self, running: Array) -> list[Array]:
+        """Seconds from the begin of a request's first pass to its first token, of each length."""
+        return self._alone
+
+    def grouped(self, count: Array) -> Array:
+        """Seconds of the passes of so many requests."""
+        # Requests of mean length take less than the mean: attention grows with the square.
+        excess = self._moments[0] - self._groups[0]
+        ranked = count / self.point.degrees.dp
+        further = np.maximum(ranked / self._sizes[-1], 1.0)  # more passes like the largest
+        found: Array = interpolate(self._sizes, self._groups, ranked) * further + excess * count
+        return found
+
+    def passes(self, running: Array) -> Passes:
+        """Iterations while so many sequences run."""
+        most = self.point.sequences_per_pass * self.point.degrees.dp
+        _, spread, skew = self._moments
+        return Passes(self.step(running), self.grouped, spread, skew, most, 1.0 / most)
+
+    def decoding(self, slots: Array) -> Array:
+        """Most sequences that decode at once."""
+        return slots
+
+    @property
+    def sustained(self) -> Array:
+        """Most sequences that can decode in the long run: no limit but their number."""
+        return np.full(1, np.inf)
+
+    def finished(self, slots: Array) -> Array:
+        """Requests per second that a batch which is always full finishes."""
+        steps = self.point.steps
+        free = np.where(steps > 0, slots / np.maximum(steps, 1.0), slots)
+        # Places that come free during a decode step are filled together: Poisson many, at least one.
+        group = np.minimum(free / -np.expm1(-free), slots)
+        both = slots / (steps * self.step(slots) + slots * self.grouped(group) / group)
+        fullest = self.point.sequences_per_pass * self.point.degrees.dp
+        return np.minimum(both, fullest / self.grouped(fullest))
+
+
+@dataclass
+class Chunking(Prefilling):
+    """Every iteration decodes all running sequences, and computes chunks of prompts with the tokens that are left."""
+
+    tokens: float = 0.0
+    """Of an iteration, on each rank."""
+
+    @cached_property
+    def _computed(self) -> list[Array]:
+        """Tokens of each length of prompt that are not in the cache already."""
+        return [self.point.with_input(tokens).computed for tokens, _, _ in self.point.lengths]
+
+    @cached_property
+    def _prompt(self) -> Array:
+        """Mean of these."""
+        return expected(self.point.lengths, self._computed)
+
+    @cached_property
+    def _token_moments(self) -> tuple[Array, Array, Array]:
+        """Mean, variance and third central moment of the tokens of a prompt."""
+        return moments(self.point.lengths, self._computed)
+
+    @cached_property
+    def _mixed(self) -> NDArray[np.float64]:
+        """Seconds of a mixed pass, shape (counts, FILLED, ...)."""
+        found: list[list[Array]] = [[] for _ in FILLED]
+        owner = expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
+        for count, step in zip(self.counts, self.steps, strict=True):
+            room = max(self.tokens - count, 1.0)
+            found[0].append(step)
+            for share, values in zip(FILLED[1:], found[1:], strict=True):
+                # A token sees what of its own prompt came before: on average half of the rest of it.
+                chunk = np.full(1, share * room)
+                seconds = mixed_seconds(
+                    self._at(count), self.runtime, chunk, self.point.found.tokens + (owner - chunk) / 2.0
+                )
+                values.append(np.maximum(seconds, step))
+        return np.moveaxis(stacked([stacked(values) for values in found]), 0, 1)
+
+    def room(self, running: Array) -> Array:
+        """Tokens of prompts that a rank has room for."""
+        return np.maximum(self.tokens - running / self.point.degrees.dp, 1.0)
+
+    def mixed(self, running: Array, tokens: Array) -> Array:
+        """Seconds of a pass with so many tokens of prompts on a rank."""
+        place = np.clip(tokens / self.room(running), 0.0, 1.0)
+        at = np.asarray(running / self.point.degrees.dp)
+        shape = self._mixed.shape
+        further = [1] * (at.ndim + 2 - len(shape))  # axes of `running` before those of the mesh
+        values = interpolate(self.counts, self._mixed.reshape(*shape[:2], *further, *shape[2:]), at[None])
+        seconds: Array = values[0]
+        for left, right, low, high in zip(FILLED, FILLED[1:], values, values[1:], strict=False):
+            seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
+        return seconds
+
+    def alone(self, running: Array) -> list[Array]:
+        """Seconds from the begin of a request's first pass to its first token, of each length."""
+        room = self.room(running)
+        full = self.mixed(running, room)
+        passes = [np.ceil(tokens / room) - 1.0 for tokens in self._computed]
+        last = stacked([tokens - count * room for tokens, count in zip(self._computed, passes, strict=True)])
+        rests = np.asarray(self.mixed(running, last))
+        return [count * full + rest for count, rest in zip(passes, rests, strict=True)]
+
+    def passes(self, running: Array) -> Passes:
+        """Iterations while so many sequences run."""
+        point, room = self.point, self.room(running)
+        whole = room * point.degrees.dp
+        share = self._prompt / whole
+        full = self.mixed(running, room)
+        first = expected(point.lengths, self.alone(running))
+        per_token = full / whole
+        _, spread, skew = self._token_moments
+        small = self._prompt < room
+
+        lone = self.mixed(running, self._prompt)
+
+        def grouped(count: Array) -> Array:
+            together = first + self.mixed(running, count * self._prompt) - lone
+            return np.where(small, together, first + (count - 1.0) * share * full)
+
+        most = np.maximum(1.0 / share, 1.0)
+        again = np.where(small, share, 0.0)
+        opening, partial = np.floor(share) * full, np.ceil(share) - share
+        moment = spread * per_token**2, skew * per_token**3
+        return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening)
+
+    def decoding(self, slots: Array) -> Array:
+        """Most sequences that decode at once, on average: the others' prompts run."""
+        steps = np.maximum(self.point.steps, 1e-6)
+        chunks = np.ceil(self._prompt / self.room(slots))
+        found: Array = np.maximum(slots * steps / (steps + chunks), 1.0)
+        return found
+
+    @property
+    def sustained(self) -> Array:
+        """Sequences that decode while every iteration is full: prompts come too slowly to replace more."""
+        steps = np.maximum(self.point.steps, 1e-6)
+        return self.tokens * self.point.degrees.dp * steps / (self._prompt + steps)
+
+    def _running(self, slots: Array) -> Array:
+        """Decoding sequences of a batch that is always full: places are short, or tokens of an iteration."""
+        return np.minimum(self.decoding(slots), self.sustained)
+
+    def saturated(self, slots: Array) -> Array:
+        """Mean seconds of an iteration of a batch that is always full."""
+        decoding = self._running(slots)
+        step, room = self.step(decoding), self.room(decoding)
+        # Requests that finish in an iteration, and as many prompts that begin: each runs in its own passes ...
+        finish = decoding / np.maximum(self.point.steps, 1e-6)
+        chunks = np.ceil(self._prompt / room)
+        apart = step + finish * (expected(self.point.lengths, self.alone(decoding)) - chunks * step)
+        # ... or where all iterations carry prompts, in common ones.
+        together = self.mixed(decoding, finish * self._prompt / self.point.degrees.dp)
+        return np.where(finish * chunks < 1.0, apart, together)
+
+    def finished(self, slots: Array) -> Array:
+        """Requests per second that a batch which is always full finishes."""
+        found: Array = self._running(slots) / (np.maximum(self.point.steps, 1e-6) * self.saturated(slots))
+        return found
+
+
+def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
+    """The engine that a point asks for, with at most so many sequences."""
+    widest = float(np.max(slots / point.degrees.dp, initial=1.0))
+    chunk = point.choices.techniques.get("chunk_tokens", "none")
+    if chunk == "none":
+        return Prefilling(point, runtime, widest)
+    return Chunking(point, runtime, widest, float(chunk))
+
+
+def _doubling(most: float) -> tuple[float, ...]:
+    """1, 2, 4, ... up to at least `most`."""
+    return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(most, 1.0)))) + 1))
+
+
+def stacked(values: Sequence[Array]) -> NDArray[np.float64]:
+    """Arrays along a first axis of their own."""
+    return np.stack(np.broadcast_arrays(*values))

@@ -1,0 +1,341 @@
+"""Latencies of an engine at a rate of arrivals: means, percentiles, and the share of requests that meet SLOs.
+
+    ttft      server + wait for a place in the batch + wait for the pass + the pass of the own prompt
+    decode    tokens at the pace of the number running, which births and deaths of requests make fluctuate
+    latency   ttft + decode
+
+Each is known by its least value, mean and variance, of each length of the workload; percentiles are those of gamma laws
+with these, mixed over the lengths. Waits: `dse.cost.queueing`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.cost.batching import Chunking, Prefilling
+from dse.cost.lengths import expected, overlap, variability
+from dse.cost.queueing import (
+    Cases,
+    Flight,
+    Iterations,
+    Passes,
+    Spread,
+    at_most,
+    in_flight,
+    interpolate,
+    iterations,
+    quantile,
+    renewals,
+    slot_wait,
+)
+from dse.cost.work import Array
+
+
+class UnderLoad:
+    """An engine with arrivals at a rate; NaN where that is at or above what it finishes."""
+
+    def __init__(self, engine: Prefilling, slots: Array, capacity: Array, rate: Array) -> None:
+        self.engine, self.point, self.slots, self.capacity = engine, engine.point, slots, capacity
+        self.lengths = engine.point.lengths
+        self.bursts = engine.point.choices.burstiness
+        self.chunked = isinstance(engine, Chunking)
+        decoding = engine.decoding(slots)
+        self.most = np.ceil(decoding)
+        self.prefilling = self.most - decoding
+        """Places that prompts take where all are taken."""
+        self.stable = rate < capacity
+        # What is overloaded is computed at a rate that is not, and hidden.
+        self.rate = np.where(self.stable, rate, 0.5 * capacity)
+
+    def _shown(self, values: Array) -> Array:
+        return np.where(self.stable, values, np.nan)
+
+    # -- sequences that run -------------------------------------------------------------------------
+
+    @cached_property
+    def _per_token(self) -> NDArray[np.float64]:
+        """Seconds per token at each of the engine's counts, the passes of prompts between included."""
+        counts = np.reshape(self.engine.counts, (-1, *[1] * len(self.point.mesh.shape)))
+        passes = self.engine.passes(np.minimum(counts * self.point.degrees.dp, self.engine.sustained))
+        cycle = iterations(self.rate, passes, self.bursts)
+        # Decode steps per second: those that passes carry, and those of the time without prompts.
+        carried = self.rate * _carried(passes, cycle, self.rate)
+        per_second = carried + np.maximum(1.0 - cycle.prompting, 1e-9) / passes.step
+        found: NDArray[np.float64] = 1.0 / per_second
+        return found
+
+    def per_token(self, running: Array) -> Array:
+        """Seconds per token of so many running sequences."""
+        return interpolate(self.engine.counts, self._per_token, running / self.point.degrees.dp)
+
+    def finished(self, running: Array) -> Array:
+        """Requests per second that so many running sequences finish."""
+        return running / (np.maximum(self.point.steps, 1e-6) * self.per_token(running))
+
+    @cached_property
+    def middle(self) -> Array:
+        """Running sequences that finish as many requests as arrive."""
+        low, high = np.zeros(1), np.minimum(self.most, self.engine.sustained)
+        for _ in range(20):
+            middle = (low + high) / 2.0
+            enough = self.finished(middle) >= self.rate
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return (low + high) / 2.0
+
+    @cached_property
+    def elasticity(self) -> Array:
+        """Relative growth of the rate of completions with the number running: 1 where none slows the others."""
+        at = np.maximum(self.middle, 1.0)
+        return np.clip((self.finished(at * 1.1) / self.finished(at) - 1.0) / 0.1, 0.05, 1.0)
+
+    @cached_property
+    def joined(self) -> Array:
+        """Others that join the batch together with a request: E[X^2] / E[X] - 1 of its clump."""
+        passes = self.engine.passes(np.maximum(self.middle, 1.0))
+        cycle = iterations(self.rate, passes, self.bursts)
+        # Only what a prompt takes beside the decode steps that its passes carry holds up the others.
+        stall = np.maximum(cycle.each - passes.carried * passes.step, 0.0)
+        free = 1.0 - self.rate * stall
+        spread = self.bursts**2
+        offspring = spread * self.rate * stall + self.rate**2 * passes.spread
+        joined = (spread + self.rate * passes.step) / free + offspring / free**2 - 1.0
+        return np.maximum(joined, 0.0) * self._bounded(np.maximum(joined, 0.0))
+
+    def _bounded(self, joined: Array) -> Array:
+        """Of a clump, what fits into the places that are free: its size is about exponential."""
+        share = np.maximum(self.most - self.middle, 1.0) / np.maximum(joined, 1e-9)
+        return -np.expm1(-share)
+
+    @cached_property
+    def clumps(self) -> Array:
+        """Variance over mean of the number that joins the batch within a time that decodes."""
+        return 1.0 + overlap(self.lengths) * self.joined
+
+    @property
+    def _tail(self) -> float:
+        """How much longer a long queue is than with Poisson arrivals (heavy traffic, exponential service)."""
+        return (self.bursts**2 + 1.0) / 2.0
+
+    @cached_property
+    def flight(self) -> Flight:
+        """Sequences that run."""
+        width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
+        span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
+        return in_flight(
+            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps,
+            self.joined / 2.0 + self.prefilling, self._tail, span,
+        )  # fmt: skip
+
+    # -- iterations, at the mean number of them -----------------------------------------------------
+
+    @cached_property
+    def running(self) -> Array:
+        """Sequences that decode, one at least."""
+        return np.minimum(np.maximum(self.flight.mean, 1.0), self.engine.sustained)
+
+    @cached_property
+    def passes(self) -> Passes:
+        """What iterations take."""
+        return self.engine.passes(self.running)
+
+    @cached_property
+    def cycle(self) -> Iterations:
+        """Iterations as arrivals meet them."""
+        return iterations(self.rate, self.passes, self.bursts, self.flight.empty)
+
+    @cached_property
+    def own(self) -> list[Array]:
+        """Seconds of the server and of a request's own passes, of each length."""
+        runtime = self.engine.runtime
+        return [
+            runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * tokens + alone
+            for (tokens, _, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True)
+        ]
+
+    # -- waits --------------------------------------------------------------------------------------
+
+    @cached_property
+    def queued(self) -> tuple[Array, Array]:
+        """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
+        cycle, passes = self.cycle, self.passes
+        # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
+        others = renewals(self.rate * cycle.met / 2.0, self.bursts)
+        ratio = others / (1.0 + others)
+        first = 1.0 - ratio ** (passes.most - 1.0)
+        anywhere = 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
+        behind = (1.0 - ratio) * first + ratio * anywhere
+        work = self.rate * cycle.each
+        mean = cycle.met * (1.0 + work) / 2.0 + cycle.each * others * behind
+        variance = (
+            cycle.met_square * (1.0 - work * (1.0 - behind)) ** 2 / 12.0
+            + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
+            + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
+        )
+        # Bursts make a wait that is about exponential, as in heavy traffic (Kingman 1962).
+        bursts = cycle.each * np.maximum(renewals(work, self.bursts) - work, 0.0) / np.maximum(1.0 - work, 1e-9)
+        decay = (self._tail * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
+        return mean, variance + 2.0 * bursts * decay
+
+    @cached_property
+    def place(self) -> tuple[Array, Array]:
+        """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
+        busy = np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
+        # The work of a request in a full batch: a prompt behind the others, and its share of decodes side by side.
+        prompt = self.cycle.each
+        decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
+        service = (self.passes.spread + variability(self.lengths) * decode**2) / (prompt + decode) ** 2
+        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, service)
+        return self.flight.waits, delay
+
+    # -- means --------------------------------------------------------------------------------------
+
+    @cached_property
+    def ttft(self) -> Array:
+        """Mean seconds to the first token."""
+        chance, delay = self.place
+        return self._shown(expected(self.lengths, self.own) + self.queued[0] + chance * delay)
+
+    @cached_property
+    def tpot(self) -> Array:
+        """Mean seconds per token after the first, over the requests that have such."""
+        total = share = cast(Array, 0.0)
+        for (_, output, weight), (decode, _) in zip(self.lengths, self._decodes, strict=True):
+            some = np.where(output > 1, weight, 0.0)
+            total, share = total + some * decode / np.maximum(output - 1.0, 1.0), share + some
+        return self._shown(total / np.where(share > 0.0, share, 1.0))
+
+    @cached_property
+    def latency(self) -> Array:
+        """Mean seconds from arrival to the last token."""
+        return self.ttft + expected(self.lengths, [mean for mean, _ in self._decodes])
+
+    @cached_property
+    def _decodes(self) -> list[tuple[Array, Array]]:
+        """Mean and variance of the seconds from the first token to the last, of each length."""
+        # Little's law.
+        pace = self.flight.mean / (self.rate * np.maximum(self.point.steps, 1e-6))
+        of_engine = self._beside_chunks if self.chunked else self._between_prompts
+        # The number running drifts: over a long residence it averages out.
+        memory = np.maximum(self.flight.variance, 1e-9) / (self.rate * self.clumps)
+        found = []
+        for (_, output, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True):
+            steps = np.maximum(output - 1.0, 0.0)
+            mean, variance = of_engine(steps, pace, alone)
+            drift = steps**2 * self.flight.pace_variance / (1.0 + mean / memory / 2.0)
+            found.append((mean, variance + drift))
+        return found
+
+    def _between_prompts(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
+        """Mean and variance of so many steps that stop while prompts run."""
+        cycle, passes = self.cycle, self.passes
+        # Between two steps run the prompts of who came during the one; after one's own pass, those who came during it.
+        gap = passes.step * cycle.prompting / (1.0 - cycle.prompting)
+        own = alone + cycle.each * self.rate * cycle.met
+        mean = np.maximum(steps * pace + (own / passes.step - 1.0) * gap, steps * passes.step)
+        free = 1.0 - self.rate * cycle.each
+        stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
+        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._bounded(self.joined)
+        some = steps > 0
+        return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
+
+    def _beside_chunks(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
+        """Mean and variance of so many steps that take longer while prompts run beside them."""
+        cycle, passes = self.cycle, self.passes
+        carried = _carried(passes, cycle, self.rate)
+        mixed = np.maximum(cycle.prompting / (self.rate * carried), passes.step)
+        slower, busy = 1.0 - passes.step / mixed, cycle.prompting
+        # Work in front when a prompt is done, against that at the end of an average step: what is more is yet to run.
+        wait = self.queued[0]
+        more = slower * (busy * (wait + cycle.each) - wait * np.minimum(pace / mixed, 1.0))
+        free = 1.0 - self.rate * np.maximum(cycle.each - passes.carried * passes.step, 0.0)
+        first = busy * mixed + (1.0 - busy) * passes.step
+        late = np.maximum(more / free, 0.0)
+        soon = np.maximum(steps * (first - pace), 0.0)
+        mean = steps * pace + late * soon / np.maximum(late + soon, 1e-30)
+        stall = np.maximum(cycle.each + cycle.setup - (passes.carried + passes.partial) * passes.step, 0.0)
+        long = self.rate * (passes.spread * slower**2 + self.bursts**2 * stall**2) * mean / free**2
+        # No step is longer than a mixed one.
+        short = busy * (1.0 - busy) * (steps * (mixed - passes.step)) ** 2
+        return mean, long * short / np.maximum(long + short, 1e-300)
+
+    # -- distributions ------------------------------------------------------------------------------
+
+    @cached_property
+    def first_tokens(self) -> Cases:
+        """Seconds to the first token: each length twice, with a place in the batch at once and without."""
+        chance, delay = self.place
+        mean, variance = self.queued
+        cases: list[tuple[Array, Spread]] = []
+        for (_, _, weight), own in zip(self.lengths, self.own, strict=True):
+            spread = Spread(own, own + mean, variance)
+            cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
+        return cases
+
+    @cached_property
+    def decodes(self) -> list[Spread]:
+        """Seconds from the first token to the last, of each length."""
+        steps = [np.maximum(output - 1.0, 0.0) for _, output, _ in self.lengths]
+        return [
+            Spread(count * self.engine.steps[0], mean, variance, np.maximum(count * self._slowest, mean))
+            for count, (mean, variance) in zip(steps, self._decodes, strict=True)
+        ]
+
+    @cached_property
+    def _slowest(self) -> Array:
+        """Seconds of the longest decode step there is in the long run, without bound where prompts come between."""
+        if not isinstance(self.engine, Chunking):
+            return np.full(1, np.inf)
+        many = self.running + 2.0 * np.sqrt(self.flight.variance)
+        return self.engine.mixed(many, self.engine.room(many))
+
+    @cached_property
+    def gaps(self) -> Cases:
+        """Seconds per token after the first, over the requests that have such."""
+        cases: list[tuple[Array, Spread]] = []
+        some = [np.where(output > 1, weight, 0.0) for _, output, weight in self.lengths]
+        total = np.maximum(sum(some), 1e-300)
+        for (_, output, _), weight, whole in zip(self.lengths, some, self.decodes, strict=True):
+            steps = np.maximum(output - 1.0, 1.0)
+            each = Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2, whole.most / steps)
+            cases.append((weight / total, each))
+        return cases
+
+    @cached_property
+    def latencies(self) -> Cases:
+        """Seconds from arrival to the last token: cases as of the first tokens."""
+        cases: list[tuple[Array, Spread]] = []
+        for index, decode in enumerate(self.decodes):
+            for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
+                whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))
+                cases.append((weight, Spread(*whole)))
+        return cases
+
+    def quantile(self, cases: str, share: float) -> Array:
+        """A quantile of `first_tokens`, `gaps` or `latencies`."""
+        return self._shown(quantile(getattr(self, cases), share))
+
+    @cached_property
+    def attainment(self) -> Array:
+        """Share of requests that meet every SLO; time to the first token and time per token as independent."""
+        slo = self.point.choices.slo
+        total: Array = 0.0
+        for index, (_, output, weight) in enumerate(self.lengths):
+            pair, some = slice(2 * index, 2 * index + 2), np.where(weight > 0, weight, 1.0)
+            met: Any = np.ones(1)
+            if "ttft_ms" in slo:
+                met = at_most(self.first_tokens[pair], slo["ttft_ms"] * 1e-3) / some
+            if "tpot_ms" in slo:
+                met = met * np.where(output > 1, self.gaps[index][1].below(slo["tpot_ms"] * 1e-3), 1.0)
+            if "latency_s" in slo:
+                met = np.minimum(met, at_most(self.latencies[pair], slo["latency_s"]) / some)
+            total = total + weight * met
+        return self._shown(total)
+
+
+def _carried(passes: Passes, cycle: Iterations, rate: Array) -> Array:
+    """Decode steps that the passes of a request carry, on average."""
+    return passes.carried + passes.partial * np.exp(-rate * passes.opening) / cycle.group
