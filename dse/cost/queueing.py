@@ -35,13 +35,16 @@ ROUNDS = 12
 RENEWALS, MOST_REGULAR = 40, 100.0
 """Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
 
+NEAR = 1e-6
+"""Evenly spaced states that are this near to none are none."""
+
 FULL = 1.0 - 1e-6
 """Most of its time that an engine which still decodes computes prompts."""
 
 HALVINGS = 24
 """Of the bracket of a quantile: to a millionth of fifteen standard deviations."""
 
-STATES = 33
+STATES = 49
 """Numbers in flight that the chain is computed at: all of them, or evenly spaced ones around the mean."""
 
 
@@ -112,14 +115,16 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     each, setup = _parts(passes, first, rate, group)
     prompting, begins = np.minimum(rate * (each + setup / group), FULL), rate / group
     alone = (1.0 - prompting) * (1.0 - idle)
-    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst.
-    extra = 2.0 * (renewals(rate * each, burstiness) - rate * each)
+    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst. Of what is more regular
+    # there are fewer, as Kingman's bound has it.
+    work = rate * each
+    extra = 2.0 * (renewals(work, burstiness) - work) if burstiness > 1.0 else (burstiness**2 - 1.0) * work
     second = each**2 + passes.spread
     third = each**3 + 3.0 * each * passes.spread + passes.skew
     # Moments of the iteration that an arrival falls into, E[L^2] / E[L] and E[L^3] / E[L].
-    square = (
-        alone * step + begins * setup**2 + rate * (2.0 * setup * each + second) + extra * each
-    ) / (1.0 - (rate * each) ** 2)
+    square = (alone * step + begins * setup**2 + rate * (2.0 * setup * each + second) + extra * each) / (
+        1.0 - (rate * each) ** 2
+    )
     pairs = rate + extra / np.maximum(each, 1e-12) + rate**2 * square
     cube = (
         alone * step**2
@@ -214,7 +219,7 @@ def in_flight(
         few, more = finished(np.maximum(middle - 0.5, 0.0)), finished(np.maximum(middle + 0.5, 1.0))
         logs.append(logs[-1] - gap * np.log((rate + (clumps - 1.0) * few) / (clumps * more)))
         states.append(lower)
-    logs = [np.where(state < 0.0, -np.inf, log) for state, log in zip(states, logs, strict=True)]
+    logs = [np.where(state < -NEAR, -np.inf, log) for state, log in zip(states, logs, strict=True)]
     most = logs[0]
     for log in logs[1:]:
         most = np.maximum(most, log)
@@ -226,7 +231,7 @@ def in_flight(
     total = mean = square = empty = tokens = paced = cast(Array, 0.0)
     for state, weight in zip(states, weights, strict=True):
         total, mean, square = total + weight, mean + weight * state, square + weight * state**2
-        empty = empty + np.where(state == 0.0, weight / gap, 0.0)
+        empty = empty + np.where(np.abs(state) <= NEAR, weight / gap, 0.0)
         # Tokens come at a rate of k / pace(k).
         seconds = pace(np.maximum(state, 1.0))
         tokens, paced = tokens + weight * state / seconds, paced + weight * state * seconds
