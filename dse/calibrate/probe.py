@@ -86,7 +86,11 @@ def probe(
     try:
         with _terminated_as_interrupted():
             return _probe(Path(out), device, disk_folder, disk_gb, seconds, base, force, say)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # A signal between a lock's being taken and `with` knowing it makes the exit fail in its turn ("release unlocked
+        # lock"): https://github.com/python/cpython/issues/74174
+        if isinstance(error, RuntimeError) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
         raise Interrupted("interrupted; nothing was written") from None
 
 

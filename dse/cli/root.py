@@ -14,7 +14,7 @@ from dse.errors import DseError, InputError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
-NEW_OBJECTS = 50_000
+NEW_OBJECTS = 200_000
 """New containers after which Python looks for unreachable cycles. At its 700 it looks 160 times through the classes
 and rows of a small sweep, which live to its end; arrays are freed as their counts fall."""
 

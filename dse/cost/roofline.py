@@ -144,12 +144,14 @@ def _line(fixed: Array, each: Array, rate: Array) -> Line:
 
 def _add(a: Array, b: Array) -> Array:
     """A + b, skipping plain zeros."""
-    return b if is_zero(a) else a if is_zero(b) else a + b
+    if type(a) is float and a == 0.0:
+        return b
+    return a if type(b) is float and b == 0.0 else a + b
 
 
 def _scale(a: Array, b: Array) -> Array:
     """A * b, keeping plain zeros."""
-    return 0.0 if is_zero(a) else a * b
+    return 0.0 if type(a) is float and a == 0.0 else a * b
 
 
 def mean_seen(span: Span, contexts: Contexts) -> Array:

@@ -107,7 +107,7 @@ def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
         _print_wrapped("ms by stream " + ", ".join(f"{name} {number_text(s * 1e3)}" for name, s in busy.items()))
     _print_wrapped("operators, one run on one device: FLOP, bytes by kind, FLOP per byte, time, share of the phase")
     moved = [row["bytes"] for row in phase["operators"]]
-    kinds = [kind for kind, parts in KINDS.items() if any(sizes[part] for sizes in moved for part in parts)]
+    kinds = [kind for kind, parts in KINDS.items() if any(part in sizes for sizes in moved for part in parts)]
     head = ["", "FLOP", *kinds, "FLOP/B", "us", "bound", "share"]
     rows: list[list[str]] = [head]
     titles: dict[int, str] = {}
@@ -120,7 +120,7 @@ def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
 
 
 def _operator(row: Mapping[str, Any], kinds: list[str]) -> list[str]:
-    moved = [si(sum(row["bytes"][part] for part in KINDS[kind])) for kind in kinds]
+    moved = [si(sum(row["bytes"].get(part, 0.0) for part in KINDS[kind])) for kind in kinds]
     share = "–" if row["share"] is None else f"{row['share']:.1%}"
     intensity = number_text(row["intensity"] or None)
     return [row["name"], si(row["flops"]), *moved, intensity, number_text(row["seconds"] * 1e6), row["bound"], share]

@@ -15,6 +15,7 @@ from dse.errors import CannotRun
 from dse.report.charts import report_data
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -102,7 +103,26 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _read_run(run_dir: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+class _Frontier(Mapping[str, list[Any]]):
+    """The frontier's columns, each a list while somebody reads it: all of them would be the most a run ever holds."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self._table.column_names:
+            raise KeyError(name)
+        values: list[Any] = self._table[name].to_pylist()
+        return _shared(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table.column_names)
+
+    def __len__(self) -> int:
+        return len(self._table.column_names)
+
+
+def _read_run(run_dir: Path) -> tuple[dict[str, Any], Mapping[str, list[Any]]]:
     import pyarrow.parquet as pq
 
     try:
@@ -111,7 +131,7 @@ def _read_run(run_dir: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
             table = file.read(use_threads=False)
     except (OSError, ValueError) as error:  # a JSON or Arrow fault is a ValueError
         raise CannotRun(f"{run_dir} is not the folder of a finished run: {error}") from error
-    return manifest, {name: _shared(table[name].to_pylist()) for name in table.column_names}
+    return manifest, _Frontier(table)
 
 
 def _shared(values: list[Any]) -> list[Any]:

@@ -22,7 +22,7 @@ from dse.cost.placement.placed import Placed
 from dse.cost.placement.plan import STREAMS
 from dse.cost.serving import Pool
 from dse.cost.setting import PHASES, Phase
-from dse.cost.work import BYTE_KINDS, Operands
+from dse.cost.work import BYTE_KINDS, Operands, is_zero
 from dse.run.placed import tier_gb
 from dse.run.rows import Columns, complete, pieces, row, select
 from dse.run.score import Engine
@@ -268,9 +268,10 @@ class _Operator:
         self.timed = timed
         self.count = _column(timed.count, size)
         self.flops = _column(amount.flops, size)
-        self.bytes = {kind: _column(getattr(amount, kind), size) for kind in BYTE_KINDS}
-        sent = work.message.bytes * work.times if work.message is not None else 0.0
-        self.bytes["messages"] = _column(sent, size)
+        moved = {kind: getattr(amount, kind) for kind in BYTE_KINDS}
+        moved["messages"] = work.message.bytes * work.times if work.message is not None else 0.0
+        # Most operators move two or three kinds; the others would be a third of a report.
+        self.bytes = {kind: _column(value, size) for kind, value in moved.items() if not is_zero(value)}
         self.all_bytes = _column(amount.bytes, size)
         self.compute = _column(timed.times.compute, size)
         self.memory = _column(timed.times.memory, size)
@@ -317,5 +318,7 @@ def _whole(number: float) -> int | None:
 
 def _column(value: Any, size: int) -> list[float]:
     """A figure of the cost model as one number per point."""
+    if isinstance(value, float):
+        return [float(value)] * size
     found: list[float] = np.broadcast_to(np.asarray(value, dtype=float), (size,)).tolist()
     return found

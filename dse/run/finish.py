@@ -82,6 +82,8 @@ def _write_tables(
             "resolved": engine.sweep.resolved,
         }
     )
+    del rows
+    release_freed_memory()  # explanations are the next that grow
     return manifest, _details(engine, frontier)
 
 

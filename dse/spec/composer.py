@@ -255,8 +255,8 @@ class _StopError(Exception):
 def _events(text: str) -> Iterator[Any]:
     loader = _LOADER(text)
     try:
-        while loader.check_event():
-            yield loader.get_event()
+        while (event := loader.get_event()) is not None:
+            yield event
     finally:
         loader.dispose()
 
