@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dse.errors import CannotRun, DseError, InputError
     from dse.run.evaluate import evaluate, explain
     from dse.run.place import place
+    from dse.run.plan import PlanResult, load_plan, plan
     from dse.run.simulate import Simulation, simulate
     from dse.run.sweep import Run, load_sweep, run_sweep
     from dse.spec.catalog import load_hardware, load_model, load_precision
@@ -34,6 +35,7 @@ _HOMES = {
     "HardwareSpec": "dse.spec.hardware",
     "InputError": "dse.errors",
     "ModelSpec": "dse.spec.model",
+    "PlanResult": "dse.run.plan",
     "Precision": "dse.spec.precision",
     "Run": "dse.run.sweep",
     "Simulation": "dse.run.simulate",
@@ -41,9 +43,11 @@ _HOMES = {
     "explain": "dse.run.evaluate",
     "load_hardware": "dse.spec.catalog",
     "load_model": "dse.spec.catalog",
+    "load_plan": "dse.run.plan",
     "load_precision": "dse.spec.catalog",
     "load_sweep": "dse.run.sweep",
     "place": "dse.run.place",
+    "plan": "dse.run.plan",
     "run_sweep": "dse.run.sweep",
 }
 
@@ -53,6 +57,7 @@ __all__ = [
     "HardwareSpec",
     "InputError",
     "ModelSpec",
+    "PlanResult",
     "Precision",
     "Run",
     "Simulation",
@@ -60,9 +65,11 @@ __all__ = [
     "explain",
     "load_hardware",
     "load_model",
+    "load_plan",
     "load_precision",
     "load_sweep",
     "place",
+    "plan",
     "run_sweep",
     "simulate",
 ]

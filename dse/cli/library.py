@@ -12,7 +12,7 @@ from dse.errors import Fault, InputError
 @click.argument(
     "what",
     type=click.Choice(
-        ["models", "hardware", "precisions", "runtimes", "speculations", "objectives", "axes", "sweeps"]
+        ["models", "hardware", "precisions", "runtimes", "speculations", "objectives", "axes", "sweeps", "plans"]
     ),
 )
 @click.option("--json", "as_json", is_flag=True)
@@ -32,7 +32,7 @@ def list_(what: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("files", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
-    """Check sweeps, hardware files and model configs without running anything."""
+    """Check sweeps, plans, hardware files and model configs without running anything."""
     from dse.run.library import check_file
 
     faults: list[Fault] = []

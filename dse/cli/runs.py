@@ -46,8 +46,8 @@ def sweep(
     ]
     found = load_sweep(sweep, changes)
     if dry_run:
+        from dse.run.dry_run import plan
         from dse.run.executors import choose
-        from dse.run.plan import plan
         from dse.run.score import Engine
 
         engine = Engine(found)

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from dse.cost.metrics import METRICS
 from dse.cost.techniques import TECHNIQUES
 from dse.errors import InputError
+from dse.run.planning import is_plan, resolve_plan
 from dse.run.resolve import resolve
 from dse.run.score import Engine
 from dse.spec.catalog import (
@@ -156,6 +157,14 @@ def _sweeps() -> Rows:
     return rows
 
 
+def _plans() -> Rows:
+    rows = []
+    for path in sorted(library_file("sweeps/plans").glob("*.yaml")):
+        content = read(path).value
+        rows.append({"name": path.stem, "path": str(path), "notes": str(content.get("notes", "")).split("\n")[0]})
+    return rows
+
+
 KINDS: dict[str, Callable[[], Rows]] = {
     "models": _models,
     "hardware": _hardware,
@@ -165,6 +174,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "objectives": _objectives,
     "axes": _axes,
     "sweeps": _sweeps,
+    "plans": _plans,
 }
 
 
@@ -180,13 +190,16 @@ def check_file(file: str) -> str:
         return f"model {model.family}, {model.parameters() / 1e9:.2f} B parameters"
     content = read(file)
     if not isinstance(content.value, dict):
-        raise InputError(content.fault((), "expected fields (name: value); a sweep or a hardware file"))
+        raise InputError(content.fault((), "expected fields (name: value); a sweep, a plan or a hardware file"))
+    if is_plan(content.value):
+        plan = resolve_plan(content)
+        rate = sum(bucket.peak for bucket in plan.buckets)
+        return f"plan {plan.name!r}, {len(plan.buckets)} sizes of request, {rate:,.4g} requests/s at the peak"
     if "models" in content.value or "workload" in content.value:
         sweep = resolve(content)
         return f"sweep {sweep.name!r}, {Engine(sweep).space.size:,} points"
     if {"memory", "base", "peak_tflops"} & content.value.keys():
         chip = load_hardware(file if len(path.parts) > 1 else f"./{file}")
         return f"hardware {chip.name}, {chip.memory.capacity_gb:g} GB"
-    raise InputError(
-        content.fault((), "neither a sweep (models, hardware, workload) nor hardware (memory, peak_tflops)")
-    )
+    kinds = "a sweep (models, hardware, workload) nor a plan (models with a demand) nor hardware (memory, peak_tflops)"
+    raise InputError(content.fault((), f"neither {kinds}"))

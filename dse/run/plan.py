@@ -1,62 +1,311 @@
-"""What a sweep would do, before it does it: sizes, estimates, where it would run."""
+"""A plan from file to answer: read, resolve, find candidates, solve, ask what would change it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from dse.cost.techniques import active
-from dse.run.axes import OPEN, word_of
-from dse.run.executors import RATE, Executor
-from dse.run.placed import placement_caps
-from dse.run.score import Engine
-from dse.run.sweep import PART_POINTS, POINT_BYTES
+from dse import __version__
+from dse.cost import COST_MODEL
+from dse.run.fleet_facts import mean_latency
+from dse.run.owning import rent_or_buy
+from dse.run.planning import Plan, resolve_plan
+from dse.run.problem import Problem, state_problem
+from dse.run.settings import set_values
+from dse.run.store import Store, finite, write_whole, writing
+from dse.run.today_fleet import today
+from dse.run.verified import Solved, solve
+from dse.run.what_if import WhatIf
+from dse.search.fleet import Answer
+from dse.search.fleet_program import cheapest, most_served
+from dse.spec.reading import from_value, library_file, read
+
+Plain = dict[str, Any]
 
 
-def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
-    """The plan of `dse sweep --dry-run`, line by line.
+def load_plan(source: str | Path | Mapping[str, Any], settings: Sequence[str] = ()) -> Plan:
+    """The plan in a file or mapping, with `KEY=VALUE` settings applied.
+
+    Raises:
+        InputError: all faults of its syntax, or shape, or meaning.
+        CannotRun: no candidate has a price.
+    """
+    document = from_value(dict(source)) if isinstance(source, Mapping) else read(_plan_file(source))
+    return resolve_plan(set_values(document, settings))
+
+
+def _plan_file(source: str | Path) -> str | Path:
+    """The file meant: the user's own, else the library's by its name."""
+    path = Path(source)
+    if (
+        not path.exists()
+        and path.suffix in ("", ".yaml")
+        and path.parent in (Path(), Path("plans"), Path("sweeps/plans"))
+    ):
+        shipped = library_file("sweeps/plans") / f"{path.stem}.yaml"
+        if shipped.is_file():
+            return shipped
+    return source
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The answer to a plan, as plain values."""
+
+    answer: Plain
+    candidates: tuple[Plain, ...] = ()
+    """What each deployment it chose from serves of each size."""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether there is a fleet."""
+        return self.answer["status"] in ("optimal", "feasible")
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the plan's name and the hash of what the answer rests on."""
+        return f"{self.answer['name']}-{self.answer['hash']}"
+
+
+def solved_plan(resolved: Plan) -> Solved:
+    """The answer to a resolved plan, replayed where it can be; its status says where there is none."""
+    return solve(state_problem(resolved))
+
+
+def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] = ()) -> PlanResult:
+    """Which hardware, how many, at what cost, for a demand, latencies and a budget.
 
     Args:
-        engine: the resolved sweep.
-        choice: the executor and why, as `dse.run.executors.choose` gives them.
+        source: a plan file, the name of one of the library, its content as a mapping, or a resolved plan.
+        settings: `KEY=VALUE` changes to the plan's fields.
+
+    Returns:
+        The answer; where nothing will do, the reason.
+
+    Raises:
+        InputError: the plan is at fault.
+        CannotRun: no candidate has a price.
     """
-    executor, why = choice
-    size = engine.space.size
-    parts = -(-engine.space.effort // PART_POINTS)
-    yield f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}"
-    for number, box in enumerate(engine.space.boxes):
-        absent = () if engine.sweep.variants[number]["serving"] == OPEN else ("rate",)
-        sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes if axis.name not in absent)
-        chosen = list(_chosen(engine.sweep.variants[number]))
-        yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"
-    yield f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}"
-    yield f"estimate: {_seconds(engine.space.effort / RATE)} on one core"
-    yield from placement_caps(engine.sweep)
-    kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
-    yield f"writes: {kept}"
-    yield f"executor: {executor.name} ({why})"
+    resolved = source if isinstance(source, Plan) else load_plan(source, settings)
+    solved = solved_plan(resolved)
+    problem = solved.problem
+    found: Plain = {"name": resolved.name, "hash": _hash(problem), "version": __version__, "cost_model": COST_MODEL,
+                    "objective": resolved.file.objective}  # fmt: skip
+    if len(problem.fleet.unservable) and not problem.maximising:
+        nothing = {**_nothing("infeasible"), "reason": _unservable(problem)}
+        return PlanResult({**found, **nothing, **_given(problem)}, tuple(_candidates(problem)))
+    answer = solved.answer
+    if not answer.found or not answer.devices:
+        nothing = {**_nothing(answer.status), "reason": _why_not(problem, answer)}
+        return PlanResult({**found, **nothing, **_given(problem)}, tuple(_candidates(problem)))
+    return PlanResult({**found, **_described(solved), **_given(problem)}, tuple(_candidates(problem)))
 
 
-def _chosen(variant: Mapping[str, Any]) -> Iterator[str]:
-    """What a box has beside the neutral values."""
-    for name, neutral in (("serving", "static"), ("offload", "none"), ("runtime", "ideal")):
-        if word_of(variant[name]) != neutral:
-            yield f"{name} {word_of(variant[name])}"
-    yield from (f"{technique.name} {value}" for technique, value in active(variant))
+def _described(solved: Solved) -> Plain:
+    problem, answer = solved.problem, solved.answer
+    facts, what_if = solved.facts, WhatIf(problem, answer)
+    deployments = facts.deployments()
+    errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
+    changes = what_if.all(max(errors, default=None))
+    changes["alternatives"][0] |= mean_latency(facts)
+    return {
+        "status": answer.status,
+        "gap": answer.gap,
+        "bound": answer.bound,
+        "recommendation": _sentence(problem, answer, changes["alternatives"]),
+        "cost_usd_per_hour": answer.usd_per_hour,
+        "instances": dict(answer.devices),
+        "deployments": deployments,
+        "buckets": facts.buckets(what_if.margins),
+        "served": problem.served_share(answer),
+        "latency": dict(mean_latency(facts)),
+        "alternatives": [*changes["alternatives"], *changes["latency"]["fastest"]],
+        "binding": changes["binding"],
+        "economics": facts.economics(),
+        "frontier": {"served": changes["frontier_served"], "latency": changes["latency"]["frontier"]},
+        "growth": what_if.growth(),
+        "sensitivity": changes["sensitivity"],
+        "break_even": what_if.break_even(),
+        "rent_or_buy": rent_or_buy(problem, answer),
+        "current": today(problem, answer),
+        "verification": _verification(solved),
+    }
 
 
-def _seconds(seconds: float) -> str:
-    if seconds < 1:
-        return "less than a second"
-    for limit, unit, scale in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"about {seconds / scale:.2g} {unit}"
-    return f"about {seconds / 86_400:,.0f} days"
+def _candidates(problem: Problem) -> Iterator[Plain]:
+    """One row per deployment to choose from and size it can serve."""
+    plan_, devices = problem.plan, problem.fleet.devices
+    for option in problem.fleet.options:
+        for bucket, rate in zip(plan_.buckets, option.rates.tolist(), strict=True):
+            if rate > 0:
+                yield {
+                    "model": plan_.models[bucket.model].name, "deployment": option.name, "hardware": option.device,
+                    "devices": option.devices, "usd_per_hour": option.devices * devices[option.device].usd_per_hour,
+                    "input": bucket.input, "output": bucket.output, "requests_per_s": rate,
+                }  # fmt: skip
 
 
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} PB"
+def _verification(solved: Solved) -> Plain | None:
+    """What the simulator said; None where nothing could be replayed."""
+    if not solved.tried:
+        return None
+    return {
+        "holds": solved.verified,
+        "seed": solved.problem.plan.file.verify.seed,
+        "demoted": len(solved.tried) - 1 if solved.verified else len(solved.tried),
+        "tried": [each.plain() for each in solved.tried],
+    }
+
+
+def _given(problem: Problem) -> Plain:
+    """What an answer rests on."""
+    plan_ = problem.plan
+    return {
+        "prices": [plan_.devices[name].plain() for name in sorted(plan_.devices)],
+        "slo": {model.name: {limit.name: limit.most for limit in model.slo.limits} for model in plan_.models},
+        "left_out": {"no_price": list(plan_.unpriced)},
+        "candidates": {
+            "points": problem.candidates.points,
+            "deployments": len(problem.fleet.options),
+            "hardware": len(plan_.devices),
+        },
+        "assumptions": _assumptions(problem),
+        "plan": dict(plan_.source),
+    }
+
+
+def _assumptions(problem: Problem) -> list[str]:
+    found = [
+        "The load of a replica is additive: where it could serve 4 requests/s of one size or 2 of another, it serves "
+        "half of each.",
+    ]
+    if problem.plan.table:
+        found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
+    if problem.plan.file.price.kinds == ("purchase",):
+        found.append("Owned devices pay for power and cooling at full draw.")
+    return found
+
+
+def _nothing(status: str) -> Plain:
+    """The keys of an answer without a fleet."""
+    return {
+        "status": "infeasible" if status == "optimal" else status, "gap": None, "cost_usd_per_hour": None,
+        "instances": {}, "deployments": [], "buckets": [], "alternatives": [], "binding": [],
+    }  # fmt: skip
+
+
+def _unservable(problem: Problem) -> str:
+    """The sizes nothing serves, each with what comes nearest."""
+    texts = []
+    for place in problem.fleet.unservable:
+        bucket = problem.plan.buckets[place]
+        text = f"no candidate serves {bucket.size} of {problem.plan.models[bucket.model].name}"
+        miss = problem.candidates.misses.get(int(place))
+        if miss is not None and math.isfinite(miss.excess):
+            text += f"; nearest: {miss.where} at {miss.excess:.2f} times the limit of {miss.limit}"
+        elif miss is not None and miss.why:
+            text += f": {miss.why}"
+        elif problem.plan.table:
+            text += " within its latencies: its throughput is 0 everywhere, or no row is as large"
+        texts.append(text)
+    return "; ".join(texts)
+
+
+def _why_not(problem: Problem, answer: Answer) -> str:
+    """What stands in the way where every size could be served."""
+    if answer.status == "unknown":
+        return f"no answer within {problem.plan.file.time_limit_s:g} s; raise time_limit_s"
+    if problem.maximising:
+        return "the limits allow not one replica of any candidate"
+    fleet = problem.fleet
+    free = cheapest(replace(fleet, usd_per_hour=None, capital_usd=None, watts=None, site_watts={}, devices={
+        name: replace(device, stock=None) for name, device in fleet.devices.items()
+    }), time_limit=problem.plan.file.time_limit_s)  # fmt: skip
+    within = most_served(fleet, time_limit=problem.plan.file.time_limit_s)
+    share = problem.served_share(within) if within.found else 0.0
+    text = f"the limits allow at most {share:.0%} of the demand"
+    if free.found:
+        text += (
+            f"; without them {_fleet_words(free)} would serve it for ${free.usd_per_hour:,.2f}/h"
+            f" and {free.watts / 1e3:,.1f} kW"
+        )
+    return text
+
+
+def _sentence(problem: Problem, answer: Answer, alternatives: Sequence[Plain]) -> str:
+    """The recommendation in one sentence."""
+    facts = f"{_fleet_words(answer)} for ${answer.usd_per_hour:,.2f}/h"
+    served = "all of the demand"
+    if problem.maximising:
+        served = f"{problem.served_share(answer):.0%} of the demand"
+    text = f"{facts} serves {served}"
+    single = next((entry for entry in alternatives if entry["title"] == "best single type"), None)
+    if single is None:
+        return f"{text}; no single type could."
+    if problem.maximising:
+        return f"{text}; the best single type, {_count_words(single['instances'])}, serves {single['served']:.0%}."
+    if set(single["instances"]) == set(answer.devices):
+        return f"{text}, and no mix is cheaper."
+    return (
+        f"{text}, {single['difference_usd_per_hour'] / single['usd_per_hour']:.0%} less than the best single type"
+        f" ({_count_words(single['instances'])}, ${single['usd_per_hour']:,.2f}/h)."
+    )
+
+
+def _fleet_words(answer: Answer) -> str:
+    return _count_words(answer.devices)
+
+
+def _count_words(devices: Mapping[str, int]) -> str:
+    return " and ".join(f"{count} x {name}" for name, count in sorted(devices.items(), key=lambda item: -item[1]))
+
+
+_READ_ELSEWHERE = {"name", "notes", "models", "candidates", "throughput"}
+"""Fields whose order or spelling changes no answer: what they mean is hashed instead."""
+
+
+def _hash(problem: Problem) -> str:
+    """Twelve digits of what the answer rests on: demand, throughputs, prices, limits, the cost model."""
+    plan_ = problem.plan
+    content = {
+        "cost_model": COST_MODEL,
+        "models": sorted((each.name, each.weight, each.growth, each.slo.limits) for each in plan_.models),
+        "buckets": sorted((plan_.models[each.model].name, *astuple(each)[1:]) for each in plan_.buckets),
+        "options": sorted((o.name, o.device, o.devices, sorted(o.rates.tolist())) for o in problem.fleet.options),
+        "prices": [each.plain() for _, each in sorted(plan_.devices.items())],
+        "file": plan_.file.model_dump(mode="json", exclude=_READ_ELSEWHERE),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def write_plan(found: PlanResult, out: str | Path = "results") -> Path:
+    """Write `plan.json`, `candidates.csv` and `report.html` into the plan's folder, each whole or not at all.
+
+    Raises:
+        CannotRun: the folder cannot be written.
+    """
+    from dse.report.plan_html import write_plan_report
+
+    folder = Store.of(Path(out), found.answer["name"], found.answer["hash"]).folder
+    plain: Plain = finite(found.answer)
+    text = json.dumps(plain, indent=1, ensure_ascii=False, default=str)
+    write_whole(folder / "plan.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_whole(folder / "candidates.csv", lambda path: _write_csv(path, found.candidates))
+    with writing(folder / "report.html"):
+        write_plan_report(plain, folder / "report.html")
+    return folder
+
+
+def _write_csv(path: Path, rows: Sequence[Plain]) -> None:
+    """Rows of equal keys as CSV; without any, the file is empty."""
+    with path.open("w", newline="", encoding="utf-8") as lines:
+        if rows:
+            writer = csv.DictWriter(lines, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)

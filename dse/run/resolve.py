@@ -181,10 +181,19 @@ def resolve(document: Document) -> Sweep:
     faults.found += check_names(file, axes, document)
     current = current_axes(file, axes, document, faults)
     faults.check()
-    sweep = Sweep(
+    sweep = sweep_of(file, axes, document.value)
+    if current is not None:
+        today = replace(sweep, axes=current, accuracy=accuracy_of(current), prefill_accuracy=_prefill_accuracy(current))
+        sweep = replace(sweep, current=today)
+    return sweep
+
+
+def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = None) -> Sweep:
+    """The sweep of a file whose axes are resolved."""
+    return Sweep(
         name=file.name,
         axes=axes,
-        accuracy=_accuracy(axes),
+        accuracy=accuracy_of(axes),
         prefill_accuracy=_prefill_accuracy(axes),
         settings=_settings(file),
         question=Question(
@@ -193,15 +202,12 @@ def resolve(document: Document) -> Sweep:
         ),
         group_by=tuple(file.group_by),
         keep=file.keep,
-        source=document.value,
+        source=source or {},
     )
-    if current is not None:
-        today = replace(sweep, axes=current, accuracy=_accuracy(current), prefill_accuracy=_prefill_accuracy(current))
-        sweep = replace(sweep, current=today)
-    return sweep
 
 
-def _accuracy(axes: Axes) -> Drops:
+def accuracy_of(axes: Axes) -> Drops:
+    """Published loss of quality of every model and precision."""
     return tuple(tuple(accuracy_drop(model, scheme) for scheme in axes.precision_of(model)) for model in axes.models)
 
 

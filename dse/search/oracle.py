@@ -6,10 +6,7 @@ constraint after the other) so that either checks the other; and the one to read
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +15,7 @@ import numpy as np
 from dse.cost.placement.affine import TIERS, Affine, Tensor, Tier
 from dse.cost.placement.plan import Plan
 from dse.cost.setting import PHASES
+from dse.search.milp import quiet
 
 if TYPE_CHECKING:
     from pulp import LpAffineExpression, LpProblem
@@ -52,7 +50,7 @@ def solve(plan: Plan, latency_limit: float | None = None) -> Answer | None:
     import pulp
 
     problem, shares = _problem(plan, latency_limit)
-    with _quiet():
+    with quiet():
         status = pulp.LpStatus[problem.solve(pulp.HiGHS(msg=False))]
     if status == "Infeasible":
         return None
@@ -62,21 +60,6 @@ def solve(plan: Plan, latency_limit: float | None = None) -> Answer | None:
     # `pi` is the derivative of the objective by the right-hand side: negative where more is faster.
     duals = {name: -float(row.pi or 0.0) for name, row in problem.constraints.items()}
     return Answer(float(pulp.value(problem.objective)), values, duals, _binding(problem))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on standard output: HiGHS greets there when it is made, before it can be told not to."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _problem(plan: Plan, latency_limit: float | None) -> tuple[LpProblem, Any]:

@@ -439,5 +439,5 @@ def test_check_tells_what_is_right_and_all_that_is_wrong(dse, tmp_path) -> None:
     assert said.out == "good.yaml: sweep 'a', 1 points\n"
     assert said.err.splitlines() == [
         "bad.yaml:5:8: batch: must be at least 1, got 0",
-        "worse.yaml:1:1: expected fields (name: value); a sweep or a hardware file",
+        "worse.yaml:1:1: expected fields (name: value); a sweep, a plan or a hardware file",
     ]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from runs import front_bytes
 
+from dse.run.dry_run import plan
 from dse.run.executors import OnRay, choose
 from dse.run.explain import explain_points
-from dse.run.plan import plan
 from dse.run.rows import complete
 from dse.run.score import PLACED_WEIGHT, Engine
 from dse.run.sweep import load_sweep, run_sweep

@@ -1,0 +1,84 @@
+"""What a plan is asked to serve: buckets of requests of one size, from lists, histograms and jobs with a deadline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dse.errors import InputError
+from dse.run.faults import Faults
+from dse.spec.composer import Steps
+from dse.spec.lengths import read_histogram, reduced, trace
+from dse.spec.plan import Demand
+from dse.spec.reading import Document
+from dse.spec.workload import Workload
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Requests of one size of one model."""
+
+    model: int
+    input: int
+    output: int
+    rate: float
+    """Mean requests/s."""
+    peak: float
+    """What the fleet must carry."""
+
+    @property
+    def size(self) -> str:
+        """`1024x256`."""
+        return f"{self.input}x{self.output}"
+
+
+def buckets_of(index: int, demand: Demand, document: Document, faults: Faults) -> list[Bucket]:
+    """The buckets of one model, those of equal size joined, by size."""
+    rates: dict[Workload, float] = {}
+    at = ("models", index, "demand")
+    with faults.collected():
+        for size, rate in _sized(demand, document, at):
+            rates[size] = rates.get(size, 0.0) + rate
+        if not sum(rates.values()) > 0:
+            raise InputError(document.fault(at, "asks for nothing: every rate is 0"))
+    return [
+        Bucket(index, size.input, size.output, rate, rate * demand.peak_factor)
+        for size, rate in sorted(rates.items())
+        if rate > 0
+    ]
+
+
+def _sized(demand: Demand, document: Document, at: Steps) -> list[tuple[Workload, float]]:
+    if demand.buckets is not None:
+        if not demand.buckets:
+            raise InputError(document.fault((*at, "buckets"), "needs at least one bucket"))
+        found = []
+        for place, entry in enumerate(demand.buckets):
+            with document.at((*at, "buckets", place)):
+                found.append((Workload(entry.input, entry.output), entry.requests_per_s))
+        return found
+    total = demand.requests_per_s
+    if total is None:
+        assert demand.requests is not None
+        assert demand.deadline_hours is not None
+        total = demand.requests / (demand.deadline_hours * SECONDS_PER_HOUR)
+    if demand.trace is not None:
+        with document.at((*at, "trace")):
+            _, cells = trace(demand.trace)
+    else:
+        assert demand.lengths is not None
+        with document.at((*at, "lengths")):
+            cells = read_histogram(beside(document, demand.lengths))
+    nodes = reduced(cells)
+    return [
+        (Workload(max(round(node.input), 1), max(round(node.output), 1)), node.weight * total) for node in nodes
+    ]
+
+
+def beside(document: Document, name: str) -> str:
+    """A path beside the file that names it, else from the working folder."""
+    path = Path(name).expanduser()
+    beside = Path(document.file).parent / path
+    return str(beside if beside.exists() else path)

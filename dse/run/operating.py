@@ -1,0 +1,63 @@
+"""A deployment at work: latencies, energy and evidence at the rate it runs at, a row per size of request it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dse.cost.capacity import most_running
+from dse.cost.metrics import METRICS, Scored
+from dse.cost.techniques import active
+from dse.run.axes import word_of
+from dse.run.candidates import Deployment
+from dse.run.evidence import evidence
+from dse.search.space import Layout
+
+Plain = dict[str, Any]
+
+LATENCIES = ("ttft_ms", "tpot_ms", "latency_s", "ttft_p99_ms", "tpot_p99_ms", "latency_p99_s")
+MEASURES = (*LATENCIES, "joules_per_output_token", "memory_gb_per_device", "accuracy_drop_pct")
+DEGREES = ("tp", "pp", "dp", "ep")
+
+
+def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequence[float]) -> list[Plain]:
+    """One row per size: its configuration, `MEASURES`, evidence, most sequences at once, share of the time for prompts.
+
+    Args:
+        deployment: of the plan.
+        buckets: of its model's.
+        rates: requests/s of one replica that serves each alone.
+    """
+    if not buckets:
+        return []
+    sweep, mesh = deployment.points(buckets, rates)
+    model, choices, size = sweep.models[0], sweep.choices_of(0, 0), len(buckets)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scored = Scored.of(model, choices, mesh)
+        prompts, steps, _ = scored.served.spent
+        columns = {name: METRICS[name].of(scored) for name in MEASURES}
+        columns |= {"prompt_share": prompts / (prompts + steps), "slots": most_running(scored.served)}
+        trust = evidence(scored.point)
+    values = {name: np.broadcast_to(np.asarray(of, dtype=float), (size,)).tolist() for name, of in columns.items()}
+    layout: Layout = sweep.axes.layout[0]
+    degrees = {name: int(np.ravel(getattr(scored.point.degrees, name))[0]) for name in DEGREES}
+    of_all = {
+        "precision": choices.precision[0].name,
+        **degrees,
+        "devices": layout.devices,
+        **{name: word_of(sweep.variants[0][name]) for name in ("serving", "offload", "runtime")},
+        "techniques": {technique.name: str(value) for technique, value in active(sweep.variants[0])},
+    }
+    return [
+        {
+            **of_all,
+            "input": sweep.axes.workload[place].input,
+            "output": sweep.axes.workload[place].output,
+            "batch": sweep.axes.batch[int(deployment.batch[bucket])],
+            **{name: of[place] for name, of in values.items()},
+            **{name: of[place] for name, of in trust.items()},
+        }
+        for place, bucket in enumerate(buckets)
+    ]

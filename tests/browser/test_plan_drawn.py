@@ -1,0 +1,79 @@
+"""The report of a plan in a real browser: everything is drawn, whatever the names in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from dse.run.plan import plan, write_plan
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"> & <b>bold</b>"
+
+PLAN = {
+    "name": HOSTILE,
+    "models": [
+        {"model": "llama-3.1-8b", "demand": {"buckets": [{"input": 512, "output": 128, "requests_per_s": 30}]}}
+    ],
+    "slo": "standard",
+    "candidates": {"hardware": ["l4", "a10g", "h100-sxm"], "max_devices": 1},
+    "price": {"kind": "on-demand", "purchase": {"l4": 2500, "h100-sxm": 30000, "a10g": 2800}},
+    "current": [{"hardware": "h100-sxm", "replicas": 2}],
+    "verify": {"requests": 300},
+}
+
+
+@pytest.fixture(scope="module")
+def answer():
+    return plan(PLAN)
+
+
+@pytest.fixture(scope="module")
+def page(browse, answer, tmp_path_factory):
+    return browse(write_plan(answer, tmp_path_factory.mktemp("plan")) / "report.html")
+
+
+def test_it_draws_without_an_error(page):
+    root = page.all("html")[0].attributes
+    assert root.get("data-ready") == "1"
+    assert "data-errors" not in root
+    assert int(root["data-overflow"]) <= 0
+
+
+def test_names_are_shown_as_they_are_written(page):
+    assert page.all("h1")[0].text == HOSTILE
+    assert not page.all("img")
+    assert page.all("title")[0].text == f"{HOSTILE}: plan"
+
+
+def test_the_recommendation_stands_first_and_in_the_table(page, answer):
+    assert page.one("recommendation").text == answer.answer["recommendation"]
+    rows = page.one("alternatives").table
+    assert rows[0][0] == "recommended"
+    assert len(rows) == len(answer.answer["alternatives"])
+
+
+def test_every_part_has_its_figures(page, answer):
+    found = answer.answer
+    assert len(page.one("deployments").table) == len(found["deployments"])
+    assert len(page.one("sensitivity").table) == len(found["sensitivity"])
+    assert len(page.one("even").table) == len(found["break_even"])
+    assert len(page.one("buckets").table) == len(found["buckets"])
+    assert len(page.one("prices").table) == 3
+    text = page.one("sentences").text
+    assert "Simulated with" in text
+    assert "Today's 2 x h100-sxm" in text
+    assert "to buy has paid for itself" in text
+    assert "vllm serve" in page.one("launch").text
+
+
+def test_the_plots_are_drawn(page):
+    for name in ("costs", "demand-frontier", "latency-frontier"):
+        assert page.one(name).all("svg"), name
+
+
+def test_a_plan_without_an_answer_says_why(browse, tmp_path):
+    found = plan({**PLAN, "slo": {"ttft_ms": {"p99": 1}}})
+    drawn = browse(write_plan(found, tmp_path) / "report.html")
+    assert "data-errors" not in drawn.all("html")[0].attributes
+    assert "no candidate serves 512x128 of llama-3.1-8b" in drawn.one("recommendation").text

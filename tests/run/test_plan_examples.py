@@ -1,0 +1,48 @@
+"""The plans that ship: each is right, and each has an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from dse.run.library import check_file, library
+from dse.run.plan import plan
+from dse.spec.reading import library_file
+
+EXAMPLES = sorted(path.stem for path in library_file("sweeps/plans").glob("*.yaml"))
+
+
+def test_there_is_one_for_each_question_of_a_planner():
+    assert EXAMPLES == [
+        "batch-with-deadline", "chat-under-budget", "long-context-rag", "old-and-new-cards", "power-capped-rack",
+    ]  # fmt: skip
+    assert [row["name"] for row in library("plans")] == EXAMPLES
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_is_right_and_says_what_it_is(name):
+    assert check_file(str(library_file(f"sweeps/plans/{name}.yaml"))).startswith(f"plan '{name}', ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_has_an_answer_by_its_name_alone(name):
+    found = plan(name, ["alternatives=1"]).answer
+    assert found["status"] == "optimal"
+    assert found["deployments"]
+    if found["verification"] is not None:
+        assert found["verification"]["holds"]
+
+
+@pytest.mark.slow
+def test_offloaded_cards_take_part_of_the_batch_job():
+    found = plan("batch-with-deadline", ["alternatives=1"]).answer
+    offloads = {entry["offload"] for entry in found["deployments"]}
+    assert "lp" in offloads
+
+
+@pytest.mark.slow
+def test_the_rack_keeps_its_power():
+    found = plan("power-capped-rack", ["alternatives=1"]).answer
+    assert found["economics"]["power_kw_limit"] <= 40
+    assert 0.5 < found["served"] < 1
+    assert any(entry["what"] == "limit watts" for entry in found["binding"])
