@@ -344,7 +344,8 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
             yield document.fault(("constraints", name), f"a plan knows only accuracy_drop_pct{hint}", key=True)
     if file.budget.capital_usd is not None and "purchase" not in file.price.kinds:
         yield document.fault(("budget", "capital_usd"), "nothing is bought; add price: {kind: purchase}")
-    strange = [row.model for row in table if row.model not in models] if len(models) > 1 else []
+    meant = models if len(models) > 1 else [*models, ""]
+    strange = [row.model for row in table if row.model not in meant]
     if strange:
         wanted = f"expected one of {', '.join(models)} in its column 'model', got {show(strange[0])}"
         yield document.fault(("throughput",), wanted)

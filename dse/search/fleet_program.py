@@ -34,6 +34,10 @@ ROUGH_GAP = 1e-3
 UNUSED = 1e-9
 """A share below this is the solver's noise."""
 
+HAIR = 1e-4
+"""Replicas' worth of load below which a share needs a row of its own to have a replica stand: up to 1e-6 of one is none
+to a solver, and a size that is asked for once a day would be served by nothing."""
+
 HELD_DIGITS = 9
 """Decimals of a share in an answer."""
 
@@ -259,13 +263,16 @@ def written(fleet: Fleet, *, all_of_it: bool) -> Program:
         total = pulp.lpSum(parts)
         problem += (total == whole if all_of_it else total <= whole), f"all_of_bucket_{bucket}"
     for place, terms in enumerate(by_option):
-        loaded = _total(terms) - counts[place]
+        standing = 1 * counts[place]
         if fleet.spares:
             used = pulp.LpVariable(f"used_{place}", 0, 1, "Integer")
-            loaded = loaded + fleet.spares * used
+            standing = standing - fleet.spares * used
             for _, share in terms:  # each share by itself: the sum of them would leave the relaxation loose
                 problem += share <= whole * used
-        problem += loaded <= 0, f"load_{place}"
+        for load, share in terms:
+            if load * whole < HAIR:
+                problem += share <= whole * standing
+        problem += _total(terms) <= standing, f"load_{place}"
     program = Program(fleet, problem, shares, counts, _devices(fleet, problem, counts), whole)
     _limit(program)
     return program

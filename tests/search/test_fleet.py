@@ -50,6 +50,18 @@ def test_a_bucket_that_one_kind_serves_goes_there():
     assert answer.gap == 0.0
 
 
+@pytest.mark.parametrize("rate", [1e-5, 1e-9])
+@pytest.mark.parametrize("spares", [0, 1])
+@pytest.mark.parametrize("slices", [None, 8])
+def test_what_is_hardly_asked_for_has_a_replica_all_the_same(rate, spares, slices):
+    """To a solver a millionth of a replica is none."""
+    fleet = fleet_of({"chip": (1.0, [10.0, 0.0]), "other": (2.0, [0.0, 10.0])}, [25.0, rate], spares=spares,
+                     slices=slices)  # fmt: skip
+    assert cheapest(fleet).devices == {"chip": 3 + spares, "other": 1 + spares}
+    tight = cheapest(replace(fleet, usd_per_hour=4.5 + 3 * spares))
+    assert tight.status == "infeasible"
+
+
 def test_headroom_is_left_free():
     fleet = fleet_of({"chip": (1.0, [10.0])}, [8.0], headroom=0.2)
     assert cheapest(fleet).devices == {"chip": 1}
