@@ -207,10 +207,8 @@ def _unservable(problem: Problem) -> str:
         bucket = problem.plan.buckets[place]
         text = f"no candidate serves {bucket.size} of {problem.plan.models[bucket.model].name}"
         miss = problem.candidates.misses.get(int(place))
-        if miss is not None and math.isfinite(miss.excess):
-            text += f"; nearest: {miss.where} at {miss.excess:.2f} times the limit of {miss.limit}"
-        elif miss is not None and miss.why:
-            text += f": {miss.why}"
+        if miss is not None and miss.words:
+            text += f"; nearest: {miss.words}" if math.isfinite(miss.excess) else f": {miss.words}"
         elif problem.plan.table:
             text += " within its latencies: its throughput is 0 everywhere, or no row is as large"
         texts.append(text)

@@ -111,7 +111,7 @@ def test_files_that_are_none(written, tmp_path):
         "fields.csv:2:1: has more fields than the header; is a decimal comma in it?"
     )
     (tmp_path / "huge.csv").write_text("arrival,input,output\n" + "1" * 200_000 + ",1,1\n")
-    assert refusal(read_trace, "huge.csv").startswith("huge.csv:1:1: cannot be read as CSV: field larger than")
+    assert refusal(read_trace, "huge.csv").startswith("huge.csv:2:1: cannot be read as CSV: field larger than")
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
