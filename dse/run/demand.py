@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from dse.errors import InputError
 from dse.run.faults import Faults
 from dse.spec.composer import Steps
 from dse.spec.lengths import read_histogram, reduced, trace
 from dse.spec.plan import Demand
-from dse.spec.reading import Document
+from dse.spec.reading import Document, beside
 from dse.spec.workload import Workload
 
 SECONDS_PER_HOUR = 3600.0
@@ -80,14 +79,3 @@ def _sized(demand: Demand, document: Document, at: Steps) -> list[tuple[Workload
             cells = read_histogram(beside(document, demand.lengths))
     nodes = reduced(cells)
     return [(Workload(max(round(node.input), 1), max(round(node.output), 1)), node.weight * total) for node in nodes]
-
-
-def beside(document: Document, name: str) -> str:
-    """A path beside the file that names it, else from the working folder."""
-    path = Path(name).expanduser()
-    beside = Path(document.file).parent / path
-    try:
-        there = beside.exists()
-    except OSError:  # no name of a file; who reads it says so
-        there = False
-    return str(beside if there else path)

@@ -111,6 +111,16 @@ def test_a_histogram_may_be_pairs_or_bins(tmp_path):
     assert (workload.name, workload.input, workload.output, workload.longest) == ("pairs", 625, 125, 1200)
 
 
+def test_a_histogram_stands_beside_the_sweep_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/mine.csv").write_text("input,output,weight\n100,50,1\n")
+    (tmp_path / "sweeps/s.yaml").write_text("workload: {lengths: mine.csv}\n")
+    document = read("sweeps/s.yaml")
+    (workload,) = load_workload(document.value["workload"], document, ("workload",))
+    assert (workload.name, workload.input) == ("mine", 100)
+
+
 def test_a_header_may_have_spaces(tmp_path):
     path = tmp_path / "h.csv"
     path.write_text("input, output, weight\n100, 50, 1,\n")
