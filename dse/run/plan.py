@@ -24,7 +24,7 @@ from dse.run.verified import Solved, solve
 from dse.run.what_if import WhatIf
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
-from dse.spec.reading import from_value, library_file, read
+from dse.spec.reading import exists, from_value, library_file, read
 
 Plain = dict[str, Any]
 
@@ -44,7 +44,7 @@ def _plan_file(source: str | Path) -> str | Path:
     """The file meant: the user's own, else the library's by its name."""
     path = Path(source)
     if (
-        not path.exists()
+        not exists(path)
         and path.suffix in ("", ".yaml")
         and path.parent in (Path(), Path("plans"), Path("sweeps/plans"))
     ):

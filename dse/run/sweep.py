@@ -22,7 +22,7 @@ from dse.run.score import Engine, Tally
 from dse.run.settings import set_values
 from dse.run.store import Store
 from dse.search.space import Part, tasks
-from dse.spec.reading import Document, from_value, library_file, read
+from dse.spec.reading import Document, exists, from_value, library_file, read
 
 __all__ = ["Run", "load_sweep", "rewrite_report", "run_sweep"]
 
@@ -52,7 +52,7 @@ def load_sweep(source: str | Path | Mapping[str, Any], settings: Sequence[str] =
 def _sweep_file(source: str | Path) -> str | Path:
     """The file meant: the user's own, else the library's by its name (`quickstart`, `sweeps/quickstart.yaml`)."""
     path = Path(source)
-    if not path.exists() and path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml"):
+    if not exists(path) and path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml"):
         shipped = library_file("sweeps") / f"{path.stem}.yaml"
         if shipped.is_file():
             return shipped

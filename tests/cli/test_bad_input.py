@@ -343,6 +343,13 @@ def test_a_folder_for_a_file(dse, tmp_path) -> None:
     assert said == (2, "", "folder: is a folder; expected a file\n")
 
 
+@pytest.mark.parametrize("command", ["sweep", "plan", "check"])
+def test_a_name_longer_than_any(dse, command) -> None:
+    name = "x" * 300 + ".yaml"
+    said = dse(command, name)
+    assert (said.code, said.err) == (2, f"{name}: cannot be read: File name too long\n")
+
+
 def test_a_missing_file(dse, tmp_path) -> None:
     (tmp_path / "mine.yaml").write_text(sweep())
     said = dse("sweep", "mien.yaml")
