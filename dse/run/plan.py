@@ -49,7 +49,7 @@ def _plan_file(source: str | Path) -> str | Path:
         and path.parent in (Path(), Path("plans"), Path("sweeps/plans"))
     ):
         shipped = library_file("sweeps/plans") / f"{path.stem}.yaml"
-        if shipped.is_file():
+        if exists(shipped):
             return shipped
     return source
 

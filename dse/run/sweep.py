@@ -54,7 +54,7 @@ def _sweep_file(source: str | Path) -> str | Path:
     path = Path(source)
     if not exists(path) and path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml"):
         shipped = library_file("sweeps") / f"{path.stem}.yaml"
-        if shipped.is_file():
+        if exists(shipped):
             return shipped
     return source
 

@@ -280,6 +280,20 @@ def test_the_most_for_a_budget(dse, plan_file):
     assert f"serves {found['served']:.0%} of the demand" in found["recommendation"]
 
 
+def test_the_worth_of_the_only_model_changes_nothing(dse, plan_file):
+    def found(weight: str) -> dict:
+        said = dse("plan", plan_file, "--set", "models=[{model: llama-3.1-8b, weight: %s, demand: {trace: azure-code, "
+                   "requests_per_s: 5}}]" % weight, "--set", "budget={usd_per_hour: 2}", "--set",
+                   "objective=served_rate", "--set", "verify.requests=0", "--json")  # fmt: skip
+        assert said.code == 0
+        return json.loads(said.out)
+
+    usual = found("1")
+    for weight in ("1.0e-9", "1.0e+300"):
+        answer = found(weight)
+        assert (answer["instances"], answer["served"]) == (usual["instances"], usual["served"])
+
+
 def test_no_price_is_no_candidate(dse, plan_file):
     said = dse("plan", plan_file, "--set", "candidates.hardware=[mi210]")
     assert said.code == 1
