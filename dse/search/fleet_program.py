@@ -73,9 +73,17 @@ class Program:
     @property
     def served(self) -> LpAffineExpression:
         """Requests/s served, by their worth."""
+        return _total((float(self._worths[bucket]) / self.whole, share) for (_, bucket), share in self.shares.items())
+
+    @property
+    def worth(self) -> float:
+        """Of all requests/s that are asked for, by their worth."""
+        return float(self._worths.sum())
+
+    @property
+    def _worths(self) -> NDArray[np.float64]:
         fleet = self.fleet
-        worth = fleet.demand if fleet.weights is None else fleet.demand * fleet.weights
-        return _total((float(worth[bucket]) / self.whole, share) for (_, bucket), share in self.shares.items())
+        return fleet.demand if fleet.weights is None else fleet.demand * fleet.weights
 
 
 def cheapest(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: bool = False) -> Answer:
@@ -107,9 +115,11 @@ def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: b
         rough: to `ROUGH_GAP`, and any of those that serve as much.
     """
     program = written(pruned(canonical(fleet)), all_of_it=False)
-    aims = [-program.served] if rough else [-program.served, program.usd_per_hour, program.ranks]
+    # A share of all that is asked for: the solver's tolerances are absolute as well.
+    served = -1 / program.worth * program.served if program.worth else -program.served
+    aims = [served] if rough else [served, program.usd_per_hour, program.ranks]
     solved = minimise(program.problem, aims, time_limit, ROUGH_GAP if rough else GAP)
-    return _answer(program, Solved(solved.status, -solved.value, -solved.bound))
+    return _answer(program, Solved(solved.status, -solved.value * program.worth, -solved.bound * program.worth))
 
 
 @dataclass(frozen=True)

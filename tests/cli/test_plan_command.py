@@ -282,9 +282,9 @@ def test_the_most_for_a_budget(dse, plan_file):
 
 def test_the_worth_of_the_only_model_changes_nothing(dse, plan_file):
     def found(weight: str) -> dict:
-        said = dse("plan", plan_file, "--set", "models=[{model: llama-3.1-8b, weight: %s, demand: {trace: azure-code, "
-                   "requests_per_s: 5}}]" % weight, "--set", "budget={usd_per_hour: 2}", "--set",
-                   "objective=served_rate", "--set", "verify.requests=0", "--json")  # fmt: skip
+        model = f"{{model: llama-3.1-8b, weight: {weight}, demand: {{trace: azure-code, requests_per_s: 5}}}}"
+        changes = (f"models=[{model}]", "budget={usd_per_hour: 2}", "objective=served_rate", "verify.requests=0")
+        said = dse("plan", plan_file, "--json", *(word for change in changes for word in ("--set", change)))
         assert said.code == 0
         return json.loads(said.out)
 
