@@ -13,6 +13,7 @@ from typing import Any
 
 from dse import __version__
 from dse.cost import COST_MODEL
+from dse.errors import InputError
 from dse.run.fleet_facts import mean_latency
 from dse.run.owning import rent_or_buy
 from dse.run.planning import Plan, resolve_plan
@@ -37,7 +38,12 @@ def load_plan(source: str | Path | Mapping[str, Any], settings: Sequence[str] = 
         CannotRun: no candidate has a price.
     """
     document = from_value(dict(source)) if isinstance(source, Mapping) else read(_plan_file(source))
-    return resolve_plan(set_values(document, settings))
+    try:
+        return resolve_plan(set_values(document, settings))
+    except InputError:
+        if isinstance(document.value, dict) and "workload" in document.value:
+            raise InputError(document.fault((), "is a sweep, it has a workload; run it with 'dse sweep'")) from None
+        raise
 
 
 def _plan_file(source: str | Path) -> str | Path:

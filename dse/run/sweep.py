@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dse.errors import CannotRun
+from dse.errors import CannotRun, InputError
 from dse.run.allocator import release_freed_memory
 from dse.run.executors import Executor, choose
 from dse.run.finish import finish, rewrite_report
@@ -46,7 +46,16 @@ def load_sweep(source: str | Path | Mapping[str, Any], settings: Sequence[str] =
         InputError: all faults of its syntax, or shape, or meaning.
     """
     document: Document = from_value(dict(source)) if isinstance(source, Mapping) else read(_sweep_file(source))
-    return resolve(set_values(document, settings))
+    try:
+        return resolve(set_values(document, settings))
+    except InputError:
+        from dse.run.planning import is_plan
+
+        if is_plan(document.value):
+            raise InputError(
+                document.fault((), "is a plan, its models have a demand; run it with 'dse plan'")
+            ) from None
+        raise
 
 
 def _sweep_file(source: str | Path) -> str | Path:
