@@ -72,10 +72,16 @@ class Trace:
         return Fault(message, field, self.file, line, None if line is None else 1)
 
 
+MAX_RATE = 1e9
+"""Requests/s, as on the axis of a sweep."""
+
+
 def check_rate(rate: float) -> None:
-    """Raises InputError unless a rate is above zero and finite."""
+    """Raises InputError unless a rate is above zero and at most `MAX_RATE`."""
     if not (math.isfinite(rate) and rate > 0):
         raise InputError(Fault(f"expected requests per second above 0, got {show(rate)}", "rate"))
+    if rate > MAX_RATE:
+        raise InputError(Fault(f"must be at most {MAX_RATE:g}, got {show(rate)}", "rate"))
 
 
 # -- drawn ------------------------------------------------------------------------------------------
