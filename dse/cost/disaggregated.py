@@ -164,6 +164,11 @@ class Disaggregated(Static):
 
     # -- workers --------------------------------------------------------------------------------------
 
+    @property
+    def kinds(self) -> tuple[Point, ...]:
+        """A prefill worker and a decode worker."""
+        return self.entering, self.running
+
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
         """Prefill workers, then decode workers."""

@@ -74,23 +74,28 @@ def score(model: ModelSpec, choices: Choices, mesh: Mesh, question: Question) ->
 
 def judged(scored: Scored, question: Question) -> Scores:
     """Objectives and status of points, some metrics of which may be known already."""
+    shape, code_of = scored.asked.mesh.shape, {reason: code for code, reason in enumerate(question.reasons)}
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        structure = structure_status(scored.served.kinds, code_of)
+        if np.all(structure):  # nothing here can run, whatever it would cost
+            nothing = np.zeros((1,) * len(shape))
+            return Scores([nothing] * len(question.objectives), np.broadcast_to(structure, shape), {})
         wanted = dict.fromkeys((*question.objectives, *question.constraints))
         values = {name: METRICS[name].of(scored) for name in wanted}
         costs = [-values[name] if METRICS[name].sense == "max" else values[name] for name in question.objectives]
-        status, excess = _status(scored, values, question)
+        status, excess = _status(scored, values, question, code_of)
+        status = np.where(structure != 0, structure, status) if np.any(structure) else status
         programs = scored.programs
-    return Scores(costs, np.broadcast_to(status, scored.point.mesh.shape), excess, programs)
+    return Scores(costs, np.broadcast_to(status, shape), excess, programs)
 
 
 def _status(
-    scored: Scored, values: Mapping[str, Array], question: Question
+    scored: Scored, values: Mapping[str, Array], question: Question, code_of: dict[str, int]
 ) -> tuple[NDArray[np.int8], dict[int, Array]]:
-    """The reason of each point and how far it is beyond its limit, each as small as it can be.
+    """The reason of each point that could run, and how far it is beyond its limit, each as small as it can be.
 
     Reasons are laid over each other in reverse order of precedence, so that the first that applies stays.
     """
-    code_of = {reason: code for code, reason in enumerate(question.reasons)}
     status: NDArray[np.int8] = np.zeros(1, dtype=np.int8)
     excess: dict[int, Array] = {}
     for name, bound in reversed([*question.constraints.items()]):
@@ -107,9 +112,7 @@ def _status(
         status = np.where(load >= 1.0, np.int8(code_of[OVERLOADED]), status)
     over = scored.over
     excess[code_of[MEMORY]] = over
-    status = np.where(over > 1.0, np.int8(code_of[MEMORY]), status)
-    structure = structure_status([pool.point for pool in scored.served.pools], code_of)
-    return np.where(structure != 0, structure, status) if np.any(structure) else status, excess
+    return np.where(over > 1.0, np.int8(code_of[MEMORY]), status), excess
 
 
 def _held(value: Array, least: float | None, most: float | None) -> tuple[NDArray[np.bool_], Array]:

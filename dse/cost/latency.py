@@ -175,9 +175,11 @@ class UnderLoad:
             + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
             + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
         )
-        # Bursts make a wait that is about exponential, as in heavy traffic (Kingman 1962).
-        bursts = cycle.each * np.maximum(renewals(work, self.bursts) - work, 0.0) / np.maximum(1.0 - work, 1e-9)
-        decay = (self._tail * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
+        # Bursts make a wait that is about exponential, as in heavy traffic (Kingman 1962), with what of a burst comes
+        # within the time of a prompt.
+        more = np.maximum(renewals(work, self.bursts) - work, 0.0)
+        bursts = cycle.each * more / np.maximum(1.0 - work, 1e-9)
+        decay = ((1.0 + more) * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
         return mean, variance + 2.0 * bursts * decay
 
     @cached_property

@@ -133,6 +133,8 @@ class Metric:
     """Which prediction's error it has; None where no predicted time is in it."""
     of_axis: str | None = None
     """The axis it says something of: a column only where a sweep has values on it."""
+    of_serving: str | None = None
+    """The way to serve that it says something of: a column only where a sweep serves so."""
 
 
 METRICS: dict[str, Metric] = {}
@@ -151,11 +153,12 @@ def _metric(
     absent: str = "unknown",
     error: Error | None = None,
     of_axis: str | None = None,
+    of_serving: str | None = None,
 ) -> Callable[[Callable[[Scored], Array]], None]:
     """Register a metric."""
 
     def register(of: Callable[[Scored], Array]) -> None:
-        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error, of_axis)
+        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error, of_axis, of_serving)
 
     return register
 
@@ -291,7 +294,8 @@ def _(s: Scored) -> Array:
 
 
 @_metric(
-    "load", "share", "min", "arrivals over the highest rate the replica sustains", absent=NO_RATE, error="throughput"
+    "load", "share", "min", "arrivals over the highest rate the replica sustains", absent=NO_RATE, error="throughput",
+    of_serving="open-loop",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.under_load(lambda loop: loop.load)
@@ -300,7 +304,7 @@ def _(s: Scored) -> Array:
 def _percentile(name: str, unit: str, cases: str, share: float, what: str, error: Error, factor: float) -> None:
     meaning = f"{what} that {share:.0%} of the requests stay below"
 
-    @_metric(name, unit, "min", meaning, absent=NO_RATE, error=error)
+    @_metric(name, unit, "min", meaning, absent=NO_RATE, error=error, of_serving="open-loop")
     def _(s: Scored) -> Array:
         return s.under_load(lambda loop: loop.queue.quantile(cases, share) * factor)
 
@@ -314,7 +318,13 @@ for _share in (0.5, 0.9, 0.99):
 
 
 @_metric(
-    "slo_attainment", "share", "max", "share of the requests that meet every SLO", absent=NO_SLO, error="throughput"
+    "slo_attainment",
+    "share",
+    "max",
+    "share of the requests that meet every SLO",
+    absent=NO_SLO,
+    error="throughput",
+    of_serving="open-loop",
 )
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.queue.attainment)
@@ -322,7 +332,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "goodput_requests_per_s", "requests/s", "max", "finished requests per second that meet every SLO",
-    absent=NO_SLO, error="throughput",
+    absent=NO_SLO, error="throughput", of_serving="open-loop",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.requests_per_s * loop.queue.attainment)
@@ -330,7 +340,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "max_rate", "requests/s", "max", "highest rate at one replica at which 99 % of the requests meet every SLO",
-    absent=NO_SLO, error="throughput",
+    absent=NO_SLO, error="throughput", of_serving="open-loop",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.max_rate)

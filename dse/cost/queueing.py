@@ -115,8 +115,8 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     each, setup = _parts(passes, first, rate, group)
     prompting, begins = np.minimum(rate * (each + setup / group), FULL), rate / group
     alone = (1.0 - prompting) * (1.0 - idle)
-    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst. Of what is more regular
-    # there are fewer, as Kingman's bound has it.
+    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst. Of what is more
+    # regular there are fewer, as Kingman's bound has it.
     work = rate * each
     extra = 2.0 * (renewals(work, burstiness) - work) if burstiness > 1.0 else (burstiness**2 - 1.0) * work
     second = each**2 + passes.spread

@@ -149,6 +149,11 @@ class Static:
 
     # -- workers --------------------------------------------------------------------------------------
 
+    @property
+    def kinds(self) -> tuple[Point, ...]:
+        """A worker of each pool, however many there are."""
+        return (self.running,)
+
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
         """The workers of a deployment, those that compute prompts first: a replica is one that does all."""

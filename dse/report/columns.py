@@ -39,6 +39,15 @@ _LABELS = {
     "usd_per_hour": "Cost per hour",
     "joules_per_output_token": "Energy",
     "accuracy_drop_pct": "Accuracy drop",
+    **{
+        f"{name}_p{share}_{unit}": f"{label} p{share}"
+        for name, label, unit in (("ttft", "TTFT", "ms"), ("tpot", "TPOT", "ms"), ("latency", "Latency", "s"))
+        for share in (50, 90, 99)
+    },
+    "goodput_requests_per_s": "Goodput",
+    "slo_attainment": "SLO attainment",
+    "max_rate": "Highest rate in SLO",
+    "rate": "Arrivals",
     "max_context": "Longest context",
     "max_batch": "Largest batch",
     "ttft_error_pct": "TTFT error",
@@ -57,7 +66,7 @@ _MEANINGS = {
     "front_probability": "probability of being on the front of its group, given how far predictions were off elsewhere",
 }
 
-_UNITS = {"price_usd_per_device_hour": "$/h"}
+_UNITS = {"price_usd_per_device_hour": "$/h", "rate": "requests/s"}
 
 _UNIT_SUFFIXES = {
     "_gb_per_s": "GB/s", "_gb": "GB", "_mb": "MB", "_tflops": "TFLOP/s",

@@ -14,7 +14,7 @@ from dse.cost.breakdown import ByBound, timed_operators
 from dse.cost.choices import Choices
 from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
-from dse.cost.metrics import METRICS, Scored
+from dse.cost.metrics import METRICS, Metric, Scored
 from dse.cost.open_loop import SATURATION, OpenLoop
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
@@ -154,7 +154,8 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     if sweep.axes.pools is not None:
         prefill = choices if choices.pools is None else choices.pools.prefill
         rows |= _of_price(prefill, mesh.index.get("prefill_hardware"), "prefill_", size)
-    rows["saturation"] = _saturation(scored, size)
+    if "open-loop" in sweep.axes.serving:
+        rows["saturation"] = _saturation(scored, size)
     reasons = sweep.question.reasons
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
     leading = [name for name in LEADING if name in rows]
@@ -162,15 +163,15 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
 
 
 def shown_metrics(sweep: Sweep) -> list[str]:
-    """Metrics with a column: all but those of an axis on which the sweep has its neutral value alone."""
-    asked = (*sweep.question.objectives, *sweep.question.constraints)
-    return [
-        name
-        for name, metric in METRICS.items()
-        if metric.of_axis is None
-        or name in asked
-        or getattr(sweep.axes, metric.of_axis) != (TECHNIQUES[metric.of_axis].neutral,)
-    ]
+    """Metrics with a column: all but those of an axis, or a way to serve, that the sweep does not have."""
+    asked = {*sweep.question.objectives, *sweep.question.constraints}
+
+    def says_something(metric: Metric) -> bool:
+        if metric.of_axis is not None:
+            return bool(getattr(sweep.axes, metric.of_axis) != (TECHNIQUES[metric.of_axis].neutral,))
+        return metric.of_serving is None or metric.of_serving in sweep.axes.serving
+
+    return [name for name, metric in METRICS.items() if name in asked or says_something(metric)]
 
 
 def _accounts(scored: Scored) -> tuple[Columns, dict[Phase, ByRest]]:
@@ -188,7 +189,7 @@ def _accounts(scored: Scored) -> tuple[Columns, dict[Phase, ByRest]]:
 
 
 def _saturation(scored: Scored, size: int) -> list[str]:
-    """How close arrivals come to what a replica sustains; empty where requests arrive at no rate."""
+    """How close arrivals come to what a replica sustains; empty where they come at no rate."""
     if not isinstance(scored.served, OpenLoop):
         return [""] * size
     return [SATURATION[int(index)] for index in np.broadcast_to(scored.served.saturation, (size,)).tolist()]

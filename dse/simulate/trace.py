@@ -108,7 +108,7 @@ class Lengths:
 
     @classmethod
     def of(cls, entry: Any) -> Lengths:
-        """Those a user means: `1024x256`, a workload's name, a CSV (input, output, weight), or a list of pairs.
+        """Those a user means: `1024x256`, the name of a workload or trace, a CSV (input, output, weight), or pairs.
 
         Raises:
             InputError: what is wrong with it.
@@ -118,8 +118,9 @@ class Lengths:
         if isinstance(entry, str) and entry.lower().endswith(".csv"):
             return _lengths(entry)
         if isinstance(entry, str | Mapping | Workload):
-            named = tuple(load_workload(entry))
-            return cls(named, (1.0,) * len(named))
+            pairs = [pair for workload in load_workload(entry) for pair in workload.requests]
+            shapes = tuple(Workload(max(round(pair.input), 1), max(round(pair.output), 1)) for pair in pairs)
+            return cls(shapes, tuple(pair.weight for pair in pairs))
         wanted = Fault("expected pairs (input, output), or triples with a weight", "lengths")
         try:
             rows = [(*pair, 1.0)[:3] for pair in entry]

@@ -250,6 +250,37 @@ FIELDS = {
         {"group_by": "[prefill_tp]"},
         "5:12: group_by[0]: cannot group by 'prefill_tp'; did you mean 'prefix_hit'?",
     ),
+    "arrivals at no rate": (
+        {"serving": "open-loop"},
+        "5:10: serving: open-loop serving needs 'rate': the requests per second that arrive at one replica",
+    ),
+    "a rate nobody asks for": (
+        {"rate": 2},
+        "5:1: rate: only open-loop serving has arrivals; add it to 'serving' (static) or leave out 'rate'",
+    ),
+    "a rate of zero": ({"serving": "open-loop", "rate": "[1, 0]"}, "6:11: rate[1]: must be above 0, got 0.0"),
+    "a rate below zero": ({"serving": "open-loop", "rate": -3}, "6:7: rate: must be above 0, got -3.0"),
+    "a rate that is no number": (
+        {"serving": "open-loop", "rate": ".nan"},
+        "6:7: expected a finite number, got .nan",
+    ),
+    "a range of rates without steps": (
+        {"serving": "open-loop", "rate": "{from: 1, to: 8}"},
+        "6:7: rate: give a range of numbers either 'step' or 'scale: log2'",
+    ),
+    "a rate twice": (
+        {"serving": "open-loop", "rate": "[2, 2.0]"},
+        "6:11: rate[1]: 2 stands twice on this axis; keep one",
+    ),
+    "bursts below a clock's": ({"burstiness": -1}, "5:13: burstiness: must be >= 0, got -1"),
+    "an objective of service that is none": (
+        {"slo": "{ttft: 3}"},
+        "5:7: slo.ttft: unknown field; did you mean 'ttft_ms'?",
+    ),
+    "chunks of nothing": (
+        {"chunk_tokens": 0},
+        "5:15: chunk_tokens: expected none or a number of tokens of at least 1, got 0",
+    ),
     "a deployment that is a list": ({"current": "[1]"}, "5:10: current: expected a mapping, got a list"),
 }
 

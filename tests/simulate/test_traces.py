@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -157,6 +159,10 @@ def test_lengths_as_often_as_their_weights(written):
 def test_lengths_as_people_say_them():
     assert Lengths.of("64x8").shapes == (Workload(64, 8),)
     assert Lengths.of("chat").shapes == (Workload(1155, 211),)
+    trace = Lengths.of("azure-conversation")
+    assert len(trace.shapes) == len(trace.weights) == 16
+    assert sum(trace.weights) == pytest.approx(1)
+    assert {1155, 211} <= set(map(int, re.findall(r"\d+", trace.text)))
     assert Lengths.of([(10, 1), (20, 2, 3.0)]) == Lengths((Workload(10, 1), Workload(20, 2)), (1.0, 3.0))
 
 

@@ -25,7 +25,14 @@ from dse.spec.model import Mixer, ModelSpec
 TECHNIQUES: Mapping[str, Technique] = {
     technique.name: technique
     for technique in (
-        ATTENTION, KV_BUDGET, WEIGHT_SPARSITY, DEQUANTIZATION, PREFIX_HIT, SAMPLING, SPECULATION, CHUNK_TOKENS,
+        ATTENTION,
+        KV_BUDGET,
+        WEIGHT_SPARSITY,
+        DEQUANTIZATION,
+        PREFIX_HIT,
+        SAMPLING,
+        SPECULATION,
+        CHUNK_TOKENS,
     )
 }
 """By name, in the order they are applied."""

@@ -1,0 +1,46 @@
+"""The analytic latencies under load against the simulator: a few of the cases of docs/serving_check.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location("serving_check", ROOT / "docs/serving_check.py")
+check = importlib.util.module_from_spec(spec)
+sys.modules["serving_check"] = check
+spec.loader.exec_module(check)
+
+REQUESTS = 4000
+"""Enough for means to 4 %, and 99th percentiles to 15 %, below 60 % load."""
+
+H100 = ("llama-3.1-8b", "h100-sxm", "fp8", (1, 1, 1, 1), "ideal")
+A100S = ("mixtral-8x7b", "a100-sxm-80gb", "bf16", (2, 1, 1, 1), "vllm")
+CASES = [
+    check.Case(H100, "1155x211", "none", 128, 0.6),
+    check.Case(H100, "4096x512", 512, 128, 0.6),
+    check.Case(H100, "azure-conversation", "none", 128, 0.6),
+    check.Case(H100, "azure-code", 1024, 64, 0.45),
+    check.Case(A100S, "512x64", "none", 64, 0.6),
+    check.Case(A100S, "128x1024", "none", 32, 0.45),
+    check.Case(A100S, "azure-conversation", 2048, 64, 0.45),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_means_within_ten_percent_and_tails_within_a_quarter(case):
+    predicted, played = check.compared(case, REQUESTS, seeds=1)
+    for name, ours, theirs in zip(check.labels(), predicted, played, strict=True):
+        limit = check.MEAN if name.endswith("mean") else check.TAIL
+        assert ours == pytest.approx(theirs, rel=limit + 0.03), name
+
+
+@pytest.mark.parametrize("case", CASES[:3], ids=lambda case: case.name)
+def test_a_replica_finishes_what_its_capacity_says(case):
+    with np.errstate(all="ignore"):
+        loop = case.loop()
+        assert check.one(loop.capacity) == pytest.approx(check.simulated_capacity(case, loop, 3000), rel=0.08)
