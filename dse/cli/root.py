@@ -29,6 +29,10 @@ def cli() -> None:
     """
 
 
+KEPT = "; finished parts are kept, the same command goes on from there"
+"""What a sweep says that was interrupted."""
+
+
 def main() -> None:
     """Entry point: errors of the user are plain lines, never a traceback; Ctrl-C leaves with 130."""
     gc.set_threshold(NEW_OBJECTS)
@@ -53,7 +57,7 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return InputError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; finished parts are kept, the same command goes on from there", 130)
+        return _fail(f"interrupted{KEPT if _resumes(arguments) else ''}", 130)
     except (BrokenPipeError, SystemExit):
         # The reader (head, less) has gone, for which click and rich leave with 1; nobody is left to tell.
         return _unheard(0)
@@ -62,6 +66,11 @@ def run(arguments: list[str] | None = None) -> int:
     except MemoryError:
         return _fail("out of memory; a smaller sweep, or --executor ray on a larger machine, may do", 1)
     return code if isinstance(code, int) else 0
+
+
+def _resumes(arguments: list[str] | None) -> bool:
+    """Whether the command leaves parts that it would go on from."""
+    return "sweep" in (sys.argv[1:] if arguments is None else arguments)[:1]
 
 
 def _fail(message: str, code: int) -> int:

@@ -246,6 +246,7 @@ def _today(found: Plain | None) -> Iterator[str]:
     text = f"Today's {fleet_text(found['instances'])} {cost}"
     if not found["carries_the_demand"]:
         yield f"{text} does not carry the peak with its head-room: it serves {found['served']:.0%} of it."
+        yield from (f"Of today's, what serves nothing: {reason}." for reason in found["cannot"])
     elif found["regret_usd_per_hour"] is None:
         yield f"{text} carries the demand."
     else:

@@ -109,6 +109,15 @@ class Miss:
     why: str = ""
     """Where nothing can run at all: what stands most often in the way."""
 
+    @property
+    def words(self) -> str:
+        """What is lacking; empty where nobody knows."""
+        if not np.isfinite(self.excess):
+            return self.why
+        if self.excess > 1.0:
+            return f"{self.where} at {self.excess:.2f} times the limit of {self.limit}"
+        return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
+
 
 @dataclass
 class Candidates:
@@ -188,9 +197,7 @@ def _sensible(sweep: Sweep, box: int) -> bool:
     )
 
 
-def _rated(
-    scored: Scored, slo: Slo, most_loss: float | None
-) -> tuple[Floats, dict[str, Floats], NDArray[np.int8]]:
+def _rated(scored: Scored, slo: Slo, most_loss: float | None) -> tuple[Floats, dict[str, Floats], NDArray[np.int8]]:
     """Requests/s of every point, 0 where it cannot run or is too slow; how far it is beyond each limit; its reason."""
     point = scored.asked
     shape = point.mesh.shape

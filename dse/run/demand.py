@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from dse.errors import InputError
 from dse.run.faults import Faults
 from dse.spec.composer import Steps
 from dse.spec.lengths import read_histogram, reduced, trace
 from dse.spec.plan import Demand
-from dse.spec.reading import Document
+from dse.spec.reading import Document, beside
 from dse.spec.workload import Workload
 
 SECONDS_PER_HOUR = 3600.0
+
+MAX_RATE = 1e9
+"""Most requests/s of a plan. All of the world's search engines together answer some 1e5; above 1e15 replicas a solver
+counts wrongly."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ def buckets_of(index: int, demand: Demand, document: Document, faults: Faults) -
             rates[size] = rates.get(size, 0.0) + rate
         if not sum(rates.values()) > 0:
             raise InputError(document.fault(at, "asks for nothing: every rate is 0"))
+        peak = sum(rates.values()) * demand.peak_factor
+        if not peak <= MAX_RATE:
+            raise InputError(document.fault(at, f"at most {MAX_RATE:g} requests/s at the peak, got {peak:.4g}"))
     return [
         Bucket(index, size.input, size.output, rate, rate * demand.peak_factor)
         for size, rate in sorted(rates.items())
@@ -72,13 +78,4 @@ def _sized(demand: Demand, document: Document, at: Steps) -> list[tuple[Workload
         with document.at((*at, "lengths")):
             cells = read_histogram(beside(document, demand.lengths))
     nodes = reduced(cells)
-    return [
-        (Workload(max(round(node.input), 1), max(round(node.output), 1)), node.weight * total) for node in nodes
-    ]
-
-
-def beside(document: Document, name: str) -> str:
-    """A path beside the file that names it, else from the working folder."""
-    path = Path(name).expanduser()
-    beside = Path(document.file).parent / path
-    return str(beside if beside.exists() else path)
+    return [(Workload(max(round(node.input), 1), max(round(node.output), 1)), node.weight * total) for node in nodes]

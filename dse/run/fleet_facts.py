@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.run.axes import OPEN
 from dse.run.candidates import Deployment
 from dse.run.launch import launch_commands, published_as
 from dse.run.operating import LATENCIES, operating_points
@@ -217,6 +218,15 @@ class Facts:
             total += float(self.usd[place]) * prompt / busy if busy else 0.0
         return total
 
+    def _covered(self, place: int) -> float:
+        """Share of the time that the joules of an option's rows are of.
+
+        Those where requests arrive hold the pauses between them, at the rate of the peak; the others are of full load.
+        """
+        arrive = all(row["serving"] == OPEN for row in self.rows[place].values())
+        peak = float(self.answer.utilisation(self.problem.fleet)[place]) if arrive else 1.0
+        return min(float(self.busy[place]) / peak, 1.0)
+
     def _power(self, tokens_out: float) -> Plain:
         """Mean power of the servers and of the site; nothing where a board's power is not known."""
         economics, watts = self.problem.plan.file.economics, 0.0
@@ -232,7 +242,7 @@ class Facts:
                 self.mean[place, index] * rows[index]["joules_per_output_token"] * rows[index]["output"]
                 for index in rows
             )
-            boards = active + (1 - self.busy[place]) * held * (idle - economics.host_share * tdp)
+            boards = active + (1 - self._covered(place)) * held * (idle - economics.host_share * tdp)
             watts += boards + held * economics.host_share * tdp
         if math.isnan(watts):
             return {}

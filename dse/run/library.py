@@ -22,7 +22,7 @@ from dse.spec.catalog import (
     model_names,
     precision_names,
 )
-from dse.spec.reading import library_file, read
+from dse.spec.reading import exists, library_file, read
 from dse.spec.runtime import library_runtimes, runtime_names
 from dse.spec.shape import Strict
 from dse.spec.speculation import load_speculation, speculation_names
@@ -185,7 +185,7 @@ def check_file(file: str) -> str:
         InputError: all its faults.
     """
     path = Path(file)
-    if path.is_dir() or path.suffix.lower() == ".json":
+    if (exists(path) and path.is_dir()) or path.suffix.lower() == ".json":
         model = load_model(path)
         return f"model {model.family}, {model.parameters() / 1e9:.2f} B parameters"
     content = read(file)

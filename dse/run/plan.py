@@ -13,6 +13,7 @@ from typing import Any
 
 from dse import __version__
 from dse.cost import COST_MODEL
+from dse.errors import InputError
 from dse.run.fleet_facts import mean_latency
 from dse.run.owning import rent_or_buy
 from dse.run.planning import Plan, resolve_plan
@@ -24,7 +25,7 @@ from dse.run.verified import Solved, solve
 from dse.run.what_if import WhatIf
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
-from dse.spec.reading import from_value, library_file, read
+from dse.spec.reading import exists, from_value, library_file, read
 
 Plain = dict[str, Any]
 
@@ -37,19 +38,24 @@ def load_plan(source: str | Path | Mapping[str, Any], settings: Sequence[str] = 
         CannotRun: no candidate has a price.
     """
     document = from_value(dict(source)) if isinstance(source, Mapping) else read(_plan_file(source))
-    return resolve_plan(set_values(document, settings))
+    try:
+        return resolve_plan(set_values(document, settings))
+    except InputError:
+        if isinstance(document.value, dict) and "workload" in document.value:
+            raise InputError(document.fault((), "is a sweep, it has a workload; run it with 'dse sweep'")) from None
+        raise
 
 
 def _plan_file(source: str | Path) -> str | Path:
     """The file meant: the user's own, else the library's by its name."""
     path = Path(source)
     if (
-        not path.exists()
+        not exists(path)
         and path.suffix in ("", ".yaml")
         and path.parent in (Path(), Path("plans"), Path("sweeps/plans"))
     ):
         shipped = library_file("sweeps/plans") / f"{path.stem}.yaml"
-        if shipped.is_file():
+        if exists(shipped):
             return shipped
     return source
 
@@ -207,10 +213,8 @@ def _unservable(problem: Problem) -> str:
         bucket = problem.plan.buckets[place]
         text = f"no candidate serves {bucket.size} of {problem.plan.models[bucket.model].name}"
         miss = problem.candidates.misses.get(int(place))
-        if miss is not None and math.isfinite(miss.excess):
-            text += f"; nearest: {miss.where} at {miss.excess:.2f} times the limit of {miss.limit}"
-        elif miss is not None and miss.why:
-            text += f": {miss.why}"
+        if miss is not None and miss.words:
+            text += f"; nearest: {miss.words}" if math.isfinite(miss.excess) else f": {miss.words}"
         elif problem.plan.table:
             text += " within its latencies: its throughput is 0 everywhere, or no row is as large"
         texts.append(text)

@@ -9,7 +9,7 @@ from typing import Any
 from dse.cost.techniques import TECHNIQUES
 from dse.errors import Fault, InputError
 from dse.run.axes import DEGREES, OPEN, POOLED, Axes, read_axes
-from dse.run.demand import Bucket, beside, buckets_of
+from dse.run.demand import Bucket, buckets_of
 from dse.run.faults import Faults
 from dse.run.prices import PricedDevice, priced, unlisted
 from dse.run.resolve import Sweep, accuracy_of, sweep_of
@@ -19,7 +19,7 @@ from dse.spec.composer import Steps
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec, MoE
 from dse.spec.plan import CurrentEntry, PlanFile
-from dse.spec.reading import Document, build, show, suggest
+from dse.spec.reading import Document, beside, build, show, suggest
 from dse.spec.slo import Slo, load_slo
 from dse.spec.sweep import NATIVE, PriceChoice, SweepFile
 from dse.spec.throughput import Measured, read_throughput
@@ -344,7 +344,8 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
             yield document.fault(("constraints", name), f"a plan knows only accuracy_drop_pct{hint}", key=True)
     if file.budget.capital_usd is not None and "purchase" not in file.price.kinds:
         yield document.fault(("budget", "capital_usd"), "nothing is bought; add price: {kind: purchase}")
-    strange = [row.model for row in table if row.model not in models] if len(models) > 1 else []
+    meant = models if len(models) > 1 else [*models, ""]
+    strange = [row.model for row in table if row.model not in meant]
     if strange:
         wanted = f"expected one of {', '.join(models)} in its column 'model', got {show(strange[0])}"
         yield document.fault(("throughput",), wanted)

@@ -111,7 +111,7 @@ def _fleet(plan: Plan, options: Sequence[Option]) -> Fleet:
             name: region.power_kw * 1e3 for name, region in file.budget.regions.items() if region.power_kw is not None
         },
         slices=file.slices,
-        weights=weights,
+        weights=weights / weights.max(),  # only their ratios count; a solver's tolerances are absolute
     )
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dse.errors import CannotRun
+from dse.errors import CannotRun, InputError
 from dse.run.allocator import release_freed_memory
 from dse.run.executors import Executor, choose
 from dse.run.finish import finish, rewrite_report
@@ -22,7 +22,7 @@ from dse.run.score import Engine, Tally
 from dse.run.settings import set_values
 from dse.run.store import Store
 from dse.search.space import Part, tasks
-from dse.spec.reading import Document, from_value, library_file, read
+from dse.spec.reading import Document, exists, from_value, library_file, read
 
 __all__ = ["Run", "load_sweep", "rewrite_report", "run_sweep"]
 
@@ -46,15 +46,24 @@ def load_sweep(source: str | Path | Mapping[str, Any], settings: Sequence[str] =
         InputError: all faults of its syntax, or shape, or meaning.
     """
     document: Document = from_value(dict(source)) if isinstance(source, Mapping) else read(_sweep_file(source))
-    return resolve(set_values(document, settings))
+    try:
+        return resolve(set_values(document, settings))
+    except InputError:
+        from dse.run.planning import is_plan
+
+        if is_plan(document.value):
+            raise InputError(
+                document.fault((), "is a plan, its models have a demand; run it with 'dse plan'")
+            ) from None
+        raise
 
 
 def _sweep_file(source: str | Path) -> str | Path:
     """The file meant: the user's own, else the library's by its name (`quickstart`, `sweeps/quickstart.yaml`)."""
     path = Path(source)
-    if not path.exists() and path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml"):
+    if not exists(path) and path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml"):
         shipped = library_file("sweeps") / f"{path.stem}.yaml"
-        if shipped.is_file():
+        if exists(shipped):
             return shipped
     return source
 

@@ -26,9 +26,9 @@ def today(problem: Problem, answer: Answer) -> Plain | None:
     plan = problem.plan
     if not plan.today:
         return None
-    options, counts, devices, unknown = [], [], dict[str, Device](), set[str]()
+    options, counts, devices, unknown, cannot = [], [], dict[str, Device](), set[str](), list[str]()
     for place, part in enumerate(plan.today):
-        found = _deployment(problem, part)
+        found, lacking = _deployment(problem, part)
         chip = part.sweep.hardware[0]
         priced = priced_device(chip.name, chip, plan.file)
         if priced is None:
@@ -37,6 +37,8 @@ def today(problem: Problem, answer: Answer) -> Plain | None:
         rates = np.zeros(len(plan.buckets))
         if found is not None:
             rates[[index for index, bucket in enumerate(plan.buckets) if bucket.model == part.model]] = found.rates
+        else:
+            cannot.append(lacking)
         options.append(Option(f"today-{place}", chip.name, part.sweep.axes.layout[0].devices, rates))
         counts.append(part.entry.replicas)
     fleet = _bare(problem.fleet, options, devices)
@@ -49,15 +51,16 @@ def today(problem: Problem, answer: Answer) -> Plain | None:
         "served": served.served(fleet) / float(fleet.demand.sum()) if served.found else 0.0,
         "demand_factor": factor,
         "no_price": sorted(unknown),
+        "cannot": cannot,
     }
 
 
-def _deployment(problem: Problem, part: Today) -> Deployment | None:
-    """Today's deployment with what it serves within the latencies; None where it serves nothing."""
+def _deployment(problem: Problem, part: Today) -> tuple[Deployment | None, str]:
+    """Today's deployment with what it serves within the latencies; None where it serves nothing, and why."""
     plan = problem.plan
     buckets = [bucket for bucket in plan.buckets if bucket.model == part.model]
-    found, _, _ = deployments_of(part.sweep, part.model, buckets, plan.models[part.model].slo, None)
-    return max(found, key=lambda each: float(each.rates.sum()), default=None)
+    found, misses, _ = deployments_of(part.sweep, part.model, buckets, plan.models[part.model].slo, None)
+    return max(found, key=lambda each: float(each.rates.sum()), default=None), misses[0].words
 
 
 def _bare(fleet: Fleet, options: list[Option], devices: dict[str, Device]) -> Fleet:

@@ -95,7 +95,12 @@ class WhatIf:
             if answer.found and answer.devices:
                 found[name] = answer
         sign = -1 if self.problem.maximising else 1
-        return dict(sorted(found.items(), key=lambda item: (sign * self.worth(item[1]), item[0])))
+
+        def place(item: tuple[str, Answer]) -> tuple[float, float, str]:
+            """What serves equally much comes by its cost; solvers leave the sixth digit open."""
+            return sign * float(f"{self.worth(item[1]):.5g}"), item[1].usd_per_hour, item[0]
+
+        return dict(sorted(found.items(), key=place))
 
     @cached_property
     def fastest(self) -> tuple[float, Facts] | None:

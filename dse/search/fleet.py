@@ -88,7 +88,7 @@ class Fleet:
     @cached_property
     def loads(self) -> Floats:
         """Replicas that all of a bucket needs, headroom included; infinite: cannot. Shape (options, buckets)."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             loads = self.demand / (self.rates * (1.0 - self.headroom))
         return np.where(self.rates > 0, loads, np.inf)
 

@@ -34,6 +34,10 @@ ROUGH_GAP = 1e-3
 UNUSED = 1e-9
 """A share below this is the solver's noise."""
 
+HAIR = 1e-4
+"""Replicas' worth of load below which a share needs a row of its own to have a replica stand: up to 1e-6 of one is none
+to a solver, and a size that is asked for once a day would be served by nothing."""
+
 HELD_DIGITS = 9
 """Decimals of a share in an answer."""
 
@@ -69,9 +73,17 @@ class Program:
     @property
     def served(self) -> LpAffineExpression:
         """Requests/s served, by their worth."""
+        return _total((float(self._worths[bucket]) / self.whole, share) for (_, bucket), share in self.shares.items())
+
+    @property
+    def worth(self) -> float:
+        """Of all requests/s that are asked for, by their worth."""
+        return float(self._worths.sum())
+
+    @property
+    def _worths(self) -> NDArray[np.float64]:
         fleet = self.fleet
-        worth = fleet.demand if fleet.weights is None else fleet.demand * fleet.weights
-        return _total((float(worth[bucket]) / self.whole, share) for (_, bucket), share in self.shares.items())
+        return fleet.demand if fleet.weights is None else fleet.demand * fleet.weights
 
 
 def cheapest(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: bool = False) -> Answer:
@@ -103,9 +115,11 @@ def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: b
         rough: to `ROUGH_GAP`, and any of those that serve as much.
     """
     program = written(pruned(canonical(fleet)), all_of_it=False)
-    aims = [-program.served] if rough else [-program.served, program.usd_per_hour, program.ranks]
+    # A share of all that is asked for: the solver's tolerances are absolute as well.
+    served = -1 / program.worth * program.served if program.worth else -program.served
+    aims = [served] if rough else [served, program.usd_per_hour, program.ranks]
     solved = minimise(program.problem, aims, time_limit, ROUGH_GAP if rough else GAP)
-    return _answer(program, Solved(solved.status, -solved.value, -solved.bound))
+    return _answer(program, Solved(solved.status, -solved.value * program.worth, -solved.bound * program.worth))
 
 
 @dataclass(frozen=True)
@@ -259,13 +273,16 @@ def written(fleet: Fleet, *, all_of_it: bool) -> Program:
         total = pulp.lpSum(parts)
         problem += (total == whole if all_of_it else total <= whole), f"all_of_bucket_{bucket}"
     for place, terms in enumerate(by_option):
-        loaded = _total(terms) - counts[place]
+        standing = 1 * counts[place]
         if fleet.spares:
             used = pulp.LpVariable(f"used_{place}", 0, 1, "Integer")
-            loaded = loaded + fleet.spares * used
+            standing = standing - fleet.spares * used
             for _, share in terms:  # each share by itself: the sum of them would leave the relaxation loose
                 problem += share <= whole * used
-        problem += loaded <= 0, f"load_{place}"
+        for load, share in terms:
+            if load * whole < HAIR:
+                problem += share <= whole * standing
+        problem += _total(terms) <= standing, f"load_{place}"
     program = Program(fleet, problem, shares, counts, _devices(fleet, problem, counts), whole)
     _limit(program)
     return program

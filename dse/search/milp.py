@@ -123,6 +123,8 @@ def _run(problem: LpProblem, aim: LpAffineExpression, *, whole: bool = True, **o
         return Solved("infeasible", math.nan, math.nan)
     if ended == names.kModelEmpty:
         return Solved("optimal", float(aim.constant), float(aim.constant))
+    if len(solution.row_dual) < len(problem.constraints):  # refused: coefficients of 1e15 and more
+        return Solved("unknown", math.nan, math.nan)
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return Solved("unknown", math.nan, math.nan)
     for variable, value in zip(problem.variables(), solution.col_value, strict=True):

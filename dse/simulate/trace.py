@@ -72,10 +72,16 @@ class Trace:
         return Fault(message, field, self.file, line, None if line is None else 1)
 
 
+MAX_RATE = 1e9
+"""Requests/s, as on the axis of a sweep."""
+
+
 def check_rate(rate: float) -> None:
-    """Raises InputError unless a rate is above zero and finite."""
+    """Raises InputError unless a rate is above zero and at most `MAX_RATE`."""
     if not (math.isfinite(rate) and rate > 0):
         raise InputError(Fault(f"expected requests per second above 0, got {show(rate)}", "rate"))
+    if rate > MAX_RATE:
+        raise InputError(Fault(f"must be at most {MAX_RATE:g}, got {show(rate)}", "rate"))
 
 
 # -- drawn ------------------------------------------------------------------------------------------
@@ -297,9 +303,19 @@ def _csv_rows(file: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
     if heads is None:
         raise InputError(Fault("the file is empty", file=file))
     places = _places(file, heads, needed)
-    for row in reader:
+    for row in _csv_lines(reader, file):
+        if any(row[len(heads) :]):
+            message = "has more fields than the header; is a decimal comma in it?"
+            raise InputError(Fault(message, file=file, line=reader.line_num, column=1))
         if row:
             yield reader.line_num, {name: row[at] if at < len(row) else "" for name, at in places.items()}
+
+
+def _csv_lines(reader: Any, file: str) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(Fault(f"cannot be read as CSV: {error}", file=file, line=reader.line_num, column=1)) from None
 
 
 def _places(file: str, heads: Iterable[str], needed: Sequence[str]) -> dict[str, int]:

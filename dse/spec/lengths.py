@@ -7,19 +7,28 @@ A histogram is a CSV with one row per cell: `input, output, weight`, or bins `in
 from __future__ import annotations
 
 import csv
+import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dse.errors import Fault, InputError
-from dse.spec.reading import library_file, read, show, suggest
+from dse.spec.reading import library_file, read, show, suggest, text_of
 
 NODES = 16
 """Most weighted pairs of a distribution."""
 
 FILE = "configs/traces.yaml"
+
+MAX_BYTES = 100_000_000
+"""Of a histogram: a million cells and more."""
+
+LONGEST = 10_000_000
+"""Tokens of a prompt or an answer."""
+
+MOST = 1e12
+"""Of a number in a histogram; sums of larger ones lose what is small."""
 
 PAIRS = ("input", "output", "weight")
 BINS = ("in_lo", "in_hi", "out_lo", "out_hi", "count")
@@ -89,24 +98,18 @@ def read_histogram(file: str) -> tuple[Length, ...]:
     Raises:
         InputError: no such file, columns or numbers; no cells, or none with a weight.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise InputError(Fault("no such file; expected a CSV of lengths", file=file))
+    reader = csv.DictReader(io.StringIO(text_of(file, MAX_BYTES), newline=""))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            rows = list(reader)
-            names = [name.strip() for name in reader.fieldnames or ()]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(Fault(f"cannot be read as CSV: {error}", file=file)) from None
+        names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(Fault(f"cannot be read as CSV: {error}", file=file, line=reader.line_num, column=1)) from None
     wanted = PAIRS if "input" in names else BINS
     if missing := [name for name in wanted if name not in names]:
         expected = f"expected {', '.join(PAIRS)}, or {', '.join(BINS)} and mean_in, mean_out where known"
         raise InputError(Fault(f"lacks the column {missing[0]!r}; {expected}", file=file, line=1, column=1))
     faults: list[Fault] = []
-    cells = [
-        cell for number, row in enumerate(rows, 2) if (cell := _cell(row, wanted, file, number, faults)) is not None
-    ]
+    cells = [cell for number, row in rows if (cell := _cell(row, wanted, file, number, faults)) is not None]
     if faults:
         raise InputError(faults)
     if not cells:
@@ -118,29 +121,56 @@ def read_histogram(file: str) -> tuple[Length, ...]:
     return tuple(cells)
 
 
-def _cell(row: Mapping[str, Any], wanted: Sequence[str], file: str, line: int, faults: list[Fault]) -> Length | None:
+def _cell(row: Mapping[Any, Any], wanted: Sequence[str], file: str, line: int, faults: list[Fault]) -> Length | None:
     """One row; what is wrong with it goes to `faults`."""
+    if any(row.get(None) or ()):  # where DictReader puts what has no column
+        faults.append(Fault("has more fields than the header; is a decimal comma in it?", "", file, line, 1))
+        return None
+    names = (*wanted, *(("mean_in", "mean_out") if wanted is BINS and row.get("mean_in") else ()))
     values: dict[str, float] = {}
-    for name in (*wanted, *(("mean_in", "mean_out") if wanted is BINS and row.get("mean_in") else ())):
+    wrong = []
+    for name in names:
         text = str(row.get(name) or "").strip()
         try:
-            values[name] = float(text)
-        except ValueError:
-            faults.append(Fault(f"expected a number, got {show(text)}", name, file, line, 1))
-            continue
-        if not 0 <= values[name] < math.inf:
-            faults.append(Fault(f"must be 0 or more, got {text}", name, file, line, 1))
-    if len(values) < len(wanted) or any(fault.line == line for fault in faults):
-        return None
-    if wanted is PAIRS:
-        found = Length(values["input"], values["output"], values["weight"])
-    else:
-        means = [values.get(f"mean_{end}", (values[f"{end}_lo"] + values[f"{end}_hi"]) / 2) for end in ("in", "out")]
-        found = Length(means[0], means[1], values["count"])
+            values[name] = _number(text)
+        except ValueError as error:
+            wrong.append(Fault(str(error), name, file, line, 1))
+    if not wrong:
+        wrong = [Fault(message, name, file, line, 1) for name, message in _no_lengths(values)]
+    faults += wrong
+    return None if wrong else _length(values)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, got {show(text)}") from None
+    if not 0 <= value < math.inf:
+        raise ValueError(f"must be 0 or more, got {text}")
+    if value > MOST:
+        raise ValueError(f"must be at most {MOST:g}, got {text}")
+    return value
+
+
+def _length(values: Mapping[str, float]) -> Length:
+    if "weight" in values:
+        return Length(values["input"], values["output"], values["weight"])
+    means = [values.get(f"mean_{end}", (values[f"{end}_lo"] + values[f"{end}_hi"]) / 2) for end in ("in", "out")]
+    return Length(means[0], means[1], values["count"])
+
+
+def _no_lengths(values: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Fields of a row that are numbers, and no lengths of a request: their names and what is wrong."""
+    for end in ("in", "out"):
+        if values.get(f"{end}_lo", 0.0) > values.get(f"{end}_hi", math.inf):
+            yield f"{end}_lo", f"{values[f'{end}_lo']:g} is above {end}_hi, {values[f'{end}_hi']:g}"
+    found = _length(values)
     if found.weight > 0 and min(found.input, found.output) < 1:
-        which = "input" if found.input < 1 else "output"
-        faults.append(Fault("a request has at least one token", which, file, line, 1))
-    return found
+        yield "input" if found.input < 1 else "output", "a request has at least one token"
+    for which in ("input", "output"):
+        if getattr(found, which) > LONGEST:
+            yield which, f"must be at most {LONGEST:,} tokens, got {getattr(found, which):,.0f}"
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dse.spec.price import PriceKind
 from dse.spec.shape import Strict
@@ -49,7 +49,7 @@ class Demand(Strict):
     """Rate the fleet must carry over the mean rate; dollars per token count the mean."""
     burstiness: Annotated[float, Field(ge=0, le=20)] = 1.0
     """Coefficient of variation of the times between arrivals; 1 is a Poisson process."""
-    growth_per_year: Annotated[float, Field(gt=-1)] = 0.0
+    growth_per_year: Annotated[float, Field(gt=-1, le=100)] = 0.0
     """0.5: half as much again in a year."""
 
     @model_validator(mode="after")
@@ -157,6 +157,13 @@ class PlanPrice(Strict):
     """Accelerator -> dollars per device and hour."""
     purchase: dict[str, Positive] = Field(default_factory=dict)
     """Accelerator -> dollars per device, where it is bought."""
+
+    @field_validator("kind")
+    @classmethod
+    def _some_kind(cls, kind: PriceKind | tuple[PriceKind, ...]) -> PriceKind | tuple[PriceKind, ...]:
+        if not kind:
+            raise ValueError("needs at least one kind")
+        return kind
 
     @property
     def kinds(self) -> tuple[PriceKind, ...]:

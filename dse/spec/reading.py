@@ -20,7 +20,19 @@ from dse.errors import Fault, InputError
 from dse.spec.composer import MAX_DEPTH, MAX_INT, Node, Steps, compose, dotted, places, shorten
 from dse.spec.shape import Strict, build, show, suggest
 
-__all__ = ["Document", "Strict", "build", "dotted", "from_value", "library_file", "read", "show", "suggest"]
+__all__ = [
+    "Document",
+    "Strict",
+    "beside",
+    "build",
+    "dotted",
+    "exists",
+    "from_value",
+    "library_file",
+    "read",
+    "show",
+    "suggest",
+]
 
 MAX_BYTES = 8_000_000
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -147,6 +159,21 @@ def text_of(file: str, most: int = MAX_BYTES) -> str:
     if not text.strip():
         raise InputError(Fault("the file is empty", file=file))
     return text
+
+
+def beside(document: Document, name: str) -> str:
+    """A path beside the file that names it, else from the working folder."""
+    path = Path(name).expanduser()
+    near = Path(document.file).parent / path
+    return str(near if exists(near) else path)
+
+
+def exists(path: Path) -> bool:
+    """Whether a path leads to something; one too long for any, or with a NUL in it, does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _near(path: Path) -> str:

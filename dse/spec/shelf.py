@@ -12,7 +12,7 @@ from typing import Any
 
 from dse.errors import Fault, InputError
 from dse.spec.composer import compose, shorten
-from dse.spec.reading import Document, library_file, read, show, suggest
+from dse.spec.reading import Document, exists, library_file, read, show, suggest
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,12 @@ def _existing(shelf: Shelf, text: str, document: Document) -> Path:
     path = Path(text).expanduser()
     beside = Path(document.file).parent / path
     for candidate in (beside, path):
-        if _exists(candidate):
+        if exists(candidate):
             return candidate
     known = "" if _looks_like_path(text) else f", and no {shelf.word} of that name in the library"
     name = Path(text).stem if known == "" else text.rsplit("/", 1)[-1]
     hint = suggest(name, names(shelf))
     raise InputError(f"no such file or folder: {shorten(text, 200)}{known}{hint}")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, a NUL in it
-        return False
 
 
 def _candidates(shelf: Shelf, name: str) -> Iterator[Path]:

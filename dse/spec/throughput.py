@@ -7,9 +7,13 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dse.errors import Fault, InputError
 from dse.spec.reading import text_of
+
+MAX_RATE = 1e9
+"""Requests/s; beyond, and below its inverse, a number is a slip."""
 
 COLUMNS = ("input", "output", "hardware", "requests_per_s")
 
@@ -42,7 +46,7 @@ def read_throughput(file: str) -> list[Measured]:
     reader.fieldnames = names
     found: dict[tuple[str, str, int, int], Measured] = {}
     faults = []
-    for row in reader:
+    for row in _rows(reader, file):
         wrong = list(_faults(row))
         if not wrong:
             entry = _measured(row)
@@ -58,15 +62,28 @@ def read_throughput(file: str) -> list[Measured]:
     return list(found.values())
 
 
-def _faults(row: Mapping[str, str | None]) -> Iterator[str]:
+def _rows(reader: csv.DictReader[str], file: str) -> Iterator[dict[str | Any, str | Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(Fault(f"cannot be read as CSV: {error}", file=file, line=reader.line_num, column=1)) from None
+
+
+def _faults(row: Mapping[Any, Any]) -> Iterator[str]:
+    if any(row.get(None) or ()):  # where DictReader puts what has no column
+        yield "has more fields than the header; is a decimal comma in it?"
+        return
     for name in ("input", "output"):
         value = _number(row[name])
         if not (value >= 1 and value == int(value)):
-            yield f"{name} must be a whole number of at least 1, got {row[name]!r}"
+            yield f"{name} must be a whole number of at least 1, got {row[name] or ''!r}"
     if not (row["hardware"] or "").strip():
         yield "hardware must not be empty"
-    if not _number(row["requests_per_s"]) >= 0:
-        yield f"requests_per_s must be a number of at least 0, got {row['requests_per_s']!r}"
+    rate = _number(row["requests_per_s"])
+    if not rate >= 0:
+        yield f"requests_per_s must be a number of at least 0, got {row['requests_per_s'] or ''!r}"
+    elif rate and not 1 / MAX_RATE <= rate <= MAX_RATE:
+        yield f"requests_per_s must be 0, or from {1 / MAX_RATE:g} to {MAX_RATE:g}, got {row['requests_per_s']!r}"
 
 
 def _number(text: str | None) -> float:

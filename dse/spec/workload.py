@@ -13,10 +13,10 @@ from typing import Any
 from dse.errors import Fault, InputError
 from dse.spec.axis import MAX_VALUES, integers
 from dse.spec.composer import Steps
-from dse.spec.lengths import Length, read_histogram, reduced, trace, trace_names
-from dse.spec.reading import Document, from_value, library_file, read, show, suggest
+from dse.spec.lengths import LONGEST, Length, read_histogram, reduced, trace, trace_names
+from dse.spec.reading import Document, beside, from_value, library_file, read, show, suggest
 
-MAX_TOKENS = 10_000_000
+MAX_TOKENS = LONGEST
 _PAIR = re.compile(r"(\d{1,9})\s*[xX×]\s*(\d{1,9})")
 _FIELDS = ("input", "output")
 _SOURCES = ("lengths", "trace")
@@ -149,7 +149,7 @@ def _distribution(kind: str, entry: Mapping[str, Any], document: Document, at: t
         if kind == "trace":
             label, lengths = trace(value)
             return Workload.of(lengths, label)
-        return Workload.of(read_histogram(value), PurePath(value).stem)
+        return Workload.of(read_histogram(beside(document, value)), PurePath(value).stem)
 
 
 def _product(entry: Mapping[str, Any], document: Document, at: tuple[str | int, ...]) -> list[Workload]:

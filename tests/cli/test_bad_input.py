@@ -374,6 +374,22 @@ def test_a_folder_for_a_file(dse, tmp_path) -> None:
     assert said == (2, "", "folder: is a folder; expected a file\n")
 
 
+def test_a_plan_for_a_sweep_and_a_sweep_for_a_plan(dse, tmp_path) -> None:
+    (tmp_path / "s.yaml").write_text(sweep())
+    (tmp_path / "p.yaml").write_text("name: a\nmodels: [{model: opt-30b, demand: {trace: code, requests_per_s: 1}}]\n")
+    said = dse("plan", "s.yaml")
+    assert (said.code, said.err) == (2, "s.yaml:1:1: is a sweep, it has a workload; run it with 'dse sweep'\n")
+    said = dse("sweep", "p.yaml")
+    assert (said.code, said.err) == (2, "p.yaml:1:1: is a plan, its models have a demand; run it with 'dse plan'\n")
+
+
+@pytest.mark.parametrize("command", ["sweep", "plan", "check"])
+def test_a_name_longer_than_any(dse, command) -> None:
+    name = "x" * 300 + ".yaml"
+    said = dse(command, name)
+    assert (said.code, said.err) == (2, f"{name}: cannot be read: File name too long\n")
+
+
 def test_a_missing_file(dse, tmp_path) -> None:
     (tmp_path / "mine.yaml").write_text(sweep())
     said = dse("sweep", "mien.yaml")

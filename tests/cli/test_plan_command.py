@@ -140,6 +140,42 @@ def test_growth_and_today(answer):
         assert current["regret_usd_per_hour"] == pytest.approx(current["usd_per_hour"] - answer["cost_usd_per_hour"])
 
 
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("{hardware: l4, tp: 3}", "tp must divide the number of heads"),
+        ("{hardware: t4}", "llama-3.1-8b t4 bf16 tp1 at 1."),
+    ],
+)
+def test_what_of_todays_fleet_serves_nothing_says_why(dse, plan_file, part, reason):
+    plan_file.write_text(PLAN.replace("{hardware: h100-sxm, replicas: 1}", part))
+    said = dse("plan", plan_file, "--set", "verify.requests=0")
+    assert f"Of today's, what serves nothing: {reason}" in " ".join(said.out.split())
+
+
+def test_power_on_average_is_below_that_at_full_draw(dse, plan_file):
+    """A loaded replica's joules hold its pauses: they are not counted again."""
+    for changes in ([], ["--set", "slo={tpot_ms: {mean: 200}}"], ["--set", "slo={}"]):
+        said = dse("plan", plan_file, "--json", "--set", "candidates.hardware=[l4]", "--set", "verify.requests=0",
+                   "--set", "models=[{model: llama-3.1-8b, demand: {buckets: [{input: 1024, output: 128, "
+                   "requests_per_s: 2}]}}]", "--set", "current=[]", *changes)  # fmt: skip
+        costs = json.loads(said.out)["economics"]
+        assert 0 < costs["power_kw"] <= costs["power_kw_limit"]
+
+
+def test_bursts_that_nothing_bears_are_said_to_be(dse, plan_file):
+    said = dse("plan", plan_file, "--set", "models=[{model: llama-3.1-8b, demand: {trace: azure-code, "
+               "requests_per_s: 1, burstiness: 20}}]", "--json")  # fmt: skip
+    reason = json.loads(said.out)["reason"]
+    assert "where a request by itself keeps every limit, and no rate of arrivals does" in reason
+
+
+def test_growth_beyond_any_number(dse, plan_file):
+    said = dse("plan", plan_file, "--set", "models=[{model: llama-3.1-8b, demand: {trace: azure-code, "
+               "requests_per_s: 1, growth_per_year: 100}}]", "--set", "verify.requests=0", "--json")  # fmt: skip
+    assert 0 < json.loads(said.out)["growth"]["years_until_saturated"] < 1
+
+
 def test_the_command_prints_what_python_gets(dse, plan_file, answer):
     said = dse("plan", plan_file, "--json")
     assert said.code == 0
@@ -242,6 +278,20 @@ def test_the_most_for_a_budget(dse, plan_file):
     assert found["cost_usd_per_hour"] <= 2
     assert 0 < found["served"] < 1
     assert f"serves {found['served']:.0%} of the demand" in found["recommendation"]
+
+
+def test_the_worth_of_the_only_model_changes_nothing(dse, plan_file):
+    def found(weight: str) -> dict:
+        model = f"{{model: llama-3.1-8b, weight: {weight}, demand: {{trace: azure-code, requests_per_s: 5}}}}"
+        changes = (f"models=[{model}]", "budget={usd_per_hour: 2}", "objective=served_rate", "verify.requests=0")
+        said = dse("plan", plan_file, "--json", *(word for change in changes for word in ("--set", change)))
+        assert said.code == 0
+        return json.loads(said.out)
+
+    usual = found("1")
+    for weight in ("1.0e-9", "1.0e+300"):
+        answer = found(weight)
+        assert (answer["instances"], answer["served"]) == (usual["instances"], usual["served"])
 
 
 def test_no_price_is_no_candidate(dse, plan_file):

@@ -147,6 +147,7 @@ def test_an_engine_takes_its_time_before_the_first_token():
     [
         ((), "rate: expected requests per second, or a trace"),
         (("--rate", "0"), "rate: expected requests per second above 0, got 0.0"),
+        (("--rate", "1e300"), "rate: must be at most 1e+09, got 1e+300"),
         (("--rate", "-3"), "rate: expected requests per second above 0, got -3.0"),
         (("--rate", "nan"), "rate: expected requests per second above 0, got nan"),
         (("--rate", "1", "--requests", "0"), "requests: expected a whole number from 1 to 10,000,000, got 0"),

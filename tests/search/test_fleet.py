@@ -50,6 +50,27 @@ def test_a_bucket_that_one_kind_serves_goes_there():
     assert answer.gap == 0.0
 
 
+@pytest.mark.parametrize("rate", [1e-5, 1e-9])
+@pytest.mark.parametrize("spares", [0, 1])
+@pytest.mark.parametrize("slices", [None, 8])
+def test_what_is_hardly_asked_for_has_a_replica_all_the_same(rate, spares, slices):
+    """To a solver a millionth of a replica is none."""
+    fleet = fleet_of({"chip": (1.0, [10.0, 0.0]), "other": (2.0, [0.0, 10.0])}, [25.0, rate], spares=spares,
+                     slices=slices)  # fmt: skip
+    assert cheapest(fleet).devices == {"chip": 3 + spares, "other": 1 + spares}
+    tight = cheapest(replace(fleet, usd_per_hour=4.5 + 3 * spares))
+    assert tight.status == "infeasible"
+
+
+@pytest.mark.parametrize("rate", [1e-9, 1e-5, 1e5])
+def test_the_most_is_served_of_little_and_of_much(rate):
+    fleet = fleet_of({"chip": (1.0, [rate, 0.0]), "other": (2.0, [0.0, rate])}, [4 * rate, rate], usd_per_hour=5.0)
+    answer = most_served(fleet)
+    assert answer.devices == {"chip": 4}  # three and the other serve as much for five
+    assert answer.served(fleet) == pytest.approx(4 * rate)
+    assert answer.bound == pytest.approx(4 * rate)
+
+
 def test_headroom_is_left_free():
     fleet = fleet_of({"chip": (1.0, [10.0])}, [8.0], headroom=0.2)
     assert cheapest(fleet).devices == {"chip": 1}

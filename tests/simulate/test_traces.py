@@ -108,6 +108,12 @@ def test_files_that_are_none(written, tmp_path):
     assert refusal(read_trace, written("[1, 2]\n", "list.jsonl")).startswith("list.jsonl:1:1: expected a JSON object")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     assert refusal(read_trace, "binary.csv") == "binary.csv: is not a text file in UTF-8"
+    (tmp_path / "fields.csv").write_text("arrival,input,output\n0,5,100,5\n")
+    assert refusal(read_trace, "fields.csv") == (
+        "fields.csv:2:1: has more fields than the header; is a decimal comma in it?"
+    )
+    (tmp_path / "huge.csv").write_text("arrival,input,output\n" + "1" * 200_000 + ",1,1\n")
+    assert refusal(read_trace, "huge.csv").startswith("huge.csv:2:1: cannot be read as CSV: field larger than")
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])

@@ -112,14 +112,45 @@ def test_a_histogram_may_be_pairs_or_bins(tmp_path):
     assert (workload.name, workload.input, workload.output, workload.longest) == ("pairs", 625, 125, 1200)
 
 
+def test_a_histogram_stands_beside_the_sweep_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/mine.csv").write_text("input,output,weight\n100,50,1\n")
+    (tmp_path / "sweeps/s.yaml").write_text("workload: {lengths: mine.csv}\n")
+    document = read("sweeps/s.yaml")
+    (workload,) = load_workload(document.value["workload"], document, ("workload",))
+    assert (workload.name, workload.input) == ("mine", 100)
+
+
+def test_a_header_may_have_spaces(tmp_path):
+    path = tmp_path / "h.csv"
+    path.write_text("input, output, weight\n100, 50, 1,\n")
+    assert read_histogram(str(path)) == (Length(100, 50, 1),)
+
+
+def test_a_folder_and_what_is_no_csv(tmp_path):
+    with pytest.raises(InputError, match="is a folder; expected a file"):
+        read_histogram(str(tmp_path))
+    path = tmp_path / "h.csv"
+    path.write_text("input,output,weight\n" + "1" * 200_000 + ",1,1\n")
+    with pytest.raises(InputError, match=r"h.csv:\d:1: cannot be read as CSV: field larger than field limit"):
+        read_histogram(str(path))
+
+
 COLUMNS = "expected input, output, weight, or in_lo, in_hi, out_lo, out_hi, count and mean_in, mean_out where known"
 
 
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("", [f":1:1: lacks the column 'in_lo'; {COLUMNS}"]),
-        ("input,output\n1,2\n", [f":1:1: lacks the column \'weight\'; {COLUMNS}"]),
+        ("", [": the file is empty"]),
+        ("input,output,weight\n1,2,0,5\n", [":2:1: has more fields than the header; is a decimal comma in it?"]),
+        ("input,output,weight\n1,2,1e308\n2e7,2,1\n", [
+            ":2:1: weight: must be at most 1e+12, got 1e308",
+            ":3:1: input: must be at most 10,000,000 tokens, got 20,000,000"]),
+        ("in_lo,in_hi,out_lo,out_hi,count\n100,50,1,2,3\n", [":2:1: in_lo: 100 is above in_hi, 50"]),
+        ("input,output,weight\n\n\nx,2,3\n", [":4:1: input: expected a number, got 'x'"]),
+        ("input,output\n1,2\n", [f":1:1: lacks the column 'weight'; {COLUMNS}"]),
         ("input,output,weight\n", [": has no rows of lengths"]),
         ("input,output,weight\n10,5,0\n20,5,0\n",
          [": the column 'weight' sums to zero: no request has any of these lengths"]),
@@ -142,7 +173,7 @@ def test_what_is_no_histogram(tmp_path, text, messages):
         ("{trace: azure-conversatoin}",
          ":1:19: workload.trace: unknown trace 'azure-conversatoin'; did you mean 'azure-conversation'?"),
         ("{trace: [a]}", ":1:19: workload.trace: expected the name of a trace, got a list"),
-        ("{lengths: none.csv}", "none.csv: no such file; expected a CSV of lengths"),
+        ("{lengths: none.csv}", "none.csv: no such file"),
         ("{trace: code, input: 5}", ":1:25: workload.input: unknown field; {trace: ...} stands alone"),
     ],
 )  # fmt: skip

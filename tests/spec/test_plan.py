@@ -222,6 +222,13 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "models[0].demand: buckets bring their own rates; leave out requests_per_s, requests and deadline_hours"),
         ({"models": demand(requests_per_s=3)},
          "models[0].demand: expected exactly one of buckets, lengths and trace, got none"),
+        ({"models": demand(buckets=[{**SIZE, "requests_per_s": 1e300}])},
+         "models[0].demand: at most 1e+09 requests/s at the peak, got 1e+300"),
+        ({"models": demand(trace="azure-code", requests=5, deadline_hours=1e-300)},
+         "models[0].demand: at most 1e+09 requests/s at the peak, got 1.389e+297"),
+        ({"models": demand(trace="azure-code", requests_per_s=1, growth_per_year=1e300)},
+         "models[0].demand.growth_per_year: must be <= 100, got 1e+300"),
+        ({"price": {"kind": []}}, "price.kind: needs at least one kind"),
         ({"slo": {"ttft_ms": 200}}, "slo.ttft_ms: expected a mapping, got 200"),
         ({"slo": 3}, "slo: expected a name or limits such as ttft_ms: {p99: 2000}, got 3"),
         ({"objective": "served_rate"},
@@ -268,6 +275,9 @@ input,output,hardware,requests_per_s
 1,1,,x
 64,64,chip,3
 64,64,chip,4
+64,65,chip,1,5
+64,66,chip,1e300
+64
 """
 
 
@@ -281,7 +291,27 @@ def test_every_fault_of_a_table(tmp_path):
         "table.csv:3:1: hardware must not be empty",
         "table.csv:3:1: requests_per_s must be a number of at least 0, got 'x'",
         "table.csv:5:1: 64x64 on chip stands twice; keep one",
+        "table.csv:6:1: has more fields than the header; is a decimal comma in it?",
+        "table.csv:7:1: requests_per_s must be 0, or from 1e-09 to 1e+09, got '1e300'",
+        "table.csv:8:1: output must be a whole number of at least 1, got ''",
+        "table.csv:8:1: hardware must not be empty",
+        "table.csv:8:1: requests_per_s must be a number of at least 0, got ''",
     ]
+
+
+def test_a_table_that_is_no_csv(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("input,output,hardware,requests_per_s\n1,1," + "x" * 200_000 + ",1\n")
+    with pytest.raises(InputError, match=r"table.csv:1:1: cannot be read as CSV: field larger than field limit"):
+        read_throughput(str(table))
+
+
+def test_a_table_of_other_models_than_the_plans(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("model,input,output,hardware,requests_per_s\nmine,1024,256,h100-sxm,5\n")
+    bare = {key: value for key, value in PLAN.items() if key != "candidates"} | {"throughput": str(table)}
+    with pytest.raises(InputError, match=r"expected one of llama-3.1-8b in its column 'model', got 'mine'"):
+        resolve_plan(from_value(bare))
 
 
 def test_a_column_of_a_table_is_missing(tmp_path):
