@@ -2,4 +2,4 @@
 
 COST_MODEL = 3
 """Version of the formulas and default efficiencies: part of every result's hash. Bump when figures change, or
-which point a number means (2: layouts come first; 3: sums in fp16)."""
+which point a number means (2: layouts come first; 3: sums in fp16; rates stand before batches)."""
