@@ -88,9 +88,9 @@ def read_measured(path: str | Path) -> tuple[list[str], list[Measured]]:
         InputError: no such file, not CSV, a required column is absent, or there are no rows.
     """
     name = str(path)
+    usual = csv.field_size_limit(MAX_FIELD)  # of all readers of this process
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            csv.field_size_limit(MAX_FIELD)
             reader = csv.DictReader(file, restkey="", restval="")
             columns = list(reader.fieldnames or [])
             _check(columns, name)
@@ -107,6 +107,8 @@ def read_measured(path: str | Path) -> tuple[list[str], list[Measured]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(Fault(f"cannot be read: {reason}", file=name)) from None
+    finally:
+        csv.field_size_limit(usual)
     if not rows:
         raise InputError(Fault("has no rows", file=name))
     return columns, rows

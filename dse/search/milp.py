@@ -114,6 +114,8 @@ def _run(problem: LpProblem, aim: LpAffineExpression, *, whole: bool = True, **o
     problem.setObjective(aim)
     solver = pulp.HiGHS(mip=whole, msg=False, threads=1, **OPTIONS, **options)
     with quiet():
+        # HiGHS has one pool of threads per process and refuses a number of them that differs from its first.
+        highspy.Highs.resetGlobalScheduler(True)
         solver.createAndConfigureSolver(problem)
         solver.buildSolverModel(problem)
         solver.callSolver(problem)

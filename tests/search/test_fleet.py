@@ -302,3 +302,15 @@ def test_parts_are_as_good_as_the_whole(fleet):
     ]
     both = Fleet(np.concatenate([fleet.demand, fleet.demand]), tuple(options), fleet.devices, fleet.headroom)
     assert cheapest(both).usd_per_hour == pytest.approx(2 * cheapest(fleet).usd_per_hour, rel=1e-5, abs=1e-9)
+
+
+def test_another_solver_of_the_process_may_have_had_threads_of_its_own():
+    """HiGHS keeps one pool of threads per process (`dse place` solves with as many as there are)."""
+    import highspy
+
+    other = highspy.Highs()
+    other.setOptionValue("output_flag", False)
+    other.setOptionValue("threads", 2)
+    other.addVar(0.0, 1.0)
+    other.run()
+    assert cheapest(fleet_of({"chip": (1.0, [1.0])}, [3.5])).status == "optimal"
