@@ -86,12 +86,20 @@ def probe(
     try:
         with _terminated_as_interrupted():
             return _probe(Path(out), device, disk_folder, disk_gb, seconds, base, force, say)
-    except (KeyboardInterrupt, RuntimeError) as error:
-        # A signal between a lock's being taken and `with` knowing it makes the exit fail in its turn ("release unlocked
-        # lock"): https://github.com/python/cpython/issues/74174
-        if isinstance(error, RuntimeError) and not isinstance(error.__context__, KeyboardInterrupt):
+    except BaseException as error:
+        # A signal may strike while a lock is taken or a buffer still moves, so that tidying up fails in its turn
+        # ("release unlocked lock": https://github.com/python/cpython/issues/74174).
+        if not any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
             raise
         raise Interrupted("interrupted; nothing was written") from None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those in whose handling it came up."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__context__
 
 
 @contextmanager
