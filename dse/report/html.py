@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,14 +104,18 @@ def _finite(value: Any) -> Any:
 
 
 class _Frontier(Mapping[str, list[Any]]):
-    """The frontier's columns, each a list while somebody reads it: all of them would be the most a run ever holds."""
+    """The frontier's columns, the last few read as lists: all of them would be the most a run ever holds."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
+        self._read = lru_cache(maxsize=4)(self._list)
 
     def __getitem__(self, name: str) -> list[Any]:
         if name not in self._table.column_names:
             raise KeyError(name)
+        return self._read(name)
+
+    def _list(self, name: str) -> list[Any]:
         values: list[Any] = self._table[name].to_pylist()
         return _shared(values)
 

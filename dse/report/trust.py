@@ -48,12 +48,12 @@ def leads(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> 
     members: dict[tuple[Any, ...], list[int]] = {}
     for row, key in enumerate(group_keys(columns, manifest)):
         members.setdefault(key, []).append(row)
+    chances, numbers = columns.get(CHANCE, ()), columns.get("number", ())
     found = []
     for key, rows in members.items():
-        chances = [(row, columns[CHANCE][row]) for row in rows] if CHANCE in columns else []
-        known = {row: float(chance) for row, chance in chances if _known(chance)}
+        known = {row: float(chances[row]) for row in rows if chances and _known(chances[row])}
         if known:
-            found.append({"key": list(key), "text": _lead(known, len(rows) - len(known), columns["number"])})
+            found.append({"key": list(key), "text": _lead(known, len(rows) - len(known), numbers)})
     return found
 
 
