@@ -38,7 +38,8 @@ class SpeculationWords(Strict):
     """A model that drafts `gamma` tokens one by one."""
     gamma: Passes | None = None
     mtp: Passes | None = None
-    """Tokens that the model's own next-token module drafts one by one (`nextn`)."""
+    """Tokens that the model's own next-token module drafts one by one (`nextn`): a layer like its last. Whether one was
+    published with the model is not checked."""
     tree: Passes | None = None
     """Tokens verified at once, whatever drafts them."""
     eagle: Passes | None = None

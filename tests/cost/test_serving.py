@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -228,3 +230,14 @@ def test_library_engines_are_never_faster_than_their_own_slowdown():
         runtime = load_runtime(name)
         found = served(point("closed-loop", runtime=runtime))
         assert one(found.step) >= min(1.0, runtime.decode_slowdown) * one(found.running.tpot)
+
+
+def test_a_block_that_cannot_run_at_all_has_its_reason_and_no_figure_asked_for():
+    """Whole boxes are such (chunks beside a static batch): to time them took half of a sweep."""
+    asked = point("static", batch=32)
+    asked.choices = replace(asked.choices, techniques={"chunk_tokens": 512})
+    question = Question(("tpot_ms", "ttft_ms"), {"ttft_ms": (None, 1.0)})
+    scores = score(asked.model, asked.choices, asked.mesh, question)
+    assert [question.reasons[code] for code in scores.status.ravel()] == ["chunks_are_continuous"]
+    assert scores.excess == {}
+    assert len(scores.costs) == 2

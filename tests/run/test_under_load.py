@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dse.run.folder import Run
+from dse.run.rows import complete
 from dse.run.score import Engine
 from dse.run.sweep import load_sweep, run_sweep
 
@@ -44,6 +47,17 @@ def test_rows_say_the_rate_and_how_saturated_the_replica_is(run):
     assert fine.goodput_requests_per_s.to_numpy() == pytest.approx((fine.rate * fine.slo_attainment).to_numpy())
     assert fine.concurrency.to_numpy() == pytest.approx((fine.rate * fine.latency_s).to_numpy())
     assert set(rows.workload) == {"azure-conversation", "1155x211"}
+
+
+def test_columns_of_arrivals_stand_only_where_something_arrives_or_asks_for_them(run):
+    closed = SWEEP | {"serving": "closed-loop", "rate": None, "slo": None, "group_by": ["model"], "current": None}
+    plain = load_sweep({key: value for key, value in closed.items() if value is not None and key != "burstiness"})
+    of_arrivals = {"load", "ttft_p99_ms", "tpot_p50_ms", "slo_attainment", "goodput_requests_per_s", "max_rate"}
+    assert of_arrivals | {"saturation"} <= {*run.frontier().columns}
+    columns = complete(Engine(plain), [0])
+    assert not (of_arrivals | {"saturation"}) & columns.keys()
+    asked = replace(plain, question=replace(plain.question, objectives=("tpot_ms", "ttft_p99_ms")))
+    assert columns.keys() ^ complete(Engine(asked), [0]).keys() == {"ttft_p99_ms"}
 
 
 def test_the_nearest_miss_says_what_arrives_and_what_is_finished(run):
