@@ -91,17 +91,16 @@ class OnRay:
         limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
         waiting = list(reversed(indices))
         flying: dict[Any, int] = {}
-        try:
-            while waiting or flying:
-                while waiting and len(flying) < limit:
-                    index = waiting.pop()
-                    flying[remote.remote(shared, index)] = index
-                (ready, *_), _ = ray.wait(list(flying), num_returns=1)
-                index = flying.pop(ready)
-                done(index, _result(ray, ready))
-        finally:
-            for task in flying:
-                ray.cancel(task)
+        # After an error the few tasks in flight are left to themselves: they end with the Ray that was started
+        # here, or run out in the caller's. `ray.cancel` on a task that is just finishing aborts this process
+        # ("Tried to complete task that was not pending", Ray 2.60, once in fifty runs).
+        while waiting or flying:
+            while waiting and len(flying) < limit:
+                index = waiting.pop()
+                flying[remote.remote(shared, index)] = index
+            (ready, *_), _ = ray.wait(list(flying), num_returns=1)
+            index = flying.pop(ready)
+            done(index, _result(ray, ready))
 
 
 def _result(ray: Any, task: Any) -> Any:

@@ -88,8 +88,10 @@ def test_an_error_while_a_result_is_stored_ends_the_run(make) -> None:
     def full(index: int, result: int) -> None:
         raise CannotRun("the disk is full")
 
-    with pytest.raises(CannotRun, match="the disk is full"):
-        make().run(Square(), list(range(20)), full)
+    # Often: tasks may be just finishing when the error comes, which once ended the whole process one time in fifty.
+    for _ in range(150):
+        with pytest.raises(CannotRun, match="the disk is full"):
+            make().run(Square(), list(range(20)), full)
 
 
 def test_fronts_are_the_same_bytes_whoever_computes(make, small, tmp_path) -> None:
