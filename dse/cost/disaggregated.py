@@ -107,7 +107,7 @@ class Disaggregated(Static):
     @cached_property
     def together(self) -> Array:
         """Most devices of both pools that may lie in one scale-up domain: none of unlike chips."""
-        chips, others = self.point.choices.hardware, self.entering.choices.hardware
+        others, chips = (worker.choices.hardware for worker in self.kinds)
         table = [[float(chip.domain) if chip == other else 0.0 for chip in chips] for other in others]
         return self.point.mesh.take(np.array(table), "prefill_hardware", "hardware")
 
@@ -126,7 +126,8 @@ class Disaggregated(Static):
     def _matched(self) -> tuple[Matched, NDArray[np.bool_]]:
         """The workers, and where they lie in several domains."""
         most, workers = self.chosen.devices, self.chosen.max_workers
-        sizes, fill = (self.entering.degrees.devices, self.running.degrees.devices), most if self.chosen.fill else None
+        prefill, decode = self.kinds
+        sizes, fill = (prefill.degrees.devices, decode.degrees.devices), most if self.chosen.fill else None
         near = match(self.rates(self.handover.near), sizes, np.minimum(most, self.together), workers, fill)
         if np.all(self.together >= most):
             return near, np.zeros(1, dtype=bool)
@@ -165,7 +166,7 @@ class Disaggregated(Static):
     # -- workers --------------------------------------------------------------------------------------
 
     @property
-    def kinds(self) -> tuple[Point, ...]:
+    def kinds(self) -> tuple[Point, Point]:
         """A prefill worker and a decode worker."""
         return self.entering, self.running
 
