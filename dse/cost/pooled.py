@@ -14,80 +14,25 @@ where the caches arrive.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.batching import Prefilling
 from dse.cost.choices import PREFILL
-from dse.cost.disaggregated import DecodeMemory, Disaggregated, PrefillMemory
+from dse.cost.disaggregated import Disaggregated
 from dse.cost.handover import Handover, Link
 from dse.cost.latency import UnderLoad
 from dse.cost.lengths import expected
 from dse.cost.matching import Matched
-from dse.cost.memory import Memory
+from dse.cost.mesh import Mesh
 from dse.cost.open_loop import ATTAINED, BACKLOGGED, SECTIONS
 from dse.cost.phases import Point
-from dse.cost.queueing import Cases, Flight, Passes, Spread, at_most, quantile
-from dse.cost.serving import Pool, Spell, Spells, fits
+from dse.cost.queueing import Cases, Flight, Spread, at_most, quantile
+from dse.cost.serving import Pool, Spell, Spells
 from dse.cost.work import Array
-
-AT_ONCE = 1e-6
-"""Seconds of what takes none: of the step of an engine that never decodes, of the prompt of one that computes none."""
-
-
-@dataclass
-class Prompting(Prefilling):
-    """A prefill worker: passes of prompts, one after the other."""
-
-    most: Array = 1.0
-    """Requests of the fullest pass."""
-    sending: Callable[[Array], Array] | None = None
-    """Seconds that a worker's link is busy with the caches of so many requests."""
-
-    def grouped(self, count: Array) -> Array:
-        """Seconds between the passes of so many requests and what follows: theirs, or those of their caches."""
-        seconds = super().grouped(count)
-        return seconds if self.sending is None else cast(Array, np.maximum(seconds, self.sending(count)))
-
-    def computing(self, count: Array) -> Array:
-        """Seconds of the passes of so many requests."""
-        return super().grouped(count)
-
-    def passes(self, running: Array) -> Passes:
-        """Its iterations."""
-        _, spread, skew = self._moments
-        return Passes(np.full(1, AT_ONCE), self.grouped, spread, skew, self.most, 1.0 / self.most)
-
-    def finished(self, slots: Array) -> Array:
-        """Requests per second of full passes."""
-        return self.most / self.grouped(self.most)
-
-
-@dataclass
-class Decoding(Prefilling):
-    """A decode worker: steps of all running sequences; prompts are computed elsewhere."""
-
-    def alone(self, running: Array) -> list[Array]:
-        """Seconds of prompt passes before a request's first token here: none, of each length."""
-        return [np.zeros(1) for _ in self.point.lengths]
-
-    def grouped(self, count: Array) -> Array:
-        """Seconds of the prompts of so many requests."""
-        return AT_ONCE * 1e-3 * count
-
-    def passes(self, running: Array) -> Passes:
-        """Its iterations."""
-        none = np.zeros(1)
-        return Passes(self.step(running), self.grouped, none, none, np.full(1, 1e6), np.full(1, 1e-6))
-
-    def finished(self, slots: Array) -> Array:
-        """Requests per second of a batch that is always full; without bound where requests have no decode steps."""
-        steps = self.point.steps
-        return np.where(steps > 0, slots / (np.maximum(steps, 1.0) * self.step(slots)), np.inf)
+from dse.cost.workers import DecodeWorker, PrefillWorker, Prompting
 
 
 class Queue(UnderLoad):
@@ -122,9 +67,10 @@ class PoolsUnderLoad:
         # What is overloaded is computed at a rate that is not, and hidden.
         self.rate = np.where(self.stable, rate, 0.5 * pools.capacity)
         x, y = pools.matched.prefill, pools.matched.decode
-        self.prompts = Queue(pools.prompting, pools.most, pools.prompting.finished(pools.most), self.rate / x)
-        decoded = pools.decoding.finished(pools.slots)
-        self.decodes = UnderLoad(pools.decoding, pools.slots, decoded, self.rate / y)
+        prompts, decodes, slots = pools.prompting, pools.decoder.engine, pools.decoder.slots
+        most = pools.prefiller.most
+        self.prompts = Queue(prompts, most, prompts.finished(most), self.rate / x)
+        self.decodes = UnderLoad(decodes, slots, decodes.finished(slots), self.rate / y)
         self.flight = self.decodes.flight
 
     def _shown(self, values: Array) -> Array:
@@ -198,12 +144,7 @@ class PoolsUnderLoad:
     @cached_property
     def latency(self) -> Array:
         """Mean seconds from arrival to the last token."""
-        decodes = [np.where(output > 1, each.mean, 0.0) for (_, output, _), each in self._decoding]
-        return self.ttft + expected(self.point.lengths, decodes)
-
-    @property
-    def _decoding(self) -> Any:
-        return zip(self.point.lengths, self.decodes.decodes, strict=True)
+        return self.ttft + expected(self.point.lengths, [each.mean for each in self.decodes.decodes])
 
     @property
     def gaps(self) -> Cases:
@@ -214,10 +155,9 @@ class PoolsUnderLoad:
     def latencies(self) -> Cases:
         """Seconds from arrival to the last token: cases as of the first tokens."""
         cases: list[tuple[Array, Spread]] = []
-        for index, ((_, output, _), decode) in enumerate(self._decoding):
+        for index, decode in enumerate(self.decodes.decodes):
             for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
-                more = (np.where(output > 1, getattr(decode, name), 0.0) for name in ("least", "mean", "variance"))
-                whole = (getattr(first, name) + each for name, each in zip(("least", "mean", "variance"), more))
+                whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))
                 cases.append((weight, Spread(*whole)))
         return cases
 
@@ -249,82 +189,67 @@ class Pooled(Disaggregated):
     # -- workers, whatever the rate -------------------------------------------------------------------
 
     @cached_property
-    def prefilling(self) -> Point:
+    def prefiller(self) -> PrefillWorker:
         """A prefill worker."""
-        return Point(self.point.model, self.chosen.prefill, self.point.mesh.renamed(PREFILL))
+        point = Point(self.point.model, self.chosen.prefill, self.point.mesh.renamed(PREFILL))
+        return PrefillWorker(point, self.runtime)
+
+    @cached_property
+    def decoder(self) -> DecodeWorker:
+        """A decode worker."""
+        return DecodeWorker(self.point, self.runtime)
 
     @property
     def kinds(self) -> tuple[Point, Point]:
         """A prefill worker and a decode worker."""
-        return self.prefilling, self.point
-
-    @cached_property
-    def most(self) -> Array:
-        """Requests of the fullest prompt pass: as many as are allowed, as its tokens hold, and memory holds twice."""
-        point, dp = self.prefilling, self.prefilling.degrees.dp
-        twice = np.maximum(np.floor(fits(point, 0.0) / (2.0 * dp)), 1.0) * dp
-        return np.maximum(np.minimum(np.minimum(point.batch, point.sequences_per_pass * dp), twice), dp)
-
-    @cached_property
-    def slots(self) -> Array:
-        """Most sequences that run at once in a decode worker."""
-        most = np.minimum(self.point.batch, fits(self.point, self.runtime.occupancy))
-        if self.runtime.max_batch is not None:
-            requests = max(self.runtime.max_batch // self.point.iteration.branches, 1)
-            most = np.minimum(most, requests * self.point.degrees.dp)
-        return np.maximum(most, self.point.degrees.dp)
+        return self.prefiller.point, self.point
 
     @cached_property
     def handover(self) -> Handover:
         """The caches between the pools."""
-        return Handover(self.prefilling, self.point)
+        return Handover(*self.kinds)
 
     def sending(self, link: Link) -> Callable[[Array], Array]:
         """Seconds that a prefill worker's link is busy with the caches of so many requests."""
         bytes_ = np.maximum(self.handover.sent, self.handover.received)
-        each = bytes_ * link.beta / self.prefilling.degrees.dp
+        each = bytes_ * link.beta / self.prefiller.point.degrees.dp
         return lambda count: link.alpha + count * each
-
-    @cached_property
-    def _prompting(self) -> Prompting:
-        widest = float(np.max(self.most / self.prefilling.degrees.dp, initial=1.0))
-        engine = Prompting(self.prefilling, self.runtime, widest, self.most)
-        engine.finished(self.most)  # its tables do not depend on the link
-        return engine
-
-    def _sent_over(self, link: Link) -> Prompting:
-        """A prefill worker whose caches go over a link."""
-        engine = Prompting(self.prefilling, self.runtime, self._prompting.widest, self.most)
-        engine.__dict__ |= self._prompting.__dict__ | {"sending": self.sending(link)}
-        return engine
 
     @cached_property
     def prompting(self) -> Prompting:
         """The engine of a prefill worker, over the link it has."""
-        return self._sent_over(self.link)
-
-    @cached_property
-    def decoding(self) -> Decoding:
-        """The engine of a decode worker."""
-        return Decoding(self.point, self.runtime, float(np.max(self.slots / self.point.degrees.dp, initial=1.0)))
+        return self.prefiller.engine.over(self.sending(self.link))
 
     def rates(self, link: Link) -> tuple[Array, Array]:
         """Requests/s of a full prefill worker and of a full decode worker; a link that is slower sets their pace."""
-        decoded = 1.0 / self.decoding.finished(self.slots)
-        return self._sent_over(link).finished(self.most), 1.0 / np.maximum(decoded, self.handover.arriving(link))
+        most = self.prefiller.most
+        decoded = 1.0 / self.decoder.engine.finished(self.decoder.slots)
+        prompts = self.prefiller.engine.over(self.sending(link)).finished(most)
+        return prompts, 1.0 / np.maximum(decoded, self.handover.arriving(link))
 
     def with_workers(self, prefill: Array, decode: Array) -> Pooled:
         """The same with so many workers of each pool, instead of those that keep pace."""
         other = Pooled(self.point, self.runtime)
-        names = ("prefilling", "most", "slots", "handover", "_prompting", "decoding", "together")
-        other.__dict__ |= {name: getattr(self, name) for name in names}
-        devices = prefill * self.prefilling.degrees.devices + decode * self.point.degrees.devices
+        other.__dict__ |= {name: getattr(self, name) for name in ("prefiller", "decoder", "handover", "together")}
+        of_prefill, of_decode = (worker.degrees.devices for worker in self.kinds)
+        devices = prefill * of_prefill + decode * of_decode
         apart = np.greater(devices, self.together)
         near, far = self.rates(self.handover.near), self.rates(self.handover.far)
         of_prefill, of_decode = (np.where(apart, slow, fast) for fast, slow in zip(near, far, strict=True))
         rate = np.minimum(prefill * of_prefill, decode * of_decode)
         other.__dict__["_matched"] = (Matched(prefill, decode, rate, rate / devices), apart)
         return other
+
+    def of(self, places: NDArray[np.intp]) -> Pooled:
+        """Some of a list, with their workers."""
+        point = self.point
+        axes = list(point.mesh.index)
+        mesh = Mesh.points(axes, [np.broadcast_to(point.mesh.index[axis], point.mesh.shape)[places] for axis in axes])
+        prefill, decode = (
+            np.broadcast_to(workers, point.mesh.shape)[places]
+            for workers in (self.matched.prefill, self.matched.decode)
+        )
+        return Pooled(Point(point.model, point.choices, mesh), self.runtime).with_workers(prefill, decode)
 
     # -- at a rate ------------------------------------------------------------------------------------
 
@@ -362,18 +287,12 @@ class Pooled(Disaggregated):
             low, high = np.where(good, middle, low), np.where(good, high, middle)
         return low
 
-    @property
-    def full(self) -> tuple[Memory, Memory]:
-        """Memory of a device of each pool: the fullest pass and the one before, all places to decode in taken."""
-        decode = DecodeMemory(self.point.with_batch(self.slots), self.runtime.occupancy)
-        return PrefillMemory(self.prefilling.with_batch(self.most)), decode
-
     # -- what is reported -----------------------------------------------------------------------------
 
     @cached_property
     def batch(self) -> Array:
         """Sequences that a decode worker runs, mean over time; all there may be where arrivals overload it."""
-        return np.where(self.load < 1.0, self.queue.flight.mean, self.slots)
+        return np.where(self.load < 1.0, self.queue.flight.mean, self.decoder.slots)
 
     @cached_property
     def running(self) -> Point:
@@ -383,8 +302,9 @@ class Pooled(Disaggregated):
     @cached_property
     def entering(self) -> Point:
         """The requests of a prompt pass: whole ones."""
-        group = np.clip(np.ceil(self.queue.prompts.cycle.group), self.prefilling.degrees.dp, self.most)
-        return self.prefilling.with_batch(group)
+        point = self.prefiller.point
+        group = np.clip(np.ceil(self.queue.prompts.cycle.group), point.degrees.dp, self.prefiller.most)
+        return point.with_batch(group)
 
     @cached_property
     def exposed(self) -> Array:
@@ -419,8 +339,11 @@ class Pooled(Disaggregated):
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
         """Prefill workers, then decode workers."""
-        prefill, _ = self.full
-        return Pool(self.entering, self.matched.prefill, prefill), Pool(self.running, self.matched.decode, self.memory)
+        matched = self.matched
+        return (
+            Pool(self.entering, matched.prefill, self.prefiller.memory),
+            Pool(self.running, matched.decode, self.memory),
+        )
 
     @property
     def spells(self) -> tuple[Spells, ...]:

@@ -84,7 +84,9 @@ def test_a_link_takes_one_cache_after_the_other():
     trace = Trace(np.zeros(10), np.full(10, 512), np.full(10, 50))
     record = simulate([ONE], trace, prefill=[ONE], transfer=Transfer(sending=lambda tokens: 0.5))
     np.testing.assert_allclose(np.diff(record.sent), 0.5, rtol=1e-9)
-    many = simulate([ONE], trace, prefill=[ONE] * 10, dispatch="least-loaded", transfer=Transfer(arriving=lambda _: 0.5))
+    many = simulate(
+        [ONE], trace, prefill=[ONE] * 10, dispatch="least-loaded", transfer=Transfer(arriving=lambda _: 0.5)
+    )
     assert np.all(np.diff(np.sort(many.sent)) >= 0.5 - 1e-9)  # ten senders, one receiver
 
 
