@@ -18,10 +18,10 @@ from dse.spec.catalog import hardware_names, load_precision
 from dse.spec.composer import Steps
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec, MoE
-from dse.spec.plan import CurrentEntry, PlanFile
+from dse.spec.plan import Candidates, CurrentEntry, PlanFile
 from dse.spec.reading import Document, beside, build, show, suggest
 from dse.spec.slo import Slo, load_slo
-from dse.spec.sweep import NATIVE, PriceChoice, SweepFile
+from dse.spec.sweep import NATIVE, Disaggregation, PriceChoice, SweepFile
 from dse.spec.throughput import Measured, read_throughput
 from dse.spec.workload import Workload
 
@@ -188,7 +188,7 @@ def _axes(file: PlanFile, document: Document, limited: bool, faults: Faults) -> 
     faults.found += [document.fault(("models", index), "missing field 'model'") for index in unnamed]
     if unnamed:
         return None
-    fields = ("hardware", "precision", "parallel", "batch", "serving", "offload", "runtime", "fidelity")
+    fields = ("hardware", "precision", "parallel", "batch", "serving", "disaggregated", "offload", "runtime", "fidelity")
     places: dict[str, Steps] = {name: ("candidates", name) for name in fields}
     places |= {name: ("candidates", "techniques", name) for name in TECHNIQUES}
     if wrong := list(_not_candidates(file, document)):
@@ -200,14 +200,15 @@ def _axes(file: PlanFile, document: Document, limited: bool, faults: Faults) -> 
 
 
 def _not_candidates(file: PlanFile, document: Document) -> Iterator[Fault]:
-    """Techniques there are none of; pools, whose two kinds of worker no fleet problem counts yet."""
+    """Techniques there are none of; pools whose tensors were to be offloaded."""
     for name in file.candidates.techniques:
         if name not in TECHNIQUES:
             hint = suggest(name, TECHNIQUES) or f"; expected one of {', '.join(TECHNIQUES)}"
             yield document.fault(("candidates", "techniques", name), f"unknown technique{hint}", key=True)
-    if POOLED in _serving(file, limited=False):
-        message = f"a plan counts replicas of one kind of worker; {POOLED!r} has two: look at it in a sweep"
-        yield document.fault(("candidates", "serving"), message)
+    stated = _listed(file.candidates.serving)
+    if POOLED in stated and _listed(file.candidates.offload) == ["lp"]:
+        message = f"{POOLED!r} workers hold all of their weights; add 'none', with which they run, or leave it out"
+        yield document.fault(("candidates", "offload"), message)
 
 
 def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
@@ -220,8 +221,9 @@ def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
         "precision": own.precision,
         "workload": "1024x256",
         "parallel": own.parallel,
-        "batch": own.batch if own.batch is not None else OPEN_BATCHES if serving == [OPEN] else BATCHES,
+        "batch": own.batch if own.batch is not None else OPEN_BATCHES if set(serving) <= {OPEN, POOLED} else BATCHES,
         "serving": serving,
+        "disaggregated": _disaggregation(own),
         "rate": 1.0 if OPEN in serving else None,
         "offload": own.offload,
         "runtime": own.runtime,
@@ -246,13 +248,28 @@ _DEFAULTS = {
 def _serving(file: PlanFile, limited: bool) -> list[Any]:
     """The states deployments are judged in: what the user says, else what the latencies ask for."""
     stated = file.candidates.serving
-    if stated is None:
-        stated = OPEN if limited else "offline"
-    found = list(stated) if isinstance(stated, list) else [stated]
-    offloads = file.candidates.offload
-    if "lp" in (offloads if isinstance(offloads, list) else [offloads]) and "static" not in found:
+    found = _listed((OPEN if limited else "offline") if stated is None else stated)
+    if "lp" in _listed(file.candidates.offload) and "static" not in found:
         found.append("static")  # placements run static blocks
     return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _disaggregation(stated: Candidates) -> Disaggregation | None:
+    """The pools of a plan: passes of as many prompts as an engine takes, and decode workers likewise."""
+    if POOLED not in _listed(stated.serving):
+        return stated.disaggregated
+    own = stated.disaggregated or Disaggregation()
+    prefill, decode = own.prefill, own.decode
+    if "batch" not in prefill.model_fields_set:
+        prefill = prefill.model_copy(update={"batch": OPEN_BATCHES})
+    if decode.batch is None:
+        decode = decode.model_copy(update={"batch": OPEN_BATCHES if stated.batch is None else stated.batch})
+    devices = 2 * stated.max_devices if own.devices is None else own.devices
+    return own.model_copy(update={"prefill": prefill, "decode": decode, "devices": devices})
 
 
 def _sweep(
@@ -260,11 +277,17 @@ def _sweep(
 ) -> Sweep:
     """The deployments of one model on its buckets, on accelerators with a price."""
     model = axes.models[index]
+    stated = file.candidates
+    layouts = axes.layout if stated.parallel is not None else _layouts(model, stated.max_devices)
+    pools = axes.pools
+    if pools is not None and (stated.disaggregated is None or stated.disaggregated.prefill.parallel is None):
+        pools = replace(pools, layout=layouts)
     own = replace(
         axes,
         models=(model,),
         workload=tuple(Workload(bucket.input, bucket.output) for bucket in buckets),
-        layout=axes.layout if file.candidates.parallel is not None else _layouts(model, file.candidates.max_devices),
+        layout=layouts,
+        pools=pools,
     )
     sweep = sweep_of(_sweep_file(file, limited=True), own)
     burstiness = file.models[index].demand.burstiness
@@ -277,7 +300,10 @@ def on_hardware(sweep: Sweep, names: Collection[str]) -> Sweep:
     axes = sweep.axes
     kept = [place for place, chip in enumerate(axes.hardware) if chip.name in names]
     chips, changes = tuple(axes.hardware[place] for place in kept), tuple(axes.changes[place] for place in kept)
-    return replace(sweep, axes=replace(axes, hardware=chips, changes=changes))
+    pools = axes.pools
+    if pools is not None:
+        pools = replace(pools, hardware=tuple(chip for chip in pools.hardware if chip.name in names))
+    return replace(sweep, axes=replace(axes, hardware=chips, changes=changes, pools=pools))
 
 
 def _layouts(model: ModelSpec, most: int) -> tuple[Layout, ...]:
@@ -319,7 +345,10 @@ def _deployed(base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -
     chip: HardwareSpec = load_hardware(entry.hardware, document, (*at, "hardware"))
     scheme = None if entry.precision == NATIVE else load_precision(entry.precision, document, (*at, "precision"))
     layout = Layout(*(0 if getattr(entry, name) == "auto" else getattr(entry, name) for name in DEGREES))
-    axes = replace(base.axes, hardware=(chip,), changes=({},), precision=(scheme,), layout=(layout,))
+    servings = tuple(serving for serving in base.axes.serving if serving != POOLED) or (OPEN,)
+    axes = replace(
+        base.axes, hardware=(chip,), changes=({},), precision=(scheme,), layout=(layout,), serving=servings, pools=None
+    )
     return replace(base, axes=axes, accuracy=accuracy_of(axes))
 
 

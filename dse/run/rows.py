@@ -16,6 +16,7 @@ from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Metric, Scored
 from dse.cost.open_loop import SATURATION, OpenLoop
+from dse.cost.pooled import Pooled
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
 from dse.run.axes import PREFILL_COLUMNS
@@ -154,7 +155,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     if sweep.axes.pools is not None:
         prefill = choices if choices.pools is None else choices.pools.prefill
         rows |= _of_price(prefill, mesh.index.get("prefill_hardware"), "prefill_", size)
-    if "open-loop" in sweep.axes.serving:
+    if sweep.axes.rate:
         rows["saturation"] = _saturation(scored, size)
     reasons = sweep.question.reasons
     rows["status"] = [reasons[code] for code in np.broadcast_to(status, (size,)).tolist()]
@@ -169,7 +170,7 @@ def shown_metrics(sweep: Sweep) -> list[str]:
     def says_something(metric: Metric) -> bool:
         if metric.of_axis is not None:
             return bool(getattr(sweep.axes, metric.of_axis) != (TECHNIQUES[metric.of_axis].neutral,))
-        return metric.of_serving is None or metric.of_serving in sweep.axes.serving
+        return bool(sweep.axes.rate) or not metric.of_arrivals
 
     return [name for name, metric in METRICS.items() if name in asked or says_something(metric)]
 
@@ -190,7 +191,7 @@ def _accounts(scored: Scored) -> tuple[Columns, dict[Phase, ByRest]]:
 
 def _saturation(scored: Scored, size: int) -> list[str]:
     """How close arrivals come to what a replica sustains; empty where they come at no rate."""
-    if not isinstance(scored.served, OpenLoop):
+    if not isinstance(scored.served, OpenLoop | Pooled):
         return [""] * size
     return [SATURATION[int(index)] for index in np.broadcast_to(scored.served.saturation, (size,)).tolist()]
 
