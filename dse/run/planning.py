@@ -112,7 +112,7 @@ def resolve_plan(document: Document) -> Plan:
         names = list(dict.fromkeys(row.hardware for row in table))
         devices, unpriced = unlisted(names, file, document)
     else:
-        devices, unpriced = priced(axes.hardware, file)
+        devices, unpriced = priced(_chips(axes), file)
     models = tuple(
         PlannedModel(
             axes.models[index].name if axes else _label(entry.model, index),
@@ -133,6 +133,12 @@ def resolve_plan(document: Document) -> Plan:
         source=document.value,
     )
     return replace(plan, today=tuple(_today(plan, document)))
+
+
+def _chips(axes: Axes) -> list[HardwareSpec]:
+    """All accelerators, those of prefill workers included."""
+    chips = [*axes.hardware, *(axes.pools.hardware if axes.pools is not None else ())]
+    return list({chip.name: chip for chip in chips}.values())
 
 
 def _label(model: Any, index: int) -> str:
@@ -224,7 +230,7 @@ def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
         "batch": own.batch if own.batch is not None else OPEN_BATCHES if set(serving) <= {OPEN, POOLED} else BATCHES,
         "serving": serving,
         "disaggregated": _disaggregation(own),
-        "rate": 1.0 if OPEN in serving else None,
+        "rate": 1.0 if {OPEN, POOLED} & set(serving) else None,
         "offload": own.offload,
         "runtime": own.runtime,
         "fidelity": own.fidelity,
@@ -280,7 +286,7 @@ def _sweep(
     stated = file.candidates
     layouts = axes.layout if stated.parallel is not None else _layouts(model, stated.max_devices)
     pools = axes.pools
-    if pools is not None and (stated.disaggregated is None or stated.disaggregated.prefill.parallel is None):
+    if pools is not None and pools.layout == axes.layout:
         pools = replace(pools, layout=layouts)
     own = replace(
         axes,
@@ -358,7 +364,7 @@ def _deployed(base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -
 def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document) -> Iterator[Fault]:
     """Accelerators and metrics of the plan that are none of its own, models that stand twice or have no rows."""
     if axes is not None:
-        known = [chip.name for chip in axes.hardware]
+        known = [chip.name for chip in _chips(axes)]
         models = [model.name for model in axes.models]
     else:
         known = list(dict.fromkeys(row.hardware for row in table))
