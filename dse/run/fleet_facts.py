@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.run.axes import ARRIVING
+from dse.run.axes import ARRIVING, schemes_of
 from dse.run.deployment import Deployment
 from dse.run.launch import launch_commands, published_as
+from dse.run.launch_pools import pool_commands
 from dse.run.operating import LATENCIES, operating_points
 from dse.run.prices import idle_watts
 from dse.run.problem import Problem
@@ -99,8 +100,6 @@ class Facts:
             }
             if deployment is not None:
                 entry |= self._engine(place, deployment)
-                if pools := deployment.pool_facts:
-                    entry["pools"] = pools
             found.append(entry)
         return found
 
@@ -120,16 +119,28 @@ class Facts:
         batch = int(max(each["slots"] for each in rows))
         longest = max(int(each["input"]) + int(each["output"]) for each in rows)
         axes, settings = deployment.sweep.axes, deployment.sweep.settings
-        scheme = next(s for s in axes.precision_of(axes.models[0]) if s.name == rows[0]["precision"])
+        schemes = [*axes.precision_of(axes.models[0])]
+        if axes.pools is not None:
+            schemes += schemes_of(axes.pools.precision, axes.models[0])
         chunk = deployment.chunk_tokens
-        launch = {} if rows[0]["offload"] == "lp" else launch_commands(
-            rows[0], scheme, published_as(axes.models[0].name), longest, batch,
-            {
-                "max_prefill_tokens": settings.max_prefill_tokens if chunk is None else chunk,
-                "memory_utilization": settings.memory_utilization, "chunked": chunk is not None,
-            },
-        )  # fmt: skip
+        told = {
+            "max_prefill_tokens": settings.max_prefill_tokens if chunk is None else chunk,
+            "memory_utilization": settings.memory_utilization, "chunked": chunk is not None,
+        }  # fmt: skip
+
+        def launched(facts: Plain) -> dict[str, str]:
+            scheme = next(scheme for scheme in schemes if scheme.name == facts["precision"])
+            return launch_commands(facts, scheme, published_as(axes.models[0].name), longest, batch, told)
+
+        launch, site = {}, self.answer.options[place].device.removeprefix(deployment.chip.name)
+        pools = [{**facts, "hardware": f"{facts['hardware']}{site}"} for facts in deployment.pool_facts]
+        if pools:
+            prompt = max(int(each["input"]) for each in rows)
+            launch = pool_commands([(facts, launched(facts)) for facts in pools], prompt)
+        elif not deployment.offloaded:
+            launch = launched(rows[0])
         return {
+            **({"pools": pools} if pools else {}),
             **{name: rows[0][name] for name in CONFIGURATION},
             "batch": batch,
             **{name: weakest[name] for name in TRUST},
@@ -219,7 +230,7 @@ class Facts:
         return total
 
     def _prompt_share(self, place: int, load: Mapping[int, float]) -> float:
-        """Of the load of an option's replicas, that of prompts; of two pools, the dollars of those that compute them."""
+        """Of the load of an option's replicas, that of prompts; of two pools, the dollars of those for prompts."""
         deployment, option = self.deployment(place), self.answer.options[place]
         rows = self.rows[place]
         if deployment is None or deployment.prompt_devices is None:

@@ -194,8 +194,8 @@ def _axes(file: PlanFile, document: Document, limited: bool, faults: Faults) -> 
     faults.found += [document.fault(("models", index), "missing field 'model'") for index in unnamed]
     if unnamed:
         return None
-    fields = ("hardware", "precision", "parallel", "batch", "serving", "disaggregated", "offload", "runtime", "fidelity")
-    places: dict[str, Steps] = {name: ("candidates", name) for name in fields}
+    fields = ("hardware", "precision", "parallel", "batch", "serving", "offload", "runtime", "fidelity")
+    places: dict[str, Steps] = {name: ("candidates", name) for name in (*fields, "disaggregated")}
     places |= {name: ("candidates", "techniques", name) for name in TECHNIQUES}
     if wrong := list(_not_candidates(file, document)):
         faults.found += wrong

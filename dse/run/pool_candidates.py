@@ -148,7 +148,8 @@ def _widest(choices: Choices, zero: Indices) -> dict[str, Indices]:
 @dataclass(frozen=True)
 class Workers:
     """Requests/s of one worker of each kind; 0 where it cannot run or is too slow. Shape (layouts, chips, schemes,
-    sizes)."""
+    sizes).
+    """
 
     full: Floats
     """At most."""
@@ -184,9 +185,9 @@ def _prefill_workers(model: Any, choices: Choices, limits: Sequence[Limit], most
     good, usable = _runs(point, worker.memory, most_loss), full
     for limit in limits:
         if limit.metric != "tpot_ms":
-            slack = limit.most * (1e-3 if limit.metric == "ttft_ms" else 1.0) - own
+            slack: Any = limit.most * (1e-3 if limit.metric == "ttft_ms" else 1.0) - own
             good = good & (slack >= 0)
-            usable = np.minimum(usable, full * _load_within(slack * full, limit.statistic))
+            usable = np.minimum(usable, full * _load_within(np.asarray(slack * full), limit.statistic))
     shape = point.mesh.shape
     return Workers(
         _flat(np.where(good, full, 0.0), shape), _flat(np.where(good, usable, 0.0), shape), choices.of_layout("devices")
@@ -274,9 +275,12 @@ def _units(tables: tuple[Workers, Workers], pairings: Sequence[Kinds], caps: Seq
             rates = np.moveaxis(of_prefill[:, p, a], 0, 1)[:, :, None], np.minimum(of_decode, 1e12)
             for cap in caps:
                 matched = match(rates, sizes, float(cap), most)
-                for place in np.argwhere(np.any(matched.per_device > 0, axis=(1, 2))).tolist():
-                    at = _best_pair(matched.per_device, place)
-                    counts = int(matched.prefill[at]), int(matched.decode[at])
+                per_device, *counted = (
+                    np.asarray(each) for each in (matched.per_device, matched.prefill, matched.decode)
+                )
+                for place in np.argwhere(np.any(per_device > 0, axis=(1, 2))).tolist():
+                    at = _best_pair(per_device, place)
+                    counts = int(counted[0][at]), int(counted[1][at])
                     pair = kinds[place[0]]
                     found[(at[1], pair[0], pair[1], at[2], pair[2], pair[3], *counts)] = None
     return sorted(found)
@@ -320,7 +324,12 @@ class Rivals:
 
 
 def pooled_deployments(
-    sweep: Sweep, model: int, slo: Slo, most_loss: float | None, caps: Sequence[int], usd: Mapping[str, float],
+    sweep: Sweep,
+    model: int,
+    slo: Slo,
+    most_loss: float | None,
+    caps: Sequence[int],
+    usd: Mapping[str, float],
     others: Sequence[Deployment],
 ) -> tuple[list[Deployment], int]:
     """Deployments of two pools of a sweep that serve more of some size than `others` do in their place.
@@ -376,7 +385,7 @@ def _bound(tables: tuple[Workers, Workers], unit: Unit) -> Floats:
     """What a deployment serves of each size at most."""
     prefill, decode = tables
     of_prefill, of_decode = prefill.full[unit[0:3]], decode.full[unit[3:6]]
-    return np.minimum(unit[6] * of_prefill, unit[7] * of_decode)
+    return np.asarray(np.minimum(unit[6] * of_prefill, unit[7] * of_decode))
 
 
 def _rates(model: Any, choices: Choices, units: Sequence[Unit], bound: Floats, limits: Sequence[Limit]) -> Floats:
@@ -420,7 +429,7 @@ def _deployment(sweep: Sweep, box: int, model: int, unit: Unit) -> PooledDeploym
 
 
 def sizes_up_to(most: int | None, stock: Iterable[int]) -> list[int]:
-    """Sizes of deployments that are looked for: doublings of two accelerators, the most there may be, all of a stock."""
+    """Sizes of deployments that are looked for: doublings of two accelerators, the most there may be, a whole stock."""
     assert most is not None, "a plan always says it"
     doublings = [2 << doubling for doubling in range(most.bit_length())]
     return sorted({size for size in (*doublings, *stock) if 2 <= size < most} | {most})

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.run.candidates import Candidates, Deployment, find_candidates
+from dse.run.candidates import Candidates, find_candidates
+from dse.run.deployment import Deployment
 from dse.run.planning import Plan, on_hardware
 from dse.search.fleet import Answer, Fleet, Option
 from dse.search.fleet_program import cheapest, most_served

@@ -294,8 +294,7 @@ def _devices(fleet: Fleet, problem: LpProblem, counts: Sequence[LpVariable]) -> 
 
     held: dict[str, Any] = {}
     for name in sorted({name for option in fleet.options for name in option.held}):
-        holding = [(option.held[name], y) for option, y in zip(fleet.options, counts, strict=True) if name in option.held]
-        needed = _total(holding)
+        needed = _total((o.held[name], y) for o, y in zip(fleet.options, counts, strict=True) if name in o.held)
         box = fleet.devices[name].box
         if box > 1:
             boxes = pulp.LpVariable(f"boxes_{len(held)}", 0, None, "Integer")

@@ -102,8 +102,8 @@ def simulate(
         fleet: the replicas; the same object several times shares its tables.
         trace: the requests.
         dispatch: who gets the next request.
-        prefill: replicas that compute the prompts for the fleet, which then only decodes (disaggregated serving). A
-            request is answered from where it is decoded: its first token is out once its cache is there and has a place.
+        prefill: replicas that compute the prompts for the fleet, which then only decodes (disaggregated serving).
+            Requests are answered from where they are decoded, once their cache is there and has a place.
         transfer: how the caches get there; at once by default.
         groups: `prefill` and `fleet` are so many groups alike, one after the other; caches stay within their group.
         on_progress: called with requests done and all.
