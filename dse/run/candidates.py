@@ -21,7 +21,7 @@ from dse.cost.metrics import Scored
 from dse.cost.phases import Point
 from dse.run.axes import POOLED
 from dse.run.demand import Bucket
-from dse.run.deployment import CODES, Deployment, degrees_text, variant_words
+from dse.run.deployment import CODES, Deployment, Miss, degrees_text, variant_words
 from dse.run.parallel import mapped
 from dse.run.planning import Plan
 from dse.run.pool_candidates import pooled_deployments, sizes_up_to
@@ -41,27 +41,6 @@ CELLS = 40_000
 
 _LOSSY = len(CODES) + 1
 _WORDS = ["", *(words for _, words in STRUCTURE.values()), "no precision keeps the accuracy, as far as published"]
-
-
-@dataclass
-class Miss:
-    """The deployment that comes closest to serving a bucket."""
-
-    excess: float = np.inf
-    """By how much the worst limit is missed: 1.3 is 30 % too much."""
-    limit: str = ""
-    where: str = ""
-    why: str = ""
-    """Where nothing can run at all: what stands most often in the way."""
-
-    @property
-    def words(self) -> str:
-        """What is lacking; empty where nobody knows."""
-        if not np.isfinite(self.excess):
-            return self.why
-        if self.excess > 1.0:
-            return f"{self.where} at {self.excess:.2f} times the limit of {self.limit}"
-        return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
 
 
 @dataclass
@@ -103,8 +82,9 @@ def _of_model(plan: Plan, index: int) -> Candidates:
             usd[device.chip] = min(usd.get(device.chip, np.inf), device.device.usd_per_hour)
         stock = [device.device.stock for device in plan.devices.values() if device.device.stock is not None]
         caps = sizes_up_to(model.sweep.axes.pools.devices, stock)
-        pooled, looked_at = pooled_deployments(model.sweep, index, model.slo, most_loss, caps, usd, deployments)
-        deployments, points = [*deployments, *pooled], points + looked_at
+        pooled, near, more = pooled_deployments(model.sweep, index, model.slo, most_loss, caps, usd, deployments)
+        deployments, points = [*deployments, *pooled], points + more
+        misses = [miss.nearer(other) for miss, other in zip(misses, near, strict=True)]
     served = np.any([each.rates > 0 for each in deployments], axis=0) if deployments else np.zeros(len(places), bool)
     missed = {place: miss for place, miss, by in zip(places, misses, served, strict=True) if not by}
     return Candidates(_undominated(deployments, buckets), missed, points)

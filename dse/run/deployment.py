@@ -115,6 +115,33 @@ class Deployment:
         return served(point)
 
 
+@dataclass
+class Miss:
+    """The deployment that comes closest to serving a bucket."""
+
+    excess: float = np.inf
+    """By how much the worst limit is missed: 1.3 is 30 % too much."""
+    limit: str = ""
+    where: str = ""
+    why: str = ""
+    """Where nothing can run at all: what stands most often in the way."""
+
+    @property
+    def words(self) -> str:
+        """What is lacking; empty where nobody knows."""
+        if not np.isfinite(self.excess):
+            return self.why
+        if self.excess > 1.0:
+            return f"{self.where} at {self.excess:.2f} times the limit of {self.limit}"
+        return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
+
+    def nearer(self, other: Miss) -> Miss:
+        """The one that misses by less; of two that cannot run, the first that says why."""
+        if other.excess < self.excess or (not self.why and not np.isfinite(self.excess)):
+            return other
+        return self
+
+
 def worker_facts(point: Point) -> dict[str, Any]:
     """Precision and degrees of a worker, or of a replica, which is one that does all."""
     degrees = {name: int(np.ravel(getattr(point.degrees, name))[0]) for name in DEGREES}

@@ -16,25 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.capacity import highest_rate_of_pools, memory_share
-from dse.cost.choices import AXES, PREFILL, Choices
+from dse.cost.choices import PREFILL, Choices
 from dse.cost.feasible import structure_status
-from dse.cost.lengths import expected
 from dse.cost.matching import match
 from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
 from dse.cost.pooled import Pooled
-from dse.cost.workers import DecodeWorker, PrefillWorker
-from dse.run.axes import BOXED, POOLED, PoolAxes
-from dse.run.deployment import CODES, Deployment, degrees_text, variant_words, worker_facts
+from dse.run.axes import POOLED
+from dse.run.deployment import CODES, Deployment, Miss, degrees_text, variant_words
+from dse.run.pool_workers import Workers, decode_workers, prefill_workers
+from dse.run.pooled_deployment import PooledDeployment, widest
 from dse.run.resolve import Sweep
-from dse.search.space import Layout
-from dse.spec.hardware import HardwareSpec
+from dse.spec.model import ModelSpec
 from dse.spec.slo import Limit, Slo
 
 Floats = NDArray[np.float64]
@@ -46,178 +44,6 @@ SLICE = 20_000
 """Deployments times sizes whose queues are computed at once."""
 CHEAPEST = 2
 """Accelerators that are the cheapest for the prompts of a size, and for its tokens, of which unlike pairs are made."""
-HALVINGS = 12
-"""Of the load at which prompts wait as long as they may."""
-
-
-@dataclass(frozen=True, eq=False)
-class PooledDeployment(Deployment):
-    """x prefill workers and y decode workers; what is inherited is of the decode workers."""
-
-    prefill_layout: int = 0
-    prefill_hardware: int = 0
-    prefill_precision: int = 0
-    workers: tuple[int, int] = (1, 1)
-    """Of each pool."""
-
-    @property
-    def pools(self) -> PoolAxes:
-        """Axes of the prefill workers."""
-        assert self.sweep.axes.pools is not None
-        return self.sweep.axes.pools
-
-    @property
-    def prefill_chip(self) -> HardwareSpec:
-        """The accelerator of the prefill workers."""
-        return self.pools.hardware[self.prefill_hardware]
-
-    @property
-    def layouts(self) -> tuple[Layout, Layout]:
-        """Of a worker of each pool."""
-        return self.pools.layout[self.prefill_layout], self.sweep.axes.layout[self.layout]
-
-    @property
-    def devices_of_pools(self) -> tuple[int, int]:
-        """Accelerators of each pool."""
-        prefill, decode = (count * layout.devices for count, layout in zip(self.workers, self.layouts, strict=True))
-        return prefill, decode
-
-    @property
-    def held(self) -> dict[str, int]:
-        """Accelerators of one deployment by name, those of the decode workers first."""
-        prefill, decode = self.devices_of_pools
-        found = {self.chip.name: decode}
-        found[self.prefill_chip.name] = found.get(self.prefill_chip.name, 0) + prefill
-        return found
-
-    @property
-    def prompt_devices(self) -> Mapping[str, int]:
-        """Accelerators of the prefill workers."""
-        return {self.prefill_chip.name: self.devices_of_pools[0]}
-
-    @property
-    def pool_facts(self) -> list[dict[str, Any]]:
-        """What the workers of each pool are."""
-        sweep, mesh = self.points([0], [1.0])
-        kinds = self.served(Point(sweep.models[0], sweep.choices_of(0, 0), mesh)).kinds
-        names, chips = ("prefill", "decode"), (self.prefill_chip, self.chip)
-        return [
-            {"pool": name, "workers": count, "hardware": chip.name, **worker_facts(point), "devices": layout.devices}
-            for name, count, chip, point, layout in zip(names, self.workers, chips, kinds, self.layouts, strict=True)
-        ]
-
-    def points(self, buckets: Sequence[int], rates: Sequence[float]) -> tuple[Sweep, Mesh]:
-        """This deployment at some of the model's buckets: the points, and the sweep they are of."""
-        axes, variant, pools = self.sweep.axes, self.sweep.variants[self.box], self.pools
-        one: dict[str, Any] = {name: (variant[name],) for name in BOXED}
-        one |= {"hardware": (self.chip,), "changes": (axes.changes[self.hardware],)}
-        one |= {"layout": (axes.layout[self.layout],), "precision": (axes.precision[self.precision],)}
-        one |= {"workload": tuple(axes.workload[bucket] for bucket in buckets), "rate": tuple(rates)}
-        one["pools"] = replace(
-            pools, hardware=(self.prefill_chip,), layout=(pools.layout[self.prefill_layout],),
-            precision=(pools.precision[self.prefill_precision],),
-        )  # fmt: skip
-        sweep = replace(
-            self.sweep, axes=replace(axes, **one),
-            accuracy=((self.sweep.accuracy[0][self.precision],),),
-            prefill_accuracy=((self.sweep.prefill_accuracy[0][self.prefill_precision],),),
-        )  # fmt: skip
-        zero, place = np.zeros(len(buckets), dtype=np.intp), np.arange(len(buckets))
-        choices = sweep.choices_of(0, 0)
-        index = {"workload": place, "rate": place, **_widest(choices, zero)}
-        return sweep, Mesh.points(choices.axes, [index.get(axis, zero) for axis in choices.axes])
-
-    def most(self, bucket: int) -> int:
-        """The limit on the sequences of a decode worker."""
-        return max(self.pools.decode_batch)
-
-    def served(self, point: Point) -> Pooled:
-        """Its steady state at these points."""
-        prefill, decode = (np.full(1, float(count)) for count in self.workers)
-        return Pooled(point, point.choices.runtime).with_workers(prefill, decode)
-
-
-def _widest(choices: Choices, zero: Indices) -> dict[str, Indices]:
-    """The largest limits: the rate decides how many run."""
-    return {axis: zero + int(np.argmax(choices.along(axis))) for axis in ("batch", "prefill_batch")}
-
-
-# -- workers ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Requests/s of one worker of each kind; 0 where it cannot run or is too slow. Shape (layouts, chips, schemes,
-    sizes).
-    """
-
-    full: Floats
-    """At most."""
-    usable: Floats
-    """Where queues keep the latencies, roughly."""
-    devices: Floats
-    """Of a worker. Shape (layouts,)."""
-
-
-def _table(choices: Choices) -> Mesh:
-    lengths = [slice(0, size) for size in choices.shape]
-    widest = int(np.argmax(choices.batch))
-    return Mesh.open(AXES, [*lengths[:-1], slice(widest, widest + 1)])
-
-
-def _flat(values: Any, shape: Sequence[int]) -> Floats:
-    """Along layouts, chips, schemes and sizes: the other axes have one value."""
-    return np.broadcast_to(np.asarray(values, dtype=float), shape)[:, :, :, 0, :, 0, 0]
-
-
-def _runs(point: Point, memory: Any, most_loss: float | None) -> NDArray[np.bool_]:
-    runs = (structure_status([point], CODES) == 0) & (memory.over <= 1.0)
-    if most_loss is not None:
-        loss = point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
-        runs = runs & (loss <= most_loss)  # what nobody has measured is NaN
-    return np.asarray(runs)
-
-
-def _prefill_workers(model: Any, choices: Choices, limits: Sequence[Limit], most_loss: float | None) -> Workers:
-    point = Point(model, choices, _table(choices))
-    worker = PrefillWorker(point, choices.runtime)
-    full, own = worker.engine.finished(worker.most), expected(point.lengths, worker.alone)
-    good, usable = _runs(point, worker.memory, most_loss), full
-    for limit in limits:
-        if limit.metric != "tpot_ms":
-            slack: Any = limit.most * (1e-3 if limit.metric == "ttft_ms" else 1.0) - own
-            good = good & (slack >= 0)
-            usable = np.minimum(usable, full * _load_within(np.asarray(slack * full), limit.statistic))
-    shape = point.mesh.shape
-    return Workers(
-        _flat(np.where(good, full, 0.0), shape), _flat(np.where(good, usable, 0.0), shape), choices.of_layout("devices")
-    )
-
-
-def _load_within(slack: Floats, statistic: str) -> Floats:
-    """Load at which one server's queue waits so many services: M/D/1, its 99th percentile as if exponential."""
-    low, high = np.zeros(np.shape(slack)), np.ones(np.shape(slack))
-    for _ in range(HALVINGS):
-        load = (low + high) / 2
-        each = 0.5 / (1 - load)
-        wait = load * each if statistic == "mean" else each * np.log(np.maximum(100 * load, 1.0))
-        low, high = np.where(wait <= slack, load, low), np.where(wait <= slack, high, load)
-    return low
-
-
-def _decode_workers(model: Any, choices: Choices, limits: Sequence[Limit], most_loss: float | None) -> Workers:
-    alone = replace(choices, pools=None, serving="static")
-    point = Point(model, alone, _table(alone))
-    worker = DecodeWorker(point, choices.runtime)
-    longest: Any = np.full(1, np.inf)
-    for limit in limits:
-        if limit.metric == "tpot_ms":
-            longest = np.minimum(longest, limit.most * 1e-3)
-        elif limit.metric == "latency_s":
-            longest = np.minimum(longest, limit.most / np.maximum(point.steps, 1.0))
-    rates = np.where(_runs(point, worker.memory, most_loss), worker.paced(longest), 0.0)
-    flat = _flat(rates, point.mesh.shape)
-    return Workers(flat, flat, alone.of_layout("devices"))
 
 
 # -- pairs --------------------------------------------------------------------------------------------
@@ -275,12 +101,10 @@ def _units(tables: tuple[Workers, Workers], pairings: Sequence[Kinds], caps: Seq
             rates = np.moveaxis(of_prefill[:, p, a], 0, 1)[:, :, None], np.minimum(of_decode, 1e12)
             for cap in caps:
                 matched = match(rates, sizes, float(cap), most)
-                per_device, *counted = (
-                    np.asarray(each) for each in (matched.per_device, matched.prefill, matched.decode)
-                )
+                per_device, x, y = map(np.asarray, (matched.per_device, matched.prefill, matched.decode))
                 for place in np.argwhere(np.any(per_device > 0, axis=(1, 2))).tolist():
                     at = _best_pair(per_device, place)
-                    counts = int(counted[0][at]), int(counted[1][at])
+                    counts = int(x[at]), int(y[at])
                     pair = kinds[place[0]]
                     found[(at[1], pair[0], pair[1], at[2], pair[2], pair[3], *counts)] = None
     return sorted(found)
@@ -331,7 +155,7 @@ def pooled_deployments(
     caps: Sequence[int],
     usd: Mapping[str, float],
     others: Sequence[Deployment],
-) -> tuple[list[Deployment], int]:
+) -> tuple[list[Deployment], list[Miss], int]:
     """Deployments of two pools of a sweep that serve more of some size than `others` do in their place.
 
     Args:
@@ -344,32 +168,34 @@ def pooled_deployments(
         others: what else there is to choose from.
 
     Returns:
-        The deployments, and how many pairs and sizes were looked at.
+        The deployments, what comes nearest for each size, and how many workers, pairs and sizes were looked at.
     """  # fmt: skip
     p99 = {limit.metric: limit.most for limit in slo.limits if limit.statistic == "p99"}
     sweep = replace(sweep, settings=replace(sweep.settings, slo=p99))
     found: list[Deployment] = []
+    misses = [Miss() for _ in sweep.axes.workload]
     points = 0
     for box, variant in enumerate(sweep.variants):
         if variant["serving"] == POOLED and variant["offload"] != "lp":
             rivals = Rivals([each.held for each in others], np.array([each.rates for each in others]))
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                each, looked_at = _of_box(sweep, box, model, slo, most_loss, caps, usd, rivals)
+                each, near, looked_at = _of_box(sweep, box, model, slo, most_loss, caps, usd, rivals)
             found += each
+            misses = [old.nearer(new) for old, new in zip(misses, near, strict=True)]
             points += looked_at
-    return found, points
+    return found, misses, points
 
 
 def _of_box(
     sweep: Sweep, box: int, model: int, slo: Slo, most_loss: float | None, caps: Sequence[int],
     usd: Mapping[str, float], rivals: Rivals,
-) -> tuple[list[Deployment], int]:  # fmt: skip
+) -> tuple[list[Deployment], list[Miss], int]:  # fmt: skip
     choices, spec = sweep.choices_of(box, 0), sweep.models[0]
     pools = choices.pools
     assert pools is not None
     tables = (
-        _prefill_workers(spec, pools.prefill, slo.limits, most_loss),
-        _decode_workers(spec, choices, slo.limits, most_loss),
+        prefill_workers(spec, pools.prefill, slo.limits, most_loss),
+        decode_workers(spec, choices, slo.limits, most_loss),
     )
     units = _units(tables, _pairings(choices, tables, usd), caps, pools.max_workers)
     made = [_deployment(sweep, box, model, unit) for unit in units]
@@ -378,7 +204,8 @@ def _of_box(
     units, made, bound = [units[place] for place in kept], [made[place] for place in kept], bound[kept]
     rates = _rates(spec, choices, units, bound, slo.limits)
     left = [replace(each, rates=rate) for each, rate in zip(made, rates, strict=True) if np.any(rate > 0)]
-    return list(left), sum(table.full.size for table in tables) + bound.size
+    misses = [max(pair, key=lambda miss: miss.excess) for pair in zip(*(table.misses for table in tables), strict=True)]
+    return list(left), misses, sum(table.full.size for table in tables) + bound.size
 
 
 def _bound(tables: tuple[Workers, Workers], unit: Unit) -> Floats:
@@ -388,7 +215,7 @@ def _bound(tables: tuple[Workers, Workers], unit: Unit) -> Floats:
     return np.asarray(np.minimum(unit[6] * of_prefill, unit[7] * of_decode))
 
 
-def _rates(model: Any, choices: Choices, units: Sequence[Unit], bound: Floats, limits: Sequence[Limit]) -> Floats:
+def _rates(model: ModelSpec, choices: Choices, units: Sequence[Unit], bound: Floats, limits: Sequence[Limit]) -> Floats:
     """Requests/s of each size within the latencies."""
     found = np.zeros(bound.shape)
     places = np.argwhere(bound > 0)
@@ -399,7 +226,7 @@ def _rates(model: Any, choices: Choices, units: Sequence[Unit], bound: Floats, l
         names = ("layout", "hardware", "precision")
         index = {PREFILL[name]: chosen[:, place] for place, name in enumerate(names)}
         index |= {name: chosen[:, 3 + place] for place, name in enumerate(names)}
-        index |= {"workload": size, **_widest(choices, zero)}
+        index |= {"workload": size, **widest(choices, zero)}
         point = Point(model, choices, Mesh.points(choices.axes, [index.get(axis, zero) for axis in choices.axes]))
         pooled = Pooled(point, choices.runtime).with_workers(chosen[:, 6].astype(float), chosen[:, 7].astype(float))
         may_run = (structure_status(pooled.kinds, CODES) == 0) & ~(memory_share(pooled) > 1.0)

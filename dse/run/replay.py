@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dse.cost.phases import Point
 from dse.run.deployment import Deployment
 from dse.run.fleet_facts import Facts
-from dse.run.pool_candidates import PooledDeployment
+from dse.run.pooled_deployment import PooledDeployment
 from dse.run.problem import Problem
 from dse.search.fleet import Answer
 from dse.simulate.deployment import Deployment as Simulated
