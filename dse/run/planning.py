@@ -33,6 +33,10 @@ OPEN_BATCHES = [512]
 is that of the best of 18 limits less 1 %, mean over 450 cases, and at worst less 16 %."""
 
 
+PAIR = 2
+"""Accelerators of the smallest deployment of two pools."""
+
+
 @dataclass(frozen=True)
 class PlannedModel:
     """A model with what it is held to."""
@@ -212,9 +216,15 @@ def _not_candidates(file: PlanFile, document: Document) -> Iterator[Fault]:
             hint = suggest(name, TECHNIQUES) or f"; expected one of {', '.join(TECHNIQUES)}"
             yield document.fault(("candidates", "techniques", name), f"unknown technique{hint}", key=True)
     stated = _listed(file.candidates.serving)
-    if POOLED in stated and _listed(file.candidates.offload) == ["lp"]:
-        message = f"{POOLED!r} workers hold all of their weights; add 'none', with which they run, or leave it out"
+    if POOLED not in stated:
+        return
+    if "none" not in _listed(file.candidates.offload):
+        message = f"workers of {POOLED} serving hold all of their weights; add 'none' to 'offload', or leave it out"
         yield document.fault(("candidates", "offload"), message)
+    pools = file.candidates.disaggregated
+    if pools is not None and pools.devices is not None and pools.devices < PAIR:
+        message = f"a prefill and a decode worker are {PAIR} accelerators at least, got {pools.devices}"
+        yield document.fault(("candidates", "disaggregated", "devices"), message)
 
 
 def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
@@ -370,6 +380,11 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
         known = list(dict.fromkeys(row.hardware for row in table))
         models = [_label(entry.model, index) for index, entry in enumerate(file.models)]
     yield from _unknown_hardware(file, known, document)
+    if axes is not None and axes.serving == (POOLED,) and not file.budget.regions:
+        held = sum(file.budget.stock.get(name, PAIR) for name in known)
+        if held < PAIR:
+            message = f"{POOLED} serving needs {PAIR} accelerators at least, one for prompts and one to decode; there"
+            yield document.fault(("budget", "stock"), f"{message} {'is 1' if held else 'are none'}")
     for index, name in enumerate(models):
         if name in models[:index]:
             yield document.fault(("models", index), f"{name!r} stands twice; give it one demand")
