@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_more_load_never_answers_sooner(x, y, most, load, factor, size):
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.9])
 def test_more_workers_of_the_same_load_wait_less(load):
     waits = [float(at(pooled(x, 8), load).prompts.wait(np.full(1, float(x)))[0][0]) for x in (1, 2, 4, 8)]
-    assert all(more < less for less, more in zip(waits, waits[1:], strict=False))
+    assert all(more < less for less, more in pairwise(waits))
 
 
 def test_overload_has_no_latencies():
@@ -109,7 +110,7 @@ def test_a_link_slower_than_the_passes_sets_the_pace():
     slowed = replace(axes, hardware=[slow], pools=replace(axes.pools, prefill=prefill))
     mesh = Mesh.points(axes.axes, [np.zeros(1, dtype=int) for _ in axes.axes])
     one, other = (
-        Pooled(Point(LLAMA, each, mesh), IDEAL).with_workers(np.ones(1), np.full(1, 8.0)) for each in (axes, slowed)
+        Pooled(Point(LLAMA, each, mesh), IDEAL).with_workers(np.ones(1), np.full(1, 4.0)) for each in (axes, slowed)
     )
     sent = other.sending(other.link)(np.ones(1))
     assert sent > 1 / one.capacity
