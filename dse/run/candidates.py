@@ -77,17 +77,29 @@ def _of_model(plan: Plan, index: int) -> Candidates:
     most_loss = None if bound is None else bound.max
     deployments, misses, points = deployments_of(model.sweep, index, buckets, model.slo, most_loss)
     if model.sweep.axes.pools is not None:
-        usd: dict[str, float] = {}
-        for device in plan.devices.values():
-            usd[device.chip] = min(usd.get(device.chip, np.inf), device.device.usd_per_hour)
-        stock = [device.device.stock for device in plan.devices.values() if device.device.stock is not None]
-        caps = sizes_up_to(model.sweep.axes.pools.devices, stock)
-        pooled, near, more = pooled_deployments(model.sweep, index, model.slo, most_loss, caps, usd, deployments)
+        pooled, near, more = _pooled(plan, index, most_loss, deployments)
         deployments, points = [*deployments, *pooled], points + more
         misses = [miss.nearer(other) for miss, other in zip(misses, near, strict=True)]
     served = np.any([each.rates > 0 for each in deployments], axis=0) if deployments else np.zeros(len(places), bool)
     missed = {place: miss for place, miss, by in zip(places, misses, served, strict=True) if not by}
     return Candidates(_undominated(deployments, buckets), missed, points)
+
+
+def _pooled(
+    plan: Plan, index: int, most_loss: float | None, others: Sequence[Deployment]
+) -> tuple[list[Deployment], list[Miss], int]:
+    """Deployments of two pools beside those of one engine."""
+    model, budget = plan.models[index], plan.file.budget
+    assert model.sweep is not None
+    assert model.sweep.axes.pools is not None
+    usd: dict[str, float] = {}
+    for device in plan.devices.values():
+        usd[device.chip] = min(usd.get(device.chip, np.inf), device.device.usd_per_hour)
+    stock = [device.device.stock for device in plan.devices.values() if device.device.stock is not None]
+    power = [budget.power_kw, *(region.power_kw for region in budget.regions.values())]
+    scarce = bool(stock) or any(limit is not None for limit in (*power, budget.capital_usd))
+    caps = sizes_up_to(model.sweep.axes.pools.devices, stock)
+    return pooled_deployments(model.sweep, index, model.slo, most_loss, caps, usd, others, scarce=scarce)
 
 
 def deployments_of(

@@ -4,8 +4,8 @@
               have a step within the latencies. No pair serves more than min(x R_p, y R_d) of these.
     pairs     per size of deployment the two layouts that serve most per device (`dse.cost.matching`), and the same
               with one prefill worker more, for queues
-    rates     the highest at which a deployment keeps the latencies (`dse.cost.pooled`), of those that no replicas of
-              the same accelerator, nor other pools, can do without
+    rates     the highest at which a deployment keeps the latencies (`dse.cost.pooled`), of those that replicas of the
+              same accelerators cannot stand in for; of these, few that come near the best (`dse.run.pool_choice`)
 
 Like accelerators are paired with each other; unlike ones where they are the cheapest for some size: two kinds for its
 prompts, two for its tokens.
@@ -14,7 +14,7 @@ prompts, two for its tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -29,6 +29,7 @@ from dse.cost.phases import Point
 from dse.cost.pooled import Pooled
 from dse.run.axes import POOLED
 from dse.run.deployment import CODES, Deployment, Miss, degrees_text, variant_words
+from dse.run.pool_choice import Rivals, needed
 from dse.run.pool_workers import Workers, decode_workers, prefill_workers
 from dse.run.pooled_deployment import PooledDeployment, widest
 from dse.run.resolve import Sweep
@@ -119,34 +120,6 @@ def _best_pair(per_device: Floats, place: Sequence[int]) -> tuple[int, int, int,
 # -- rates --------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Rivals:
-    """What there is to choose from beside: rates of replicas, and what they hold."""
-
-    held: list[Mapping[str, int]]
-    rates: Floats
-    """Shape (rivals, sizes)."""
-
-    def copies(self, held: Sequence[Mapping[str, int]]) -> Floats:
-        """Of each rival (column) how many stand on the accelerators of each deployment (row)."""
-        names = sorted({name for each in (*held, *self.held) for name in each})
-        ours, theirs = (np.array([[one.get(n, 0) for n in names] for one in each]) for each in (held, self.held))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            times = np.where(theirs[None] > 0, ours[:, None] // theirs[None], np.inf)
-        return np.asarray(times.min(axis=2))
-
-    def beat(self, held: Sequence[Mapping[str, int]], most: Floats) -> NDArray[np.bool_]:
-        """Which deployments cannot serve more of any size than rivals in their place."""
-        if not self.held or not len(held):
-            return np.zeros(len(held), dtype=bool)
-        copies = self.copies(held)
-        out = np.zeros(len(held), dtype=bool)
-        for place, (times, rates) in enumerate(zip(copies, most, strict=True)):
-            near = times >= 1
-            out[place] = np.any(np.all(times[near, None] * self.rates[near] >= rates[None], axis=1))
-        return out
-
-
 def pooled_deployments(
     sweep: Sweep,
     model: int,
@@ -155,6 +128,8 @@ def pooled_deployments(
     caps: Sequence[int],
     usd: Mapping[str, float],
     others: Sequence[Deployment],
+    *,
+    scarce: bool,
 ) -> tuple[list[Deployment], list[Miss], int]:
     """Deployments of two pools of a sweep that serve more of some size than `others` do in their place.
 
@@ -166,6 +141,7 @@ def pooled_deployments(
         caps: sizes of deployments, in accelerators, up to which the best is looked for.
         usd: dollars per accelerator and hour.
         others: what else there is to choose from.
+        scarce: whether something but money is limited.
 
     Returns:
         The deployments, what comes nearest for each size, and how many workers, pairs and sizes were looked at.
@@ -177,9 +153,10 @@ def pooled_deployments(
     points = 0
     for box, variant in enumerate(sweep.variants):
         if variant["serving"] == POOLED and variant["offload"] != "lp":
-            rivals = Rivals([each.held for each in others], np.array([each.rates for each in others]))
+            rates = np.array([each.rates for each in others]).reshape(len(others), len(misses))
+            rivals = Rivals([each.held for each in others], rates)
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                each, near, looked_at = _of_box(sweep, box, model, slo, most_loss, caps, usd, rivals)
+                each, near, looked_at = _of_box(sweep, box, model, slo, most_loss, caps, usd, rivals, scarce)
             found += each
             misses = [old.nearer(new) for old, new in zip(misses, near, strict=True)]
             points += looked_at
@@ -188,7 +165,7 @@ def pooled_deployments(
 
 def _of_box(
     sweep: Sweep, box: int, model: int, slo: Slo, most_loss: float | None, caps: Sequence[int],
-    usd: Mapping[str, float], rivals: Rivals,
+    usd: Mapping[str, float], rivals: Rivals, scarce: bool,
 ) -> tuple[list[Deployment], list[Miss], int]:  # fmt: skip
     choices, spec = sweep.choices_of(box, 0), sweep.models[0]
     pools = choices.pools
@@ -203,9 +180,10 @@ def _of_box(
     kept = np.flatnonzero(~rivals.beat([each.held for each in made], bound))
     units, made, bound = [units[place] for place in kept], [made[place] for place in kept], bound[kept]
     rates = _rates(spec, choices, units, bound, slo.limits)
-    left = [replace(each, rates=rate) for each, rate in zip(made, rates, strict=True) if np.any(rate > 0)]
+    few = needed([each.held for each in made], rates, rivals, caps, usd, scarce=scarce)
+    left = [replace(made[place], rates=rates[place]) for place in few]
     misses = [max(pair, key=lambda miss: miss.excess) for pair in zip(*(table.misses for table in tables), strict=True)]
-    return list(left), misses, sum(table.full.size for table in tables) + bound.size
+    return [*left], misses, sum(table.full.size for table in tables) + bound.size
 
 
 def _bound(tables: tuple[Workers, Workers], unit: Unit) -> Floats:
