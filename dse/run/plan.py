@@ -7,13 +7,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from dse import __version__
 from dse.cost import COST_MODEL
 from dse.errors import InputError
+from dse.run.answered import Answered
+from dse.run.binding import limitless
 from dse.run.fleet_facts import mean_latency
 from dse.run.owning import rent_or_buy
 from dse.run.planning import Plan, resolve_plan
@@ -22,7 +24,8 @@ from dse.run.settings import set_values
 from dse.run.store import Store, finite, write_whole, writing
 from dse.run.today_fleet import today
 from dse.run.verified import Solved, solve
-from dse.run.what_if import WhatIf
+from dse.run.what_if import what_if
+from dse.run.wrong import break_even, growth
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
 from dse.spec.reading import exists, from_value, library_file, read
@@ -115,10 +118,10 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
 
 def _described(solved: Solved) -> Plain:
     problem, answer = solved.problem, solved.answer
-    facts, what_if = solved.facts, WhatIf(problem, answer)
+    facts, asked = solved.facts, Answered(problem, answer)
     deployments = facts.deployments()
     errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
-    changes = what_if.all(max(errors, default=None))
+    changes = what_if(asked, max(errors, default=None))
     changes["alternatives"][0] |= mean_latency(facts)
     return {
         "status": answer.status,
@@ -128,16 +131,16 @@ def _described(solved: Solved) -> Plain:
         "cost_usd_per_hour": answer.usd_per_hour,
         "instances": dict(answer.devices),
         "deployments": deployments,
-        "buckets": facts.buckets(what_if.margins),
+        "buckets": facts.buckets(None if problem.maximising else asked.margins),
         "served": problem.served_share(answer),
         "latency": dict(mean_latency(facts)),
         "alternatives": [*changes["alternatives"], *changes["latency"]["fastest"]],
         "binding": changes["binding"],
         "economics": facts.economics(),
         "frontier": {"served": changes["frontier_served"], "latency": changes["latency"]["frontier"]},
-        "growth": what_if.growth(),
+        "growth": growth(asked),
         "sensitivity": changes["sensitivity"],
-        "break_even": what_if.break_even(),
+        "break_even": break_even(asked),
         "rent_or_buy": rent_or_buy(problem, answer),
         "current": today(problem, answer),
         "verification": _verification(solved),
@@ -228,9 +231,7 @@ def _why_not(problem: Problem, answer: Answer) -> str:
     if problem.maximising:
         return "the limits allow not one replica of any candidate"
     fleet = problem.fleet
-    free = cheapest(replace(fleet, usd_per_hour=None, capital_usd=None, watts=None, site_watts={}, devices={
-        name: replace(device, stock=None) for name, device in fleet.devices.items()
-    }), time_limit=problem.plan.file.time_limit_s)  # fmt: skip
+    free = cheapest(limitless(fleet), time_limit=problem.plan.file.time_limit_s)
     within = most_served(fleet, time_limit=problem.plan.file.time_limit_s)
     share = problem.served_share(within) if within.found else 0.0
     text = f"the limits allow at most {share:.0%} of the demand"

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from dse.run.candidates import Candidates, find_candidates
 from dse.run.deployment import Deployment
 from dse.run.planning import Plan, on_hardware
-from dse.search.fleet import Answer, Fleet, Option
-from dse.search.fleet_program import cheapest, most_served
+from dse.search.fleet import Answer, Fleet, Option, tidied
+from dse.search.fleet_program import UNUSED, cheapest, most_served
 from dse.spec.slo import Slo
 
 Floats = NDArray[np.float64]
+
+SERVED_IN_FULL = 1e-8
+"""Distance of a served share from one that sums of floats explain: shares are held to nine decimals."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,11 @@ class Problem:
         known = all(self.fleet.devices[name].watts for name in answer.devices)
         return answer.watts / 1e3 if known else None
 
-    def served_share(self, answer: Answer) -> float:
-        """Share of the demand that an answer serves."""
-        return answer.served(self.fleet) / float(self.fleet.demand.sum()) if answer.found else math.nan
+    def served_share(self, answer: Answer, fleet: Fleet | None = None) -> float:
+        """Share of the demand, or of that of a changed problem, that an answer serves."""
+        fleet = self.fleet if fleet is None else fleet
+        share = answer.served(fleet) / float(fleet.demand.sum()) if answer.found else math.nan
+        return 1.0 if abs(share - 1) < SERVED_IN_FULL else share
 
     def under(self, slos: Sequence[Slo], hardware: Collection[str]) -> Problem:
         """The same plan with other latencies, on some of its accelerators.
@@ -175,5 +180,5 @@ def balanced(fleet: Fleet, answer: Answer) -> Answer:
         return answer
     shares = np.zeros_like(answer.shares)
     for (o, b), share in zip(pairs, found.x, strict=False):
-        shares[o, b] = round(float(share), 9) if share > 1e-9 else 0.0
-    return replace(answer, shares=shares)
+        shares[o, b] = share if share > UNUSED else 0.0
+    return replace(answer, shares=tidied(shares))

@@ -41,13 +41,13 @@ class Device:
     """Most devices of this kind there are; None for any number."""
     site: str = ""
     """Where it stands."""
-    chip: str = ""
+    counted_as: str = ""
     """What it is where its name says more, as that of a box: devices of one chip are counted together."""
 
     @property
     def kind(self) -> str:
         """What it is counted as where there is a stock, or fleets are to differ in kind."""
-        return self.chip or self.name
+        return self.counted_as or self.name
 
 
 @dataclass(frozen=True, eq=False)
