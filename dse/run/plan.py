@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -18,11 +17,13 @@ from dse.run.answered import Answered
 from dse.run.binding import limitless
 from dse.run.fleet_facts import mean_latency
 from dse.run.owning import rent_or_buy
+from dse.run.planned_table import unused
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
 from dse.run.store import Store, finite, write_whole, writing
 from dse.run.today_fleet import today
+from dse.run.unserved import unserved, unserved_words
 from dse.run.verified import Solved, solve
 from dse.run.what_if import what_if
 from dse.run.wrong import break_even, growth
@@ -107,7 +108,7 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
     found: Plain = {"name": resolved.name, "hash": _hash(problem), "version": __version__, "cost_model": COST_MODEL,
                     "objective": resolved.file.objective}  # fmt: skip
     if len(problem.fleet.unservable) and not problem.maximising:
-        nothing = {**_nothing("infeasible"), "reason": _unservable(problem)}
+        nothing = {**_nothing("infeasible"), "reason": unserved_words(unserved(problem))}
         return PlanResult({**found, **nothing, **_given(problem)}, tuple(_candidates(problem)))
     answer = solved.answer
     if not answer.found or not answer.devices:
@@ -178,6 +179,8 @@ def _given(problem: Problem) -> Plain:
     return {
         "prices": [plan_.devices[name].plain() for name in sorted(plan_.devices)],
         "slo": {model.name: {limit.name: limit.most for limit in model.slo.limits} for model in plan_.models},
+        "time_limit_s": plan_.file.time_limit_s,
+        "unserved": unserved(problem),
         "left_out": {"no_price": list(plan_.unpriced)},
         "candidates": {
             "points": problem.candidates.points,
@@ -196,6 +199,9 @@ def _assumptions(problem: Problem) -> list[str]:
     ]
     if problem.plan.table:
         found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
+        if ignored := unused(problem.plan.source):
+            found.append(f"Of the candidates, {' and '.join(ignored)} mean nothing beside a table: its rows rest on "
+                         "what they were measured with.")  # fmt: skip
     if problem.plan.file.price.kinds == ("purchase",):
         found.append("Owned devices pay for power and cooling at full draw.")
     return found
@@ -207,21 +213,6 @@ def _nothing(status: str) -> Plain:
         "status": "infeasible" if status == "optimal" else status, "gap": None, "cost_usd_per_hour": None,
         "instances": {}, "deployments": [], "buckets": [], "alternatives": [], "binding": [],
     }  # fmt: skip
-
-
-def _unservable(problem: Problem) -> str:
-    """The sizes nothing serves, each with what comes nearest."""
-    texts = []
-    for place in problem.fleet.unservable:
-        bucket = problem.plan.buckets[place]
-        text = f"no candidate serves {bucket.size} of {problem.plan.models[bucket.model].name}"
-        miss = problem.candidates.misses.get(int(place))
-        if miss is not None and miss.words:
-            text += f"; nearest: {miss.words}" if math.isfinite(miss.excess) else f": {miss.words}"
-        elif problem.plan.table:
-            text += " within its latencies: its throughput is 0 everywhere, or no row is as large"
-        texts.append(text)
-    return "; ".join(texts)
 
 
 def _why_not(problem: Problem, answer: Answer) -> str:
@@ -253,6 +244,8 @@ def _sentence(problem: Problem, answer: Answer, alternatives: Sequence[Plain]) -
     single = next((entry for entry in alternatives if entry["title"] == "best single type"), None)
     if single is None:
         return f"{text}; no single type could."
+    if problem.maximising and set(single["instances"]) == set(answer.devices):
+        return f"{text}, and no mix serves more."
     if problem.maximising:
         return f"{text}; the best single type, {_count_words(single['instances'])}, serves {single['served']:.0%}."
     if set(single["instances"]) == set(answer.devices):

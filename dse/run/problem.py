@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dse.run.candidates import Candidates, find_candidates
 from dse.run.deployment import Deployment
+from dse.run.planned_table import rows_of, table_rates
 from dse.run.planning import Plan, on_hardware
 from dse.search.fleet import Answer, Fleet, Option, tidied
 from dse.search.fleet_program import UNUSED, cheapest, most_served
@@ -127,27 +128,15 @@ def _fleet(plan: Plan, options: Sequence[Option]) -> Fleet:
 
 
 def _of_table(plan: Plan) -> tuple[list[Option], dict[str, list[str]]]:
-    """An option per model and accelerator of a table; a bucket takes the row of its size, else the next larger one.
-
-    A larger request asks for more of everything, so that the row is on the safe side.
-    """
+    """An option per model and accelerator of a table."""
     options, sources = [], {}
     single = len(plan.models) == 1
     for index, model in enumerate(plan.models):
         for device, priced in plan.devices.items():
-            rows = [
-                row for row in plan.table
-                if row.hardware == priced.chip and row.model in ((model.name, "") if single else (model.name,))
-            ]  # fmt: skip
-            rates, texts = np.zeros(len(plan.buckets)), [""] * len(plan.buckets)
-            for place, bucket in enumerate(plan.buckets):
-                larger = [row for row in rows if row.input >= bucket.input and row.output >= bucket.output]
-                if bucket.model == index and larger:
-                    row = min(larger, key=lambda row: (row.input + row.output, row.input))
-                    rates[place], texts[place] = row.requests_per_s, f"{row.input}x{row.output}"
+            rows = rows_of(plan.table, priced.chip, model.name, single=single)
             name = device if single else f"{model.name} {device}"
+            rates, sources[name] = table_rates(rows, plan.buckets, index)
             options.append(Option(name, device, 1, rates))
-            sources[name] = texts
     return options, sources
 
 
