@@ -17,9 +17,8 @@ from dse.cost.disaggregated import Disaggregated
 from dse.cost.memory import Memory
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
-from dse.cost.placement.affine import BELOW, Tier
+from dse.cost.placement.affine import BELOW, STREAMS, Tier
 from dse.cost.placement.placed import Placed
-from dse.cost.placement.plan import STREAMS
 from dse.cost.serving import Pool
 from dse.cost.setting import PHASES, Phase
 from dse.cost.work import BYTE_KINDS, Operands, is_zero
