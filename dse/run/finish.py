@@ -31,6 +31,9 @@ from dse.search.rows import distinct
 DETAILS = 200
 """Frontier points the report explains operator by operator."""
 
+FEW = 1000
+"""Contenders that are completed with the frontier: a second pass over as few points costs as much as the first."""
+
 
 def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: float) -> dict[str, Any]:
     """Complete the kept points and write the files of the run.
@@ -55,7 +58,9 @@ def _write_tables(
     contested = contests(engine.divisions, tally.front.fronts())
     kept = _union(contest.front for contest in contested.values())
     best = _union(numbers for of_group in tally.top.tops().values() for numbers, _ in of_group)
-    rows = complete(engine, _union([kept, best, missed_points(tally)]))
+    contenders = _union(contest.numbers for contest in contested.values())
+    beside = contenders if len(contenders) <= FEW else []
+    rows = complete(engine, _union([kept, best, missed_points(tally), beside]))
     chances = front_probabilities(engine, contested, rows)
     rows["front_probability"] = [chances.get(number) for number in rows["number"]]
     release_freed_memory()
