@@ -4,7 +4,7 @@
               have a step within the latencies. No pair serves more than min(x R_p, y R_d) of these.
     pairs     per size of deployment the two layouts that serve most per device (`dse.cost.matching`), and the same
               with one prefill worker more, for queues
-    rates     the highest at which a deployment keeps the latencies (`dse.cost.pooled`), of those that replicas of the
+    rates     the highest at which a deployment keeps the latencies (`dse.cost.pools_under_load`), of those that replicas of the
               same accelerators cannot stand in for; of these, few that come near the best (`dse.run.pool_choice`)
 
 Like accelerators are paired with each other; unlike ones where they are the cheapest for some size: two kinds for its
