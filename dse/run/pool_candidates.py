@@ -7,8 +7,8 @@
     rates     the highest at which a deployment keeps the latencies (`dse.cost.pools_under_load`), of those that replicas of the
               same accelerators cannot stand in for; of these, few that come near the best (`dse.run.pool_choice`)
 
-Like accelerators are paired with each other; unlike ones where they are the cheapest for some size: two kinds for its
-prompts, two for its tokens.
+Like accelerators are paired with each other; unlike ones of a vendor where they are the cheapest for some size: two
+kinds for its prompts, two for its tokens.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def _pairings(choices: Choices, tables: tuple[Workers, Workers], usd: Mapping[st
         for table, hardware in zip(tables, (prefill.hardware, choices.hardware), strict=True)
     ]
     for of_prefill, of_decode in zip(*cheap, strict=True):
-        chips += list(product(of_prefill, of_decode))
+        # The transports of engines (NIXL, RIXL, Mooncake) join accelerators of one vendor.
+        chips += [(p, d) for p, d in product(of_prefill, of_decode)
+                  if prefill.hardware[p].vendor == choices.hardware[d].vendor]  # fmt: skip
     apart = [scheme.name for scheme in prefill.precision] != [scheme.name for scheme in choices.precision]
     schemes = [(p, d) for p, one in enumerate(prefill.precision) for d, other in enumerate(choices.precision)
                if one.kv_cache == other.kv_cache and (apart or one.name == other.name)]  # fmt: skip
