@@ -65,7 +65,8 @@ def _solved(answer: Plain) -> str:
     if answer["objective"] == "cost":
         better = f"none is cheaper than ${answer['bound']:,.2f}/h"
     if answer["status"] == "optimal":
-        return f"Optimal to {answer['gap']:.2%} (time limit {limit} per program): of the fleets from these deployments {better}."
+        solved = f"Optimal to {answer['gap']:.2%} (time limit {limit} per program)"
+        return f"{solved}: of the fleets from these deployments {better}."
     return f"The time limit of {limit} struck first: {better}, this one may be {answer['gap']:.2%} off."
 
 

@@ -108,7 +108,8 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
     problem = solved.problem
     found: Plain = {"name": resolved.name, "hash": _hash(problem), "version": __version__, "cost_model": COST_MODEL,
                     "objective": resolved.file.objective}  # fmt: skip
-    if len(problem.fleet.unservable) and not problem.maximising:
+    unservable, wanted = len(problem.fleet.unservable), len(problem.fleet.wanted)
+    if unservable == wanted or (unservable and not problem.maximising):
         nothing = {**_nothing("infeasible"), "reason": unserved_words(unserved(problem))}
         return PlanResult({**found, **nothing, **_given(problem)}, tuple(_candidates(problem)))
     answer = solved.answer
@@ -201,7 +202,8 @@ def _assumptions(problem: Problem) -> list[str]:
     if problem.plan.table:
         found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
         if ignored := unused(problem.plan.source):
-            found.append(f"Of the candidates, {' and '.join(ignored)} mean nothing beside a table: its rows rest on "
+            mean = "mean" if len(ignored) > 1 else "means"
+            found.append(f"Of the candidates, {' and '.join(ignored)} {mean} nothing beside a table: its rows rest on "
                          "what they were measured with.")  # fmt: skip
     if problem.plan.file.price.kinds == ("purchase",):
         found.append("Owned devices pay for power and cooling at full draw.")
