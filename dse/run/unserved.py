@@ -70,7 +70,7 @@ def unserved_words(rows: Sequence[Plain]) -> str:
         if nearest["times_the_limit"] is None:
             clauses.append(f"{text}{_because(nearest)}")
         else:
-            close = nearest["reason"].replace(":", ",", 1)
+            close = nearest["reason"].replace(": ", ", with ", 1)
             far = f"{_size(farthest)} is farthest, {farthest['times_the_limit']:.2f} times the limit at best"
             clauses.append(f"{text}; {_size(nearest)} comes {close}; {far}")
     return "; ".join(clauses)

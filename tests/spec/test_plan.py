@@ -160,7 +160,8 @@ def test_a_region_has_prices_and_limits_of_its_own():
 def test_a_region_has_its_price_of_what_is_bought_and_pays_energy_as_all_do():
     """The factor is on the accelerator: dollars paid at once, spread over the years, beside the same energy."""
     price = {"kind": "purchase", "purchase": {"h100-sxm": 25_000}}
-    found = plan(price=price, candidates={"hardware": ["h100-sxm"]}, budget={"regions": {"us": {}, "eu": {"price_factor": 2.0}}}).devices
+    regions = {"us": {}, "eu": {"price_factor": 2.0}}
+    found = plan(price=price, candidates={"hardware": ["h100-sxm"]}, budget={"regions": regions}).devices
     us, eu = found["h100-sxm@us"], found["h100-sxm@eu"]
     assert (us.device.capital_usd, eu.device.capital_usd) == (25_000, 50_000)
     assert (us.plain()["usd_purchase"], eu.plain()["usd_purchase"]) == (25_000, 50_000)
