@@ -93,9 +93,7 @@ def row_name(entry: CurrentEntry, table: Sequence[Measured]) -> str:
     return _row_name(entry.hardware, hardware_of(table)) or entry.hardware
 
 
-def table_rates(
-    rows: Sequence[Measured], buckets: Sequence[Bucket], model: int
-) -> tuple[Floats, list[str]]:
+def table_rates(rows: Sequence[Measured], buckets: Sequence[Bucket], model: int) -> tuple[Floats, list[str]]:
     """What one accelerator serves of each bucket, by the row of its size or else the next larger one.
 
     A larger request asks for more of everything, so that the row is on the safe side.
