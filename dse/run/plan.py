@@ -205,6 +205,11 @@ def _assumptions(problem: Problem) -> list[str]:
             mean = "mean" if len(ignored) > 1 else "means"
             found.append(f"Of the candidates, {' and '.join(ignored)} {mean} nothing beside a table: its rows rest on "
                          "what they were measured with.")  # fmt: skip
+    if any(deployment.pool_facts for deployment in problem.deployments.values()):
+        found.append(
+            "Workers of two pools serve their own deployment alone, caches travel over links that nothing else uses, "
+            "and unlike accelerators are of one vendor."
+        )
     if problem.plan.file.price.kinds == ("purchase",):
         found.append("Owned devices pay for power and cooling at full draw.")
     return found
@@ -282,6 +287,7 @@ def _hash(problem: Problem) -> str:
             (o.name, o.device, o.devices, sorted(o.rates.tolist()), *sorted(o.others.items()))
             for o in problem.fleet.options
         ),
+        "table": sorted(map(astuple, plan_.table)),  # today's fleet may be of rows that are no options
         "prices": [each.plain() for _, each in sorted(plan_.devices.items())],
         "file": plan_.file.model_dump(mode="json", exclude=_READ_ELSEWHERE),
     }

@@ -139,7 +139,7 @@ class Candidates(Strict):
     """By default as the latencies ask: `offline` without limits, else `open-loop`, the highest rate of arrivals that
     keeps them. `disaggregated` beside it lets pools of prefill and decode workers compete."""
     disaggregated: Disaggregation | None = None
-    """Of the pools, as in a sweep; both choose from the same by default, on at most twice `max_devices`."""
+    """Of the pools, as in a sweep; both choose from the same by default, on at most twice `max_devices`, or eight."""
     offload: Any = "none"
     """`lp` beside `none` lets deployments with weights and cache on host and disk compete (batch jobs)."""
     runtime: Any = "vllm"

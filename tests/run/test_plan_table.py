@@ -105,6 +105,18 @@ def test_todays_fleet_may_be_of_rows_that_do_not_compete(ask):
     assert found["current"]["carries_the_demand"]
 
 
+def test_buying_in_a_region_costs_what_it_costs_there(ask):
+    """Rent and purchase of a region have the same factor: only the power, paid by all alike, moves the break-even."""
+    free = {"price": {"override": {"a100-sxm-80gb": 9, "mine": 9}, "purchase": {"h100-sxm": 25_000}},
+            "economics": {"usd_per_kwh": 0}}  # fmt: skip
+    months = []
+    for factor in (1.0, 2.0):
+        (row,) = ask(**free, budget={"regions": {"eu-west": {"price_factor": factor}}})["rent_or_buy"]
+        assert (row["hardware"], row["purchase_usd"]) == ("h100-sxm@eu-west", 25_000 * factor)
+        months.append(row["months_to_break_even"])
+    assert months[0] == pytest.approx(months[1])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
