@@ -69,6 +69,10 @@ def _nothing_to_copy(point: Point, speculation: Speculation) -> bool:
     return speculation.kind in ("mtp", "eagle") and point.iteration.drafter is None
 
 
+def _no_module(point: Point, speculation: Speculation) -> bool:
+    return speculation.kind == "mtp" and not (speculation.trained or point.model.nextn)
+
+
 def _vocabulary(point: Point, speculation: Speculation) -> bool:
     own = point.model.vocab
     return speculation.draft is not None and abs(speculation.draft.vocab - own) > VOCABULARY * own
@@ -86,6 +90,10 @@ RULES: dict[str, tuple[Callable[[Point], Mask], str]] = {
     "no_layer_to_draft_with": (
         _of_speculation(_nothing_to_copy),
         "mtp and eagle draft with an attention layer like the model's, which has none",
+    ),
+    "no_next_token_module": (
+        _of_speculation(_no_module),
+        "the model was published without a next-token (MTP) module: say `trained: true` beside `mtp` if you have one",
     ),
     "tree_on_recurrent_state": (
         _of_speculation(_recurrent),
