@@ -156,6 +156,30 @@ def test_a_region_has_prices_and_limits_of_its_own():
     assert (found["l4@us"].device.stock, found["l4@eu"].device.stock, found["l4@eu"].device.site) == (4, None, "eu")
 
 
+def test_accelerators_go_by_every_spelling_that_the_axis_takes(tmp_path):
+    """Names, aliases, other cases and paths, in every mapping that is keyed by them."""
+    (tmp_path / "mine.yaml").write_text("base: l4\nname: my-l4\n")
+    text = (
+        "name: chat\nmodels: [{model: llama-3.1-8b, demand: {buckets: [{input: 9, output: 9, requests_per_s: 1}]}}]\n"
+        "candidates: {hardware: [H100, ./mine.yaml]}\n"
+        "price: {kind: purchase, override: {./mine.yaml: 0.5}, purchase: {H100 SXM5: 30000}}\n"
+        "budget: {stock: {H100_SXM: 16, my-l4: 3}, regions: {eu: {stock: {NVIDIA H100 80GB HBM3: 8}}}}\n"
+    )
+    (tmp_path / "plan.yaml").write_text(text)
+    found = resolve_plan(read(tmp_path / "plan.yaml")).devices
+    assert list(found) == ["h100-sxm@eu", "my-l4@eu"]
+    assert (found["h100-sxm@eu"].price.usd, found["my-l4@eu"].price.usd_per_hour) == (30000, 0.5)
+    assert (found["h100-sxm@eu"].device.stock, found["my-l4@eu"].device.stock) == (8, 3)
+
+
+def test_a_table_may_use_another_spelling_than_the_prices(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("input,output,hardware,requests_per_s\n1024,256,H100,5\n")
+    bare = {key: value for key, value in PLAN.items() if key != "candidates"} | {"throughput": str(table)}
+    found = resolve_plan(from_value({**bare, "price": {"override": {"h100-sxm": 2.0}}}))
+    assert found.devices["H100"].device.usd_per_hour == 2.0
+
+
 def test_settings_change_it():
     document = set_values(from_value(PLAN), ["headroom=0.1", "budget.usd_per_hour=5"])
     assert resolve_plan(document).file.headroom == 0.1
@@ -241,10 +265,12 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "candidates.techniques.chunk_tokens: "),
         ({"candidates": {"hardware": ["l4"], "serving": "disaggregated"}},
          "candidates.serving: a plan counts replicas of one kind of worker; 'disaggregated' has two"),
-        ({"budget": {"regions": {"eu": {"stock": {"h100": 1}}}}},
-         "budget.regions.eu.stock.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
-        ({"price": {"override": {"h100": 5}}},
-         "price.override.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
+        ({"budget": {"regions": {"eu": {"stock": {"h100-pcie": 1}}}}},
+         "budget.regions.eu.stock.h100-pcie: 'h100-pcie' is not among this plan's hardware"),
+        ({"price": {"override": {"h10-sxm": 5}}},
+         "price.override.h10-sxm: 'h10-sxm' is not among this plan's hardware; did you mean 'h100-sxm'?"),
+        ({"price": {"purchase": {"H100": 5, "L4": 3, "h100-sxm": 6}}},
+         "price.purchase.h100-sxm: 'h100-sxm' and 'H100' are one accelerator (h100-sxm); keep one"),
         ({"constraints": {"ttft_ms": {"max": 5}}},
          "constraints.ttft_ms: a plan knows only accuracy_drop_pct; latencies stand under 'slo', costs under 'budget'"),
         ({"current": [{"hardware": "h100-sxm", "model": "llama-3.1-70b"}]},
