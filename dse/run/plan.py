@@ -19,13 +19,14 @@ from dse.run.owning import rent_or_buy
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
+from dse.run.shipped import PLAN, file_meant
 from dse.run.store import Store, finite, write_whole, writing
 from dse.run.today_fleet import today
 from dse.run.verified import Solved, solve
 from dse.run.what_if import WhatIf
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
-from dse.spec.reading import exists, from_value, library_file, read
+from dse.spec.reading import from_value, read
 
 Plain = dict[str, Any]
 
@@ -37,27 +38,13 @@ def load_plan(source: str | Path | Mapping[str, Any], settings: Sequence[str] = 
         InputError: all faults of its syntax, or shape, or meaning.
         CannotRun: no candidate has a price.
     """
-    document = from_value(dict(source)) if isinstance(source, Mapping) else read(_plan_file(source))
+    document = from_value(dict(source)) if isinstance(source, Mapping) else read(file_meant(source, PLAN))
     try:
         return resolve_plan(set_values(document, settings))
     except InputError:
         if isinstance(document.value, dict) and "workload" in document.value:
             raise InputError(document.fault((), "is a sweep, it has a workload; run it with 'dse sweep'")) from None
         raise
-
-
-def _plan_file(source: str | Path) -> str | Path:
-    """The file meant: the user's own, else the library's by its name."""
-    path = Path(source)
-    if (
-        not exists(path)
-        and path.suffix in ("", ".yaml")
-        and path.parent in (Path(), Path("plans"), Path("sweeps/plans"))
-    ):
-        shipped = library_file("sweeps/plans") / f"{path.stem}.yaml"
-        if exists(shipped):
-            return shipped
-    return source
 
 
 @dataclass(frozen=True)
