@@ -220,7 +220,7 @@ def _why_not(problem: Problem, answer: Answer) -> str:
     }), time_limit=problem.plan.file.time_limit_s)  # fmt: skip
     within = most_served(fleet, time_limit=problem.plan.file.time_limit_s)
     share = problem.served_share(within) if within.found else 0.0
-    text = f"the limits allow at most {share:.0%} of the demand"
+    text = f"the limits allow {'at most ' if share else ''}{_share_words(share)} of the demand"
     if free.found:
         text += (
             f"; without them {_fleet_words(free)} would serve it for ${free.usd_per_hour:,.2f}/h"
@@ -243,10 +243,18 @@ def _sentence(problem: Problem, answer: Answer, alternatives: Sequence[Plain]) -
         return f"{text}; the best single type, {_count_words(single['instances'])}, serves {single['served']:.0%}."
     if set(single["instances"]) == set(answer.devices):
         return f"{text}, and no mix is cheaper."
+    saved = _share_words(single["difference_usd_per_hour"] / single["usd_per_hour"])
     return (
-        f"{text}, {single['difference_usd_per_hour'] / single['usd_per_hour']:.0%} less than the best single type"
+        f"{text}, {saved} less than the best single type"
         f" ({_count_words(single['instances'])}, ${single['usd_per_hour']:,.2f}/h)."
     )
+
+
+def _share_words(share: float) -> str:
+    """Per cent without digits, of less than one two: `6%`, `0.12%`, `none`."""
+    if not share:
+        return "none"
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.2g}%"
 
 
 def _fleet_words(answer: Answer) -> str:

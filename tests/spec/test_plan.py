@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dse.errors import InputError
@@ -252,6 +254,35 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "models[0].demand: at most 1e+09 requests/s at the peak, got 1.389e+297"),
         ({"models": demand(trace="azure-code", requests_per_s=1, growth_per_year=1e300)},
          "models[0].demand.growth_per_year: must be <= 100, got 1e+300"),
+        ({"headroom": 1}, "headroom: must be <= 0.99, got 1"),
+        ({"headroom": 1e9}, "headroom: must be <= 0.99, got 1000000000.0"),
+        ({"headroom": -0.1}, "headroom: must be >= 0, got -0.1"),
+        ({"headroom": math.nan}, "headroom: expected a finite number, got nan"),
+        ({"headroom": 20}, "headroom: must be <= 0.99, got 20; 20 % is 0.2"),
+        ({"headroom": "20%"}, "headroom: expected a number, got '20%'; 20 % is 0.2"),
+        ({"models": demand(buckets=[SIZE], growth_per_year="50 %")},
+         "models[0].demand.growth_per_year: expected a number, got '50 %'; 50 % is 0.5"),
+        ({"models": demand(buckets=[SIZE], growth_per_year=-1)},
+         "models[0].demand.growth_per_year: must be > -1, got -1"),
+        ({"models": demand(buckets=[SIZE], peak_factor=0.5)}, "models[0].demand.peak_factor: must be >= 1, got 0.5"),
+        ({"models": demand(buckets=[{**SIZE, "requests_per_s": -1}])},
+         "models[0].demand.buckets[0].requests_per_s: must be >= 0, got -1"),
+        ({"models": demand(buckets=[{**SIZE, "requests_per_s": 1e12}])},
+         "models[0].demand: at most 1e+09 requests/s at the peak, got 1e+12"),
+        ({"economics": {"pue": 0.9}}, "economics.pue: must be >= 1, got 0.9"),
+        ({"economics": {"pue": 158}}, "economics.pue: must be <= 10, got 158"),
+        ({"economics": {"amortisation_years": 0}}, "economics.amortisation_years: must be >= 0.1, got 0"),
+        ({"economics": {"usd_per_kwh": 1e300}}, "economics.usd_per_kwh: must be <= 1000, got 1e+300"),
+        ({"economics": {"host_share": 1e300}}, "economics.host_share: must be <= 100, got 1e+300"),
+        ({"price": {"override": {"l4": 1e300}}}, "price.override.l4: must be <= 1e+09, got 1e+300"),
+        ({"price": {"purchase": {"l4": 0}}}, "price.purchase.l4: must be > 0, got 0"),
+        ({"budget": {"usd_per_hour": 0}}, "budget.usd_per_hour: must be > 0, got 0"),
+        ({"budget": {"power_kw": 0}}, "budget.power_kw: must be > 0, got 0"),
+        ({"budget": {"regions": {"eu": {"price_factor": 1e300}}}},
+         "budget.regions.eu.price_factor: must be <= 1000, got 1e+300"),
+        ({"redundancy": 10**15}, "redundancy: must be <= 10000, got 1000000000000000"),
+        ({"candidates": {"hardware": ["l4"], "memory_utilization": 90}},
+         "candidates.memory_utilization: must be <= 1, got 90; 90 % is 0.9"),
         ({"price": {"kind": []}}, "price.kind: needs at least one kind"),
         ({"slo": {"ttft_ms": 200}}, "slo.ttft_ms: expected a mapping, got 200"),
         ({"slo": 3}, "slo: expected a name or limits such as ttft_ms: {p99: 2000}, got 3"),
@@ -358,5 +389,5 @@ def test_a_name_in_a_table_that_the_library_does_not_know_needs_a_price(tmp_path
 
 
 def test_a_document_without_a_file_names_the_field():
-    with pytest.raises(InputError, match="headroom: must be < 1, got 1"):
+    with pytest.raises(InputError, match=r"headroom: must be <= 0.99, got 1"):
         resolve_plan(Document("", {**PLAN, "headroom": 1.0}))
