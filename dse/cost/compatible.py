@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def _prefix(point: Point) -> Mask:
     prefix = _value(point, "prefix_hit")
     if prefix is None or prefix.tokens is None:
         return np.zeros(1, dtype=bool)
-    return np.less_equal(point.input, float(prefix.tokens))
+    longest = reduce(np.maximum, [tokens for tokens, _, _ in point.lengths])
+    return np.less_equal(longest, float(prefix.tokens))
 
 
 def _evicted(point: Point) -> bool:
@@ -83,7 +85,7 @@ RULES: dict[str, tuple[Callable[[Point], Mask], str]] = {
         _rule(_placed),
         "a placement holds one sequence's cache per request: prefix_hit, sampling and speculation go with offload none",
     ),
-    "prefix_not_in_prompt": (_prefix, "the shared prefix is not shorter than the prompt"),
+    "prefix_not_in_prompt": (_prefix, "the shared prefix is not shorter than any prompt"),
     "prefix_evicted": (_rule(_evicted), "kv_budget evicts other tokens of each sequence: no prefix is left to reuse"),
     "beams_not_speculative": (_rule(_beams), "no engine verifies drafts of beams: their scores need every token"),
     "draft_other_vocabulary": (_of_speculation(_vocabulary), "the draft model has another vocabulary"),

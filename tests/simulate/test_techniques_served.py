@@ -50,6 +50,26 @@ def test_a_shared_prefix_is_held_once_and_not_computed():
     assert shared.record.fleet[0].held[80] < 0.5 * plain.record.fleet[0].held[80]
 
 
+@pytest.mark.parametrize("prefix", [{"tokens": 1000}, {"tokens": 1600}, {"tokens": 1000, "own": True}, 0.5], ids=str)
+def test_prompts_shorter_than_a_prefix_share_what_they_have(prefix, tmp_path):
+    """A small memory, full: as many run and finish as the cost model says of the same lengths."""
+    table = tmp_path / "mix.csv"
+    table.write_text("input,output,weight\n200,100,2\n600,400,1\n4000,200,1\n")
+    chip = {"base": CHIP, "memory.capacity_gb": 24}
+    axes = {"precision": "bf16", "fidelity": "datasheet", "prefix_hit": prefix}
+    row = dse.evaluate("llama-3.1-8b", chip, workload={"lengths": str(table)}, serving="offline", **axes).iloc[0]
+    found = dse.simulate("llama-3.1-8b", chip, rate=50, requests=2000, lengths=str(table), **axes)
+    assert found.backlogged == pytest.approx(row["requests_per_s"], rel=0.08)
+    assert found.summary["running"]["mean"] == pytest.approx(row["max_batch"], rel=0.08)
+
+
+def test_a_request_keeps_for_itself_what_it_does_not_share():
+    fleet = simulated(lengths=[(40, 10), (1024, 10)], prefix_hit={"tokens": 768}).record.fleet[0]
+    assert (fleet.shared, fleet.apart(1024), fleet.apart(800), fleet.apart(40)) == (768, 0, 0, 768 - 32)
+    own = 40 - 32 + 10  # of 40 tokens 39 are found, 32 of them whole blocks
+    assert fleet.held[fleet.blocks(40 + 10 + fleet.apart(40))] == fleet.held[fleet.blocks(768 + own)]
+
+
 def test_parallel_answers_are_all_generated():
     one, four = (simulated(rate=1, requests=200, **axes).summary for axes in ({}, {"sampling": {"n": 4}}))
     assert four["output_tokens_per_s"] == pytest.approx(4 * one["output_tokens_per_s"], rel=0.01)
