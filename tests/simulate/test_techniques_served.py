@@ -63,6 +63,24 @@ def test_prompts_shorter_than_a_prefix_share_what_they_have(prefix, tmp_path):
     assert found.summary["running"]["mean"] == pytest.approx(row["max_batch"], rel=0.08)
 
 
+@pytest.mark.parametrize(
+    "prefix", [{"tokens": 768}, {"tokens": 768, "cascade": True}, {"share": 0.5, "own": True}], ids=str
+)
+def test_chunks_of_prompts_that_are_partly_cached(prefix):
+    """vLLM's usual mode: what is new is cut into chunks, which see the cached prefix too."""
+    axes = {"precision": "bf16", "fidelity": "datasheet", "chunk_tokens": 512, "prefix_hit": prefix, "batch": 64}
+    row = dse.evaluate("llama-3.1-8b", CHIP, input=1024, output=128, serving="open-loop", rate=12, **axes).iloc[0]
+    found = dse.simulate("llama-3.1-8b", CHIP, rate=12, requests=2000, lengths="1024x128", **axes).summary
+    assert row["ttft_ms"] == pytest.approx(found["ttft_ms"]["mean"], rel=0.04)
+    assert row["tpot_ms"] == pytest.approx(found["tpot_ms"]["mean"], rel=0.02)
+    assert row["load"] == pytest.approx(found["load"], rel=0.08)
+
+
+def test_a_prefix_longer_than_a_chunk_is_held_once_all_the_same():
+    whole, cut = (simulated(prefix_hit={"tokens": 768}, chunk_tokens=chunk).record.fleet[0] for chunk in (None, 256))
+    assert cut.held[: 1024 // 16] == whole.held[: 1024 // 16]
+
+
 def test_a_request_keeps_for_itself_what_it_does_not_share():
     fleet = simulated(lengths=[(40, 10), (1024, 10)], prefix_hit={"tokens": 768}).record.fleet[0]
     assert (fleet.shared, fleet.apart(1024), fleet.apart(800), fleet.apart(40)) == (768, 0, 0, 768 - 32)
