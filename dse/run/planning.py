@@ -107,8 +107,8 @@ def resolve_plan(document: Document) -> Plan:
     else:
         axes = _axes(file, document, any(slo.limits for slo in slos), faults)
     faults.check()
-    faults.found += _names(file, axes, table, document)
     file = _by_hardware(file, axes, table, document, faults)
+    faults.found += _names(file, axes, table, document)
     faults.check()
     if axes is None:
         names = list(dict.fromkeys(row.hardware for row in table))
