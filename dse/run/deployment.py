@@ -115,6 +115,11 @@ class Deployment:
         return served(point)
 
 
+def times_text(excess: float) -> str:
+    """`1.35`; `1.23e+04`."""
+    return f"{excess:.2f}" if excess < 1000 else f"{excess:.3g}"
+
+
 @dataclass
 class Miss:
     """The deployment that comes closest to serving a bucket."""
@@ -132,8 +137,7 @@ class Miss:
         if not np.isfinite(self.excess):
             return self.why
         if self.excess > 1.0:
-            times = f"{self.excess:.2f}" if self.excess < 1000 else f"{self.excess:.3g}"
-            return f"{self.where} at {times} times the limit of {self.limit}"
+            return f"{self.where} at {times_text(self.excess)} times the limit of {self.limit}"
         return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
 
     def nearer(self, other: Miss) -> Miss:

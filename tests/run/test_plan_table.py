@@ -72,6 +72,19 @@ def test_candidates_filter_the_rows_of_a_table(ask):
         assert not [text for text in found["assumptions"] if "candidates" in text]
 
 
+def test_a_table_has_spellings_of_its_own(tmp_path):
+    """What the plan calls h100-sxm is what the table calls H100, in stock, prices, candidates and today's fleet."""
+    table = tmp_path / "table.csv"
+    table.write_text("input,output,hardware,requests_per_s\n" + ROWS.replace("h100-sxm", "H100"))
+    changes = {"price": {"override": {"h100-sxm": 0.9, "a100-sxm-80gb": 1.0, "mine": 1}}, "throughput": str(table),
+               "budget": {"stock": {"h100-sxm": 3}}, "current": [{"hardware": "h100-sxm", "replicas": 2}]}  # fmt: skip
+    found = plan({**copy.deepcopy(SMALL), **changes}).answer
+    assert found["instances"] == {"H100": 3, "a100-sxm-80gb": 5}
+    assert (found["current"]["instances"], found["current"]["usd_per_hour"]) == ({"H100": 2}, 1.8)
+    alone = plan({**copy.deepcopy(SMALL), **changes, "budget": {}, "candidates": {"hardware": "h100-sxm"}}).answer
+    assert alone["instances"] == {"H100": 6}
+
+
 def test_other_candidates_are_said_to_mean_nothing(ask):
     found = ask(candidates={"max_devices": 4, "runtime": "sglang", "hardware": "all"})
     text = "Of the candidates, max_devices and runtime mean nothing beside a table: its rows rest on what they were "
