@@ -71,6 +71,11 @@ class Deployment:
         return None
 
     @property
+    def engines(self) -> int:
+        """Engines of a replica."""
+        return 1
+
+    @property
     def pool_facts(self) -> list[dict[str, Any]]:
         """What the workers of each pool are, those that compute prompts first; nothing where there is one kind."""
         return []
@@ -132,7 +137,8 @@ class Miss:
         if not np.isfinite(self.excess):
             return self.why
         if self.excess > 1.0:
-            return f"{self.where} at {self.excess:.2f} times the limit of {self.limit}"
+            times = f"{self.excess:.2f}" if self.excess < 1000 else f"{self.excess:.3g}"
+            return f"{self.where} at {times} times the limit of {self.limit}"
         return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
 
     def nearer(self, other: Miss) -> Miss:
