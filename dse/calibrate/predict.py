@@ -22,6 +22,9 @@ from dse.run.evidence import evidence
 from dse.spec.runtime import RuntimeSpec
 
 OK = "ok"
+NOT_SCORED = "not_scored"
+"""Predicted, and compared with nothing."""
+
 TOLD_ONLY = ("context_exceeds_model", "runtime_unsupported")
 """Rules that a measured row has shown not to hold: it is predicted, and the reason says so."""
 
