@@ -10,6 +10,7 @@ import pytest
 from rows import COLUMNS, write
 
 from dse.calibrate.validate import as_json, validate
+from dse.cost.feasible import STRUCTURE
 from dse.spec.runtime import IDEAL
 
 ROWS = (
@@ -124,6 +125,12 @@ def test_nearly_every_row_is_predicted_and_none_by_no_number(dev):
     assert sum(value is not None for value in values) / len(values) >= 0.97
     assert all(math.isfinite(value) and value > 0 for value in values if value is not None)
     assert all(one.reason for one in dev.predictions if one.predicted is None)
+
+
+def test_whatever_was_measured_is_supported(dev):
+    """A measurement proves that the engine runs that format on that chip."""
+    told = STRUCTURE["runtime_unsupported"][1]
+    assert [row.line for row, one in zip(dev.rows, dev.predictions, strict=True) if told in one.reason] == []
 
 
 def test_predictions_rank_configurations_as_measurements_do(dev):
