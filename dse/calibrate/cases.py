@@ -82,7 +82,8 @@ def case_of(row: Measured, runtime: RuntimeSpec | None = None) -> Case:
     """
     notes: list[str] = []
     serving, (metric, factor) = _scenario(row), _metric(row)
-    engine = runtime or generation(_named(_runtime, row, "framework"), row.text("version"), row.text("source"))
+    told = [row.text(name) for name in ("version", "date", "source")]
+    engine = runtime or generation(_named(_runtime, row, "framework"), *told)
     model, chip = _named(_model, row, "model"), _machine(row)
     workload = _workload(row, metric, notes)
     return Case(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -182,8 +183,10 @@ class RuntimeSpec(Strict):
     """The engine of which this is an older generation."""
     versions: tuple[Text, ...] = ()
     """Beginnings of the version numbers of this generation."""
+    until: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = ""
+    """Day the next generation was released: what was published before ran this one, or one before it."""
     sources: tuple[Text, ...] = ()
-    """Collections of measurements that ran this generation."""
+    """Collections of measurements that ran this generation though neither version nor date tells."""
     supports: Supports = Supports()
     offloading: Offloading = Offloading()
     source: str = ""
@@ -249,13 +252,44 @@ def _of_file(path: str) -> RuntimeSpec:
     return next(iter(found.values()))
 
 
-def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
-    """The generation of an engine that a measurement ran, by its version or else by who measured."""
-    number = version.removeprefix(engine.name).strip()
-    for spec in library_runtimes().values():
-        if spec.generation_of == engine.name and (source in spec.sources or number.startswith(spec.versions)):
-            return spec
-    return engine
+def generation(engine: RuntimeSpec, version: str = "", date: str = "", source: str = "") -> RuntimeSpec:
+    """The generation of an engine that a measurement ran: by its version, else its date, else by who measured.
+
+    Args:
+        engine: the newest generation.
+        version: `v0.9.0`, `vllm 0.11.2`; what is no number of the engine's (a commit, `vllm nan`) tells nothing.
+        date: of the run or its publication, `2024`, `2024-03` or `2024-03-05`. A publication follows its run, by a
+            year now and then, so only a date before a generation's end tells.
+        source: the collection of measurements.
+    """
+    older = [spec for spec in library_runtimes().values() if spec.generation_of == engine.name]
+    number = _release(version, engine)
+    if number:
+        return next((spec for spec in older if any(_begins(number, start) for start in spec.versions)), engine)
+    if _DATE.fullmatch(date):
+        last = date + "-12-31"[len(date) - 4 :]  # the latest day it can mean; "31" for a shorter month orders alike
+        over = [spec for spec in older if last < spec.until]
+        if over:
+            return min(over, key=lambda spec: spec.until)
+    return next((spec for spec in older if source in spec.sources), engine)
+
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
+_RELEASE = re.compile(r"(?P<engine>.*?)\s*\bv?(?P<number>\d+(\.\d+)+)\S*")
+
+
+def _release(version: str, engine: RuntimeSpec) -> tuple[int, ...]:
+    """A version as numbers; empty where it is none of the engine's."""
+    found = _RELEASE.fullmatch(version.strip())
+    words = {"", *(plain_name(word) for word in (engine.name, *engine.aliases))}
+    if found is None or plain_name(found["engine"]) not in words:
+        return ()
+    return tuple(map(int, found["number"].split(".")))
+
+
+def _begins(number: tuple[int, ...], start: str) -> bool:
+    parts = tuple(map(int, re.findall(r"\d+", start)))
+    return number[: len(parts)] == parts
 
 
 def _named(name: str) -> RuntimeSpec:

@@ -60,9 +60,9 @@ def test_every_library_engine_says_where_its_figures_come_from():
 
 def test_a_generation_is_found_by_the_beginning_of_its_version():
     engine = load_runtime("tensorrt-llm")
-    assert generation(engine, "v0.9.0", "").name == "tensorrt-llm-0.x"
-    assert generation(engine, "v1.0", "") is engine
-    assert generation(engine, "", "") is engine
+    assert generation(engine, "v0.9.0").name == "tensorrt-llm-0.x"
+    assert generation(engine, "v1.0") is engine
+    assert generation(engine) is engine
 
 
 # vLLM's "Supported Hardware" of v0.15.1 by its headings; SGLang's "Platform Compatibility" @0f4513c; TensorRT-LLM's
