@@ -35,15 +35,67 @@ EAGER_S = 50e-6
 _SOURCE = ("fw", "kernel_source")
 
 
+BAD: Mapping[str, str] = {
+    "no positive latency_ms": "expected milliseconds above zero",
+    "in another unit": f"{FAR:.0f} times off the roofline or its kernel's other rows; expected milliseconds",
+    "faster than the peak": "expected milliseconds of one call on one device",
+    "faster than the memory": "expected milliseconds of one call on one device",
+    "faster than the link": "expected milliseconds of one call on one device",
+}
+"""Reasons for which a row cannot be true -> what would be right; other rows are only of no use here."""
+
+NAMED = 20
+"""Bad rows that are named one by one, on the terminal and in an error."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows of one file that are not fitted, for one reason."""
+
+    file: str
+    reason: str
+    lines: NDArray[np.int64]
+    """Lines of a CSV file, rows of a Parquet file from 1 on."""
+
+
 @dataclass
 class Timings:
     """What the files hold of one accelerator, ready to fit."""
 
     batches: list[Timed] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Reason -> rows."""
+    gone: list[LeftOut] = field(default_factory=list)
+    """Rows of the accelerator that are not fitted."""
     others: int = 0
     """Rows of other accelerators."""
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> rows."""
+        found: dict[str, int] = {}
+        for part in self.gone:
+            found[part.reason] = found.get(part.reason, 0) + len(part.lines)
+        return found
+
+    def named(self) -> list[dict[str, Any]]:
+        """Every row left out: file, line, reason, in the order of the files."""
+        files = {file: place for place, file in enumerate(dict.fromkeys(part.file for part in self.gone))}
+        rows = [(part.file, int(line), part.reason) for part in self.gone for line in part.lines]
+        rows.sort(key=lambda row: (files[row[0]], row[1]))
+        return [{"file": file, "line": line, "reason": reason} for file, line, reason in rows]
+
+    def bad(self) -> tuple[list[Fault], int]:
+        """The first rows that cannot be true, and how many more there are."""
+        bad = [row for row in self.named() if row["reason"] in BAD]
+        told = [
+            Fault(f"{row['reason']}; {BAD[row['reason']]}", "latency_ms", row["file"], row["line"], 1)
+            for row in bad[:NAMED]
+        ]
+        return told, len(bad) - len(told)
+
+    def refusal(self, what: str) -> InputError:
+        """An error that there is not enough to fit, with the rows that cannot be true."""
+        told, more = self.bad()
+        return InputError([Fault(what), *told, *([Fault(f"and {more:,} more such rows")] if more else [])])
 
 
 @dataclass(frozen=True)
@@ -79,13 +131,15 @@ def read_timings(paths: Sequence[str | Path], chip: HardwareSpec) -> Timings:
             faults.append(Fault(_unknown(table), file=str(path)))
             continue
         known += 1
-        _take(found, table, kind, chip)
+        _take(found, _Lines(str(path), _line_numbers(path, len(table["latency_ms"]))), table, kind, chip)
     if faults and not known:
         raise InputError(faults)
     if not found.batches:
-        raise InputError(
+        reasons = "; ".join(f"{rows:,}: {reason}" for reason, rows in found.left_out.items())
+        raise found.refusal(
             f"no timing of {chip.name} in {', '.join(map(str, paths))} can be fitted "
-            f"({found.others:,} rows are of other accelerators, {sum(found.left_out.values()):,} left out)"
+            f"({found.others:,} rows are of other accelerators, {sum(found.left_out.values()):,} left out"
+            f"{f': {reasons}' if reasons else ''})"
         )
     return found
 
@@ -130,7 +184,26 @@ def _unknown(table: Mapping[str, Any]) -> str:
     return f"no table of kernel timings: it has {', '.join(table)}; hardware/README.md lists the columns of each"
 
 
-def _take(found: Timings, table: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec) -> None:
+@dataclass(frozen=True)
+class _Lines:
+    """Where the rows of a table stand."""
+
+    file: str
+    lines: NDArray[np.int64]
+
+
+def _line_numbers(path: Path, rows: int) -> NDArray[np.int64]:
+    """The line of each row of a CSV file, blank ones passed over as pandas does; a Parquet file's rows from 1 on."""
+    if path.suffix != ".csv":
+        return np.arange(1, rows + 1)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        full = np.array([number for number, line in enumerate(file, 1) if line.strip()], dtype=np.int64)
+    return full[1:] if len(full) == rows + 1 else np.arange(2, rows + 2)  # a quoted field may hold line breaks
+
+
+def _take(
+    found: Timings, where: _Lines, table: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec
+) -> None:
     """Add the rows of a table."""
     size = len(table["latency_ms"])
     mine = _of_chip(table, chip, size)
@@ -139,16 +212,19 @@ def _take(found: Timings, table: Mapping[str, NDArray[Any]], kind: TableKind, ch
     rows = {name: values[kept] for name, values in table.items()}
     if not len(kept):
         return
-    good = _numbers(found, rows, kind)
+    where = _Lines(where.file, where.lines[kept])
+    good = _numbers(found, where, rows, kind)
     rows = {name: values[good] for name, values in rows.items()}
+    where = _Lines(where.file, where.lines[good])
     for group in _groups(rows, kind):
         part = {name: values[group] for name, values in rows.items()}
+        own = _Lines(where.file, where.lines[group])
         made = _batch(part, kind, chip)
         if made is None:
-            _leave(found, "a type or operation that is not fitted", len(group))
+            _leave(found, own, "a type or operation that is not fitted", np.ones(len(group), dtype=bool))
         else:
             batch = Batch(made.form, made.key, group, made.quantities, made.roofs, made.sites, made.scope)
-            _add(found, part, kind, batch, chip)
+            _add(found, own, part, kind, batch, chip)
 
 
 def _of_chip(table: Mapping[str, NDArray[Any]], chip: HardwareSpec, size: int) -> NDArray[np.bool_]:
@@ -174,21 +250,21 @@ def _newest(table: Mapping[str, NDArray[Any]], mine: NDArray[np.bool_]) -> NDArr
     return np.array([v == best.get(str(fw)) for fw, v in zip(table["fw"], version, strict=True)], dtype=bool)
 
 
-def _numbers(found: Timings, rows: Mapping[str, NDArray[Any]], kind: TableKind) -> NDArray[np.intp]:
+def _numbers(found: Timings, where: _Lines, rows: Mapping[str, NDArray[Any]], kind: TableKind) -> NDArray[np.intp]:
     """Rows that are complete, positive and within what the forms know."""
     latency = np.array([_number(value) for value in rows["latency_ms"]])
     missing = ~(np.isfinite(latency) & (latency > 0))
-    _leave(found, "no positive latency_ms", int(missing.sum()))
+    _leave(found, where, "no positive latency_ms", missing)
     shapes = [name for name in SHAPES[kind] if name not in ("phase", "op_name")]
     broken = np.zeros(len(latency), dtype=bool)
     for name in shapes:
         values = np.array([_number(value) for value in rows[name]])
         least = 0 if name in ("step", "num_key_value_heads") else 1
         broken |= ~(np.isfinite(values) & (values >= least))
-    _leave(found, f"a shape without {', '.join(shapes)}", int((broken & ~missing).sum()))
+    _leave(found, where, f"a shape without {', '.join(shapes)}", broken & ~missing)
     out = missing | broken
     for reason, flag in _outside(rows, kind, len(latency)).items():
-        _leave(found, reason, int((flag & ~out).sum()))
+        _leave(found, where, reason, flag & ~out)
         out |= flag
     return np.flatnonzero(~out)
 
@@ -215,9 +291,9 @@ def _number(value: Any) -> float:
         return np.nan
 
 
-def _leave(found: Timings, reason: str, rows: int) -> None:
-    if rows:
-        found.left_out[reason] = found.left_out.get(reason, 0) + rows
+def _leave(found: Timings, where: _Lines, reason: str, rows: NDArray[np.bool_]) -> None:
+    if rows.any():
+        found.gone.append(LeftOut(where.file, reason, where.lines[rows]))
 
 
 _TYPES: Mapping[TableKind, tuple[str, ...]] = {
@@ -279,13 +355,15 @@ def _with_distribution(part: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray
     return part if "distribution" in part else {**part, "distribution": np.full(len(part["latency_ms"]), "uniform")}
 
 
-def _add(found: Timings, part: Mapping[str, NDArray[Any]], kind: TableKind, batch: Batch, chip: HardwareSpec) -> None:
+def _add(
+    found: Timings, where: _Lines, part: Mapping[str, NDArray[Any]], kind: TableKind, batch: Batch, chip: HardwareSpec
+) -> None:
     """Add what can be true of one batch."""
     seconds = part["latency_ms"].astype(float) * 1e-3
     out = ~batch.scope
-    _leave(found, "a shape smaller than models run", int(out.sum()))
+    _leave(found, where, "a shape smaller than models run", out)
     for reason, flag in _impossible(part, kind, batch, seconds, chip).items():
-        _leave(found, reason, int((flag & ~out).sum()))
+        _leave(found, where, reason, flag & ~out)
         out = out | flag
     kept = np.flatnonzero(~out)
     if not len(kept):
