@@ -18,7 +18,10 @@ REQUIRED = ("source", "model", "hardware", "framework", "scenario", "metric", "v
 OPTIONAL = (
     "row_id", "provenance", "date", "version", "n_gpus", "tp", "pp", "dp", "ep", "weight_dtype", "act_dtype",
     "kv_dtype", "input_len", "output_len", "batch_or_concurrency", "notes", "file", "quality", "split",
+    "request_rate", "burstiness",
 )  # fmt: skip
+"""The last two are of the scenario `online_open_loop`: requests that arrive per second, and the coefficient of
+variation of the times between them (blank: 1, a Poisson process)."""
 
 ADDED = ("predicted", "evidence", "status", "reason")
 """Columns that predictions add."""

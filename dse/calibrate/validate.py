@@ -213,6 +213,8 @@ def fits(rows: Sequence[Measured], cases: Cases, fidelity: str, *, anew: bool = 
     """
     if not anew:
         cases = [(place, replace(case, runtime=from_present(case.runtime))) for place, case in cases]
+    # How an open loop fills its batch depends on the very figures that are fitted: only states of a known batch count.
+    cases = [(place, case) for place, case in cases if case.serving != "open-loop"]
     measured = {place: row.value for place, row in enumerate(rows) if row.value is not None}
     sources = {place: row.text("source") for place, row in enumerate(rows)}
     return [Fit(held) for held in collect(cases, measured, sources, fidelity, own=not anew)]

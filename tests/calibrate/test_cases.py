@@ -28,7 +28,7 @@ def test_every_published_spelling_is_understood(shared_data):
 
 
 @pytest.mark.parametrize(("scenario", "reason"), [
-    ("online_open_loop", "requests at a rate of their own: arrival processes are not modelled yet"),
+    ("online_open_loop", "request_rate is blank: an open loop needs the requests per second that arrive"),
     ("online_speculative", "speculative decoding is not modelled yet"),
 ])  # fmt: skip
 def test_what_is_not_modelled_has_a_reason(scenario, reason):

@@ -34,7 +34,7 @@ def test_each_row_has_a_prediction_or_a_reason(tmp_path):
     }
     assert said["fine"] == ("ok", "", True)
     assert said["offload"] == ("ok", "", True)
-    reason = "requests at a rate of their own: arrival processes are not modelled yet"
+    reason = "request_rate is blank: an open loop needs the requests per second that arrive"
     assert said["rate"] == ("not_modelled", reason, False)
     assert said["unknown"][0] == "not_modelled"
     assert said["unknown"][1].startswith("unknown model 'Llama-9'")
