@@ -48,9 +48,9 @@ class Fit:
 
     def remarks(self) -> Iterator[str]:
         """What was left out, how many parameters there are, and where they were written."""
-        for reason, rows in self.timings.left_out.items():
+        for reason, rows in self.timings.left_out.counts.items():
             yield f"- left out {rows:,}: {reason}"
-        told, more = self.timings.bad()
+        told, more = self.timings.left_out.bad()
         yield from (f"  {fault}" for fault in told)
         if more:
             yield f"  and {more:,} more such rows (--json names all)"
@@ -70,8 +70,8 @@ class Fit:
                 {**row, "parameters": result.fitted.values()}
                 for row, result in zip(self.rows(), self.results, strict=True)
             ],
-            "left_out": self.timings.left_out,
-            "left_out_rows": self.timings.named(),
+            "left_out": self.timings.left_out.counts,
+            "left_out_rows": self.timings.left_out.rows(),
             "rows_of_others": self.timings.others,
             "path": None if self.path is None else str(self.path),
         }
@@ -127,7 +127,7 @@ def calibrate(
     results = fit_all(timings, chip, order, without)
     if not results:
         largest = max(len(timed) for timed in timings.batches)
-        raise timings.refusal(
+        raise timings.left_out.refusal(
             f"too few timings of {chip.name} to fit: {largest} of one class, type and framework at most; expected at "
             f"least {LEAST}"
         )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dse.calibrate import kernels
 from dse.calibrate.kernels import SHAPES, Batch, Column, Made, TableKind
+from dse.calibrate.left_out import FAR, LeftOut, Lines, lines_of
 from dse.cost.setting import Phase
 from dse.errors import Fault, InputError
 from dse.spec.catalog import load_hardware
@@ -27,35 +28,10 @@ FASTER = 1.05
 """A row this much faster than the roof is impossible: clocks and timers spread by a few percent."""
 FASTER_LINK = 1.3
 """The same of a link: multicast in switches saves some of the way."""
-FAR = 300.0
-"""A kernel whose median is this far from 10 us + its roofline time is in another unit."""
 EAGER_S = 50e-6
 """A matrix product that never takes less is timed with its launch from the host."""
 
 _SOURCE = ("fw", "kernel_source")
-
-
-BAD: Mapping[str, str] = {
-    "no positive latency_ms": "expected milliseconds above zero",
-    "in another unit": f"{FAR:.0f} times off the roofline or its kernel's other rows; expected milliseconds",
-    "faster than the peak": "expected milliseconds of one call on one device",
-    "faster than the memory": "expected milliseconds of one call on one device",
-    "faster than the link": "expected milliseconds of one call on one device",
-}
-"""Reasons for which a row cannot be true -> what would be right; other rows are only of no use here."""
-
-NAMED = 20
-"""Bad rows that are named one by one, on the terminal and in an error."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Rows of one file that are not fitted, for one reason."""
-
-    file: str
-    reason: str
-    lines: NDArray[np.int64]
-    """Lines of a CSV file, rows of a Parquet file from 1 on."""
 
 
 @dataclass
@@ -63,39 +39,10 @@ class Timings:
     """What the files hold of one accelerator, ready to fit."""
 
     batches: list[Timed] = field(default_factory=list)
-    gone: list[LeftOut] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
     """Rows of the accelerator that are not fitted."""
     others: int = 0
     """Rows of other accelerators."""
-
-    @property
-    def left_out(self) -> dict[str, int]:
-        """Reason -> rows."""
-        found: dict[str, int] = {}
-        for part in self.gone:
-            found[part.reason] = found.get(part.reason, 0) + len(part.lines)
-        return found
-
-    def named(self) -> list[dict[str, Any]]:
-        """Every row left out: file, line, reason, in the order of the files."""
-        files = {file: place for place, file in enumerate(dict.fromkeys(part.file for part in self.gone))}
-        rows = [(part.file, int(line), part.reason) for part in self.gone for line in part.lines]
-        rows.sort(key=lambda row: (files[row[0]], row[1]))
-        return [{"file": file, "line": line, "reason": reason} for file, line, reason in rows]
-
-    def bad(self) -> tuple[list[Fault], int]:
-        """The first rows that cannot be true, and how many more there are."""
-        bad = [row for row in self.named() if row["reason"] in BAD]
-        told = [
-            Fault(f"{row['reason']}; {BAD[row['reason']]}", "latency_ms", row["file"], row["line"], 1)
-            for row in bad[:NAMED]
-        ]
-        return told, len(bad) - len(told)
-
-    def refusal(self, what: str) -> InputError:
-        """An error that there is not enough to fit, with the rows that cannot be true."""
-        told, more = self.bad()
-        return InputError([Fault(what), *told, *([Fault(f"and {more:,} more such rows")] if more else [])])
 
 
 @dataclass(frozen=True)
@@ -131,14 +78,15 @@ def read_timings(paths: Sequence[str | Path], chip: HardwareSpec) -> Timings:
             faults.append(Fault(_unknown(table), file=str(path)))
             continue
         known += 1
-        _take(found, _Lines(str(path), _line_numbers(path, len(table["latency_ms"]))), table, kind, chip)
+        _take(found, lines_of(path, len(table["latency_ms"])), table, kind, chip)
     if faults and not known:
         raise InputError(faults)
     if not found.batches:
-        reasons = "; ".join(f"{rows:,}: {reason}" for reason, rows in found.left_out.items())
-        raise found.refusal(
+        counts = found.left_out.counts
+        reasons = "; ".join(f"{rows:,}: {reason}" for reason, rows in counts.items())
+        raise found.left_out.refusal(
             f"no timing of {chip.name} in {', '.join(map(str, paths))} can be fitted "
-            f"({found.others:,} rows are of other accelerators, {sum(found.left_out.values()):,} left out"
+            f"({found.others:,} rows are of other accelerators, {sum(counts.values()):,} left out"
             f"{f': {reasons}' if reasons else ''})"
         )
     return found
@@ -184,26 +132,7 @@ def _unknown(table: Mapping[str, Any]) -> str:
     return f"no table of kernel timings: it has {', '.join(table)}; hardware/README.md lists the columns of each"
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """Where the rows of a table stand."""
-
-    file: str
-    lines: NDArray[np.int64]
-
-
-def _line_numbers(path: Path, rows: int) -> NDArray[np.int64]:
-    """The line of each row of a CSV file, blank ones passed over as pandas does; a Parquet file's rows from 1 on."""
-    if path.suffix != ".csv":
-        return np.arange(1, rows + 1)
-    with path.open(encoding="utf-8", errors="replace") as file:
-        full = np.array([number for number, line in enumerate(file, 1) if line.strip()], dtype=np.int64)
-    return full[1:] if len(full) == rows + 1 else np.arange(2, rows + 2)  # a quoted field may hold line breaks
-
-
-def _take(
-    found: Timings, where: _Lines, table: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec
-) -> None:
+def _take(found: Timings, where: Lines, table: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec) -> None:
     """Add the rows of a table."""
     size = len(table["latency_ms"])
     mine = _of_chip(table, chip, size)
@@ -212,16 +141,16 @@ def _take(
     rows = {name: values[kept] for name, values in table.items()}
     if not len(kept):
         return
-    where = _Lines(where.file, where.lines[kept])
+    where = where.of(kept)
     good = _numbers(found, where, rows, kind)
     rows = {name: values[good] for name, values in rows.items()}
-    where = _Lines(where.file, where.lines[good])
+    where = where.of(good)
     for group in _groups(rows, kind):
         part = {name: values[group] for name, values in rows.items()}
-        own = _Lines(where.file, where.lines[group])
+        own = where.of(group)
         made = _batch(part, kind, chip)
         if made is None:
-            _leave(found, own, "a type or operation that is not fitted", np.ones(len(group), dtype=bool))
+            found.left_out.add(own, "a type or operation that is not fitted", np.ones(len(group), dtype=bool))
         else:
             batch = Batch(made.form, made.key, group, made.quantities, made.roofs, made.sites, made.scope)
             _add(found, own, part, kind, batch, chip)
@@ -250,21 +179,21 @@ def _newest(table: Mapping[str, NDArray[Any]], mine: NDArray[np.bool_]) -> NDArr
     return np.array([v == best.get(str(fw)) for fw, v in zip(table["fw"], version, strict=True)], dtype=bool)
 
 
-def _numbers(found: Timings, where: _Lines, rows: Mapping[str, NDArray[Any]], kind: TableKind) -> NDArray[np.intp]:
+def _numbers(found: Timings, where: Lines, rows: Mapping[str, NDArray[Any]], kind: TableKind) -> NDArray[np.intp]:
     """Rows that are complete, positive and within what the forms know."""
     latency = np.array([_number(value) for value in rows["latency_ms"]])
     missing = ~(np.isfinite(latency) & (latency > 0))
-    _leave(found, where, "no positive latency_ms", missing)
+    found.left_out.add(where, "no positive latency_ms", missing)
     shapes = [name for name in SHAPES[kind] if name not in ("phase", "op_name")]
     broken = np.zeros(len(latency), dtype=bool)
     for name in shapes:
         values = np.array([_number(value) for value in rows[name]])
         least = 0 if name in ("step", "num_key_value_heads") else 1
         broken |= ~(np.isfinite(values) & (values >= least))
-    _leave(found, where, f"a shape without {', '.join(shapes)}", broken & ~missing)
+    found.left_out.add(where, f"a shape without {', '.join(shapes)}", broken & ~missing)
     out = missing | broken
     for reason, flag in _outside(rows, kind, len(latency)).items():
-        _leave(found, where, reason, flag & ~out)
+        found.left_out.add(where, reason, flag & ~out)
         out |= flag
     return np.flatnonzero(~out)
 
@@ -289,11 +218,6 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return np.nan
-
-
-def _leave(found: Timings, where: _Lines, reason: str, rows: NDArray[np.bool_]) -> None:
-    if rows.any():
-        found.gone.append(LeftOut(where.file, reason, where.lines[rows]))
 
 
 _TYPES: Mapping[TableKind, tuple[str, ...]] = {
@@ -356,14 +280,14 @@ def _with_distribution(part: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray
 
 
 def _add(
-    found: Timings, where: _Lines, part: Mapping[str, NDArray[Any]], kind: TableKind, batch: Batch, chip: HardwareSpec
+    found: Timings, where: Lines, part: Mapping[str, NDArray[Any]], kind: TableKind, batch: Batch, chip: HardwareSpec
 ) -> None:
     """Add what can be true of one batch."""
     seconds = part["latency_ms"].astype(float) * 1e-3
     out = ~batch.scope
-    _leave(found, where, "a shape smaller than models run", out)
+    found.left_out.add(where, "a shape smaller than models run", out)
     for reason, flag in _impossible(part, kind, batch, seconds, chip).items():
-        _leave(found, where, reason, flag & ~out)
+        found.left_out.add(where, reason, flag & ~out)
         out = out | flag
     kept = np.flatnonzero(~out)
     if not len(kept):
