@@ -116,21 +116,24 @@ def test_each_row_left_out_is_named_with_its_line(tmp_path, monkeypatch, capsys)
     rows[10]["latency_ms"] = "-1"
     rows[59]["latency_ms"] = float(rows[59]["latency_ms"]) * 1e-3
     rows[20]["n"] = 16  # no model has it: of no use, but true
+    rows[30]["m"] = 0
     data = written(tmp_path, rows)
     data.write_text(data.read_text().replace("\n", "\n\n", 1))  # a blank line, which moves all others
     assert run(["calibrate", "gemm.csv", "--hardware", CHIP, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    unit = "300 times off the roofline or its kernel's other rows; expected milliseconds"
+    unit = "latency_ms is 300 times off the roofline or its kernel's other rows"
     assert [line for line in said.splitlines() if line.startswith("  gemm.csv")] == [
-        f"  gemm.csv:6:1: latency_ms: in another unit; {unit}",
-        "  gemm.csv:13:1: latency_ms: no positive latency_ms; expected milliseconds above zero",
-        f"  gemm.csv:62:1: latency_ms: in another unit; {unit}",
+        f"  gemm.csv:6:1: in another unit; {unit}",
+        "  gemm.csv:13:1: no positive latency_ms; expected milliseconds above zero",
+        "  gemm.csv:33:1: a shape without m, n, k; expected whole numbers above zero",
+        f"  gemm.csv:62:1: in another unit; {unit}",
     ]
     assert run(["calibrate", "gemm.csv", "--hardware", CHIP, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["left_out_rows"] == [
         {"file": "gemm.csv", "line": 6, "reason": "in another unit"},
         {"file": "gemm.csv", "line": 13, "reason": "no positive latency_ms"},
         {"file": "gemm.csv", "line": 23, "reason": "a shape smaller than models run"},
+        {"file": "gemm.csv", "line": 33, "reason": "a shape without m, n, k"},
         {"file": "gemm.csv", "line": 62, "reason": "in another unit"},
     ]
 
@@ -148,7 +151,7 @@ def test_a_file_in_another_unit_is_left_out_as_a_whole(tmp_path, monkeypatch, ca
         "40: in another unit)"
     )
     assert [line.partition(";")[0] for line in named] == [
-        f"gemm.csv:{line}:1: latency_ms: in another unit" for line in range(2, 22)
+        f"gemm.csv:{line}:1: in another unit" for line in range(2, 22)
     ]
     assert last == "and 20 more such rows"
     assert not (tmp_path / f"{CHIP}.yaml").exists()
@@ -163,7 +166,7 @@ def test_too_few_good_rows_name_the_bad_ones(tmp_path, monkeypatch, capsys):
     assert run(["calibrate", "gemm.csv", "--hardware", CHIP]) == 2
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("too few timings of mi300x to fit: 5 of one class")
-    assert said[1] == "gemm.csv:7:1: latency_ms: no positive latency_ms; expected milliseconds above zero"
+    assert said[1] == "gemm.csv:7:1: no positive latency_ms; expected milliseconds above zero"
     assert len(said) == 21
 
 
