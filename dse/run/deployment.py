@@ -71,6 +71,11 @@ class Deployment:
         return None
 
     @property
+    def engines(self) -> int:
+        """Engines of a replica."""
+        return 1
+
+    @property
     def pool_facts(self) -> list[dict[str, Any]]:
         """What the workers of each pool are, those that compute prompts first; nothing where there is one kind."""
         return []

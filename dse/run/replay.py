@@ -35,7 +35,7 @@ WARM_UP = 0.2
 MOST_REQUESTS = 30_000
 """Of one deployment: about a second each."""
 MOST_REPLICAS = 256
-"""Of one deployment: so many, with their part of the arrivals, stand for a larger fleet."""
+"""Of one deployment, or workers of its pools: so many, with their part of the arrivals, stand for a larger fleet."""
 CASE_OF = {"ttft_ms": ("ttft", 1e3), "tpot_ms": ("tpot", 1e3), "latency_s": ("latency", 1.0)}
 DISPATCH: Dispatch = "least-loaded"
 
@@ -115,7 +115,7 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> dict
     if math.isnan(residence):
         residence = 0.0
     standing = max(int(answer.counts[place]) - problem.fleet.spares, 1)
-    replicas = min(standing, MOST_REPLICAS)
+    replicas = min(standing, max(MOST_REPLICAS // deployment.engines, 1))
     rate = whole * replicas / standing
     wanted = max(problem.plan.file.verify.requests, math.ceil(RESIDENCES * rate * residence))
     count = min(wanted, MOST_REQUESTS)

@@ -343,8 +343,8 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "candidates.disaggregated: only disaggregated serving has pools; add it to 'serving' (open-loop), or leave "
          "them out"),
         ({"candidates": {"hardware": ["l4"], "serving": "disaggregated",
-                         "disaggregated": {"prefill": {"hardware": "h100"}}}, "price": {"override": {"h10-sxm": 5}}},
-         "price.override.h10-sxm: 'h10-sxm' is not among this plan's hardware; did you mean 'h100-sxm'?"),
+                         "disaggregated": {"prefill": {"hardware": "h100"}}}, "price": {"override": {"h200-sxm": 5}}},
+         "price.override.h200-sxm: 'h200-sxm' is not among this plan's hardware; did you mean 'h100-sxm'?"),
         ({"candidates": {"hardware": ["l4"], "serving": ["open-loop", "disagregated"]}},
          "candidates.serving[1]: this version knows static, offline, closed-loop, open-loop and disaggregated, got "
          "'disagregated'; did you mean 'disaggregated'?"),
