@@ -105,6 +105,7 @@ def resolve_plan(document: Document) -> Plan:
         names = list(dict.fromkeys(row.hardware for row in table))
         devices, unpriced = unlisted(names, file, document)
     else:
+        priced(axes.hardware, file)  # one at least, beside those for prompts alone
         devices, unpriced = priced(_chips(axes), file)
     models = tuple(
         PlannedModel(
