@@ -48,8 +48,11 @@ from dse.errors import InputError
 @click.option("--html", metavar="FILE", help="Write a page: layer graph, roofline, table.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def explain(run_dir: str | None, number: int | None, html: str | None, as_json: bool, **point: Any) -> None:
-    """One point, operator by operator: --model M --hardware H ..., or RUN_DIR NUMBER of a finished run."""
-    from dse.report.explain import print_explain
+    """One point, operator by operator: --model M --hardware H ..., or RUN_DIR NUMBER of a finished run.
+
+    Exits with 1 where the point cannot run, which is explained all the same.
+    """
+    from dse.report.explain import print_explain, why_not
     from dse.run.evaluate import explain as explain_point
     from dse.run.evaluate import explain_run
 
@@ -74,6 +77,9 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
         click.echo(f"wrote {html}")
     else:
         print_explain(found)
+    if (reason := why_not(found)) is not None:
+        click.echo(reason, err=True)
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()

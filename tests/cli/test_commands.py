@@ -157,6 +157,37 @@ def test_explain_of_one_token_has_no_decode(dse) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--tp", 3], "cannot run: heads_not_divisible: tp must divide the number of heads"),
+        (["--pp", 64], "cannot run: too_few_layers: "),
+        (["--batch", 100_000], "cannot run: exceeds_memory: needs "),
+        (["--disaggregated", "{prefill: {batch: 5000}}", "--serving", "disaggregated"],
+         "cannot run: exceeds_memory: needs "),
+        (["--offload", "lp", "--batch", 1_000_000], "cannot run: exceeds_memory: needs "),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", [[], ["--json"], ["--html", "page.html"]], ids=["text", "json", "html"])
+def test_explain_of_a_point_that_cannot_run_leaves_with_1_and_its_reason(dse, options, reason, how) -> None:
+    said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", *options, *how)
+    assert said.code == 1
+    assert said.err.startswith(reason)
+    assert said.err.count("\n") == 1
+    if how == ["--json"]:
+        assert json.loads(said.out)["point"]["status"] in reason
+    else:
+        assert said.out
+
+
+def test_explain_of_a_run_says_which_constraint_a_point_does_not_meet(dse, tmp_path) -> None:
+    (tmp_path / "tight.yaml").write_text(f"{SWEEP}\nconstraints: {{ttft_ms: {{max: 20}}}}\nkeep: all\n")
+    dse("sweep", "tight.yaml", "--out", "out")
+    (run,) = (tmp_path / "out").iterdir()
+    said = dse("explain", run, 3)
+    assert (said.code, said.err) == (1, "does not meet what is asked for: constraint:ttft_ms\n")
+
+
 def test_explain_writes_a_page(dse, tmp_path) -> None:
     said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--html", "page.html")
     assert said == (0, "wrote page.html\n", "")
