@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.techniques import TECHNIQUES
-from dse.errors import CannotRun, Fault, InputError
+from dse.errors import CannotRun, InputError
 from dse.plain import json_bytes, plain
+from dse.run.filters import check_columns, expression
 from dse.run.lock import lock_file
 from dse.run.score import Tally
 from dse.search.space import Part
-from dse.spec.reading import suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -335,19 +335,22 @@ class Store:
     def read_points(self, columns: Sequence[str] | None, where: Any) -> pa.Table:
         """All points of a run with `keep: all`.
 
+        Args:
+            columns: names of columns; None for all.
+            where: which points, as `dse.run.filters.expression` takes it.
+
         Raises:
-            InputError: the run kept its frontier only, or has no such column.
+            InputError: the run kept its frontier only, has no such column, or `where` is no filter.
         """
         import pyarrow.parquet as pq
 
         folder = self.folder / "points"
         if not folder.is_dir():
             raise InputError(f"{self.folder}: kept its frontier only; run it with keep: all")
-        known = pq.read_schema(min(folder.glob("*.parquet"))).names
-        unknown = [name for name in columns or () if name not in known]
-        if unknown:
-            raise InputError([Fault(f"no such column{suggest(name, known)}", name) for name in unknown])
-        return pq.read_table(folder, columns=list(columns) if columns else None, filters=where)
+        schema = pq.read_schema(min(folder.glob("*.parquet")))
+        check_columns(columns or (), schema.names)
+        filters = expression(where, schema)
+        return pq.read_table(folder, columns=list(columns) if columns else None, filters=filters)
 
 
 def _remove(path: Path) -> None:

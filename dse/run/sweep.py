@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -75,6 +76,8 @@ def run_sweep(
     executor: str | Executor = "auto",
     ray_address: str | None = None,
     settings: Sequence[str] = (),
+    keep: str | None = None,
+    fidelity: str | Sequence[str] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
     say: Say = lambda text: None,
@@ -88,6 +91,8 @@ def run_sweep(
         executor: `auto`, `local`, `ray`, or an executor.
         ray_address: of a Ray cluster.
         settings: `KEY=VALUE` changes to the sweep's fields.
+        keep: `frontier`, or `all` to write every point as well; None: what the sweep says.
+        fidelity: of all points, one or several; None: what the sweep says.
         fresh: forget what an earlier run of the same content left.
         progress: told the points done and in all.
         say: told what a user would want to know on the way.
@@ -98,7 +103,7 @@ def run_sweep(
         CannotRun: this machine cannot do it.
     """
     start = time.perf_counter()
-    sweep = source if isinstance(source, Sweep) else load_sweep(source, settings)
+    sweep = _changed(source, [*settings, *_settings(keep=keep, fidelity=fidelity)])
     store = Store.of(Path(out), sweep.name, sweep.hash)
     with store.locked(say):
         if fresh:
@@ -118,6 +123,24 @@ def run_sweep(
         release_freed_memory()
         manifest = finish(engine, store, tally, chosen.name, start)
     return Run(store.folder, manifest)
+
+
+def _settings(**fields: Any) -> list[str]:
+    """Fields that are given as settings; JSON is YAML."""
+    return [f"{name}={json.dumps(value)}" for name, value in fields.items() if value is not None]
+
+
+def _changed(source: str | Path | Mapping[str, Any] | Sweep, settings: Sequence[str]) -> Sweep:
+    """The sweep with these settings.
+
+    Raises:
+        InputError: it is resolved already, or at fault.
+    """
+    if not isinstance(source, Sweep):
+        return load_sweep(source, settings)
+    if settings:
+        raise InputError(f"a resolved sweep takes no changes; give {', '.join(settings)} to load_sweep")
+    return source
 
 
 def _reopened(store: Store) -> Run:
