@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dse.cost.techniques import TECHNIQUES
 from dse.errors import CannotRun, InputError
 from dse.plain import json_bytes, plain
+from dse.run.cells import Cells, Coded, Counted
 from dse.run.filters import check_columns, expression
 from dse.run.lock import lock_file
 from dse.run.score import Tally
@@ -82,7 +83,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def table(columns: Columns, text: Collection[str] = ()) -> pa.Table:
+def table(columns: Mapping[str, Cells], text: Collection[str] = ()) -> pa.Table:
     """An Arrow table of complete rows, each column with its fixed type.
 
     Args:
@@ -92,11 +93,13 @@ def table(columns: Columns, text: Collection[str] = ()) -> pa.Table:
     import pyarrow as pa
 
     arrays = []
-    for name, values in columns.items():
+    for name, cells in columns.items():
+        few = cells.values if isinstance(cells, Coded) else cells
         if name in TEXT or name in text:
-            arrays.append(_text_array(values))
+            array = _text_array(few)
         else:
-            arrays.append(_number_array(values, "int64" if name in WHOLE else "float64"))
+            array = _number_array(few, "int64" if name in WHOLE else "float64")
+        arrays.append(array.take(_arrow(cells.index)) if isinstance(cells, Coded) else array)
     return pa.Table.from_arrays(arrays, list(columns))
 
 
@@ -110,13 +113,19 @@ def _arrow(numbers: NDArray[Any], validity: pa.Buffer | None = None) -> pa.Array
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [validity, pa.py_buffer(numbers)])
 
 
-def _number_array(values: Sequence[Any], dtype: str) -> pa.Array:
-    return _arrow(np.array([0 if value is None else value for value in values], dtype=dtype), _validity(values))
+def _number_array(cells: Sequence[Any] | NDArray[Any] | Counted, dtype: str) -> pa.Array:
+    if isinstance(cells, Counted):
+        none = np.isnan(cells.numbers)
+        return _arrow(np.where(none, 0.0, cells.numbers).astype(dtype), _bitmap(~none))
+    if isinstance(cells, np.ndarray):
+        return _arrow(np.ascontiguousarray(cells, dtype=dtype))
+    return _arrow(np.array([0 if value is None else value for value in cells], dtype=dtype), _validity(cells))
 
 
-def _text_array(values: Sequence[Any]) -> pa.Array:
+def _text_array(cells: Sequence[Any] | NDArray[Any] | Counted) -> pa.Array:
     import pyarrow as pa
 
+    values = cells if isinstance(cells, Sequence) else cells.tolist()
     encoded = [b"" if value is None else str(value).encode() for value in values]
     ends = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum([len(item) for item in encoded], out=ends[1:])
@@ -126,9 +135,12 @@ def _text_array(values: Sequence[Any]) -> pa.Array:
 
 def _validity(values: Sequence[Any]) -> pa.Buffer | None:
     """Arrow's bitmap of the values that are there; None where all are."""
+    return _bitmap(np.array([value is not None for value in values], dtype=bool))
+
+
+def _bitmap(there: NDArray[np.bool_]) -> pa.Buffer | None:
     import pyarrow as pa
 
-    there = np.array([value is not None for value in values], dtype=bool)
     return None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
 
 
@@ -320,6 +332,13 @@ class Store:
                     writer.write_table(rows)
 
         write_whole(self._part(part, "points"), write)
+
+    def keep_points_of(self, parts: Iterable[Part]) -> None:
+        """Remove the points that a run in other parts left: they would stand there twice."""
+        own = {self._part(part, "points") for part in parts}
+        for path in (self.folder / "points").glob("*.parquet"):
+            if path not in own:
+                _remove(path)
 
     def has_points(self, part: Part) -> bool:
         """Whether all points of a part are on disk, whole."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from dse.errors import CannotRun, InputError
 from dse.run.allocator import release_freed_memory
+from dse.run.effort import PART_POINTS, effort, parts
 from dse.run.executors import Executor, choose
 from dse.run.finish import finish, rewrite_report
 from dse.run.folder import Run
@@ -22,13 +23,10 @@ from dse.run.rows import complete_in_chunks
 from dse.run.score import Engine, Tally
 from dse.run.settings import set_values
 from dse.run.store import Store
-from dse.search.space import Part, tasks
+from dse.search.space import Part
 from dse.spec.reading import Document, exists, from_value, library_file, read
 
 __all__ = ["Run", "load_sweep", "rewrite_report", "run_sweep"]
-
-PART_POINTS = 2_000_000
-"""Points of one part: what a task computes, and what an interruption may lose."""
 
 POINT_BYTES = 90
 """Bytes per point and file with `keep: all`, measured on the quickstart (zstd)."""
@@ -96,7 +94,7 @@ def run_sweep(
         fresh: forget what an earlier run of the same content left.
         progress: told the points done and in all.
         say: told what a user would want to know on the way.
-        part_points: points of one part; any choice gives the same result.
+        part_points: work of one part, in plain points; any choice gives the same result.
 
     Raises:
         InputError: the sweep is at fault.
@@ -112,7 +110,7 @@ def run_sweep(
             say(f"already complete: {store.folder} (--fresh runs it again)")
             return _reopened(store)
         engine = Engine(sweep)
-        chosen, why = choose(executor, engine.space.effort, ray_address)
+        chosen, why = choose(executor, effort(engine), ray_address)
         say(f"executor: {chosen.name} ({why})")
         for line in placement_caps(sweep):
             say(line)
@@ -158,12 +156,13 @@ class _Work:
     engine: Engine
     store: Store
     part_points: int
+    """Work of a part, in plain points."""
     on_points: Callable[[int], None] | None = None
 
     def __call__(self, index: int) -> Tally:
         part = self.parts[index]
         if self.keeps_points and not self.store.has_points(part):
-            self.store.write_points(part, complete_in_chunks(self.engine, part.points))
+            self.store.write_points(part, complete_in_chunks(self.engine, part))
         return self.engine.tally(part, self.on_points)
 
     @property
@@ -173,7 +172,7 @@ class _Work:
     @cached_property
     def parts(self) -> list[Part]:
         """The sweep in parts, which follow from it alone."""
-        return list(tasks(self.engine.space, self.part_points))
+        return parts(self.engine, self.part_points)
 
     def found(self, part: Part) -> Tally | None:
         """What an earlier run found in this part, if it finished it."""
@@ -188,6 +187,8 @@ class _Work:
 def _score(work: _Work, executor: Executor, progress: Progress | None) -> Tally:
     """All parts, merged; parts that an earlier run finished are read back."""
     total, missing = Tally(), []
+    if work.keeps_points:
+        work.store.keep_points_of(work.parts)
     for part in work.parts:
         found = work.found(part)
         if found is None:
