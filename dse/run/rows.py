@@ -19,6 +19,7 @@ from dse.cost.metrics import METRICS, Metric, Scored
 from dse.cost.open_loop import SATURATION, OpenLoop
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
+from dse.run.arrow import table
 from dse.run.axes import OPEN, PREFILL_COLUMNS
 from dse.run.cells import Cells, Coded, Counted, listed
 from dse.run.evidence import ByRest, evidence_cells
@@ -26,7 +27,6 @@ from dse.run.groups import axis_columns, box_columns
 from dse.run.placed import placement_columns, tensors_of
 from dse.run.resolve import Sweep
 from dse.run.score import Engine
-from dse.run.store import table
 from dse.search.rows import distinct
 from dse.search.space import Part, cut
 from dse.spec.accuracy import AccuracyDrop

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from dse.errors import CannotRun
+from dse.run.arrow import table
 from dse.run.effort import IN_BLOCKS, PART_POINTS, effort, parts
 from dse.run.executors import RATE, RAY_PAYS_AFTER, Local, choose
 from dse.run.rows import complete, complete_in_chunks
 from dse.run.score import PLACED_WEIGHT, Engine
-from dse.run.store import table
 from dse.run.sweep import load_sweep, run_sweep
 
 SWEEPS: dict[str, dict[str, Any]] = {
