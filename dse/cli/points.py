@@ -26,6 +26,7 @@ from dse.errors import InputError
 @click.option("--disaggregated", metavar="YAML", help="Its pools: '{prefill: {parallel: {tp: 1}}, devices: 8}'.")
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
 @options.overlap
+@options.memory
 @options.runtime
 @options.kernels
 @options.dequantization
@@ -81,9 +82,11 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
     metavar="WG,WC,CG,CC,HG,HC",
     help="Percent of weights, cache and hidden activations on accelerator and host; the rest lies on disk.",
 )
+@click.option("--whole-tensors", is_flag=True, help="Place the policy's weights matrix by matrix, as FlexGen does.")
 @click.option("--host", metavar="WHAT", help="What the host computes: none, or any of attention,ffn,experts.")
 @click.option("--latency", "latency_s", type=float, metavar="S", help="Most seconds from prompt to last token.")
 @options.overlap
+@options.memory
 @options.dequantization
 @options.fidelity
 @options.as_json
@@ -124,6 +127,10 @@ def axes_of(point: dict[str, Any]) -> dict[str, Any]:
     for name in {*TECHNIQUES, "disaggregated"} & axes.keys():
         if isinstance(axes[name], str):
             axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
+    if str(axes.get("precision", "")).lstrip().startswith("{"):
+        axes["precision"] = value_of(axes["precision"], "--precision")
+    if "max_prefill_tokens" in axes:
+        axes["max_prefill_tokens"] = value_of(str(axes["max_prefill_tokens"]), "--max-prefill-tokens")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():
             raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")
