@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from runs import PART, front_bytes
 
 from dse.errors import CannotRun, Fault, InputError
 from dse.run.executors import RETRIES, Executor, Local, OnRay, choose
+from dse.run.ray_address import reach
 from dse.run.sweep import run_sweep
 
 
@@ -246,14 +249,52 @@ def test_auto_follows_a_wrong_ray_address_no_further(monkeypatch, where) -> None
         OnRay("auto")._start(NeverAsked())
 
 
+@contextmanager
+def server(answer: bytes) -> Iterator[str]:
+    """The address of one that says this to whoever comes."""
+
+    def serve() -> None:
+        while True:
+            try:
+                guest, _ = listening.accept()
+            except OSError:  # closed
+                return
+            with guest:
+                guest.recv(100)
+                guest.sendall(answer)
+
+    with socket.create_server(("", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail"])
+def test_something_that_answers_and_is_no_cluster(answer) -> None:
+    with server(answer) as address, pytest.raises(CannotRun) as caught:
+        OnRay(address)._start(NeverAsked())
+    said = f"Ray cannot reach {address}: what answers there is no cluster of Ray; is the cluster running?"
+    assert str(caught.value) == said
+
+
 @pytest.mark.parametrize("error", [ConnectionError("of another version"), SystemExit(15)])
-def test_something_that_answers_and_is_no_cluster(error) -> None:
+def test_a_cluster_that_ray_cannot_join(error) -> None:
     class Unwilling:
         def init(self, **options: object) -> None:
             raise error
 
     said = "what answers there is no cluster" if isinstance(error, SystemExit) else "of another version"
-    with socket.create_server(("", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(CannotRun, match=f"Ray cannot reach {address}: {said}"):
-            OnRay(address)._start(Unwilling())
+    with server(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])) as address, pytest.raises(CannotRun) as caught:
+        OnRay(address)._start(Unwilling())
+    assert str(caught.value).startswith(f"Ray cannot reach {address}: {said}")
+
+
+@pytest.mark.ray
+def test_a_cluster_that_is_there_is_reached() -> None:
+    import ray
+
+    OnRay(cpus=1)._start(ray)
+    try:
+        reach(ray.get_runtime_context().gcs_address)
+    finally:
+        ray.shutdown()
