@@ -60,7 +60,7 @@ def test_a_table_shows_errors_with_their_signs_and_names_the_worst_first():
     found = {
         "date": "2026-01-01", "cost_model": "9", "fidelity": "datasheet", "file": "f.csv",
         "rows": [group("a", 12.3), group("b", None)],
-        "bad": [group("a", 31.0, **named), group("b", 64.0, **named)],
+        "bad": [group("a", 31.0, **named), group("b", 64.0, **named)], "metrics": [],
     }  # fmt: skip
     lines = table(found)
     about = "12 of 14 rows of `f.csv` predicted at fidelity `datasheet`, cost model 9, 2026-01-01"
@@ -80,6 +80,7 @@ def test_a_rank_below_what_was_asked_for_is_seen():
         group("b", 1.0, model_left_out=figures(1.0, 0.9), accelerator_left_out=figures(1.0, 0.99)),
         group("c", 1.0, model_left_out=figures(1.0, 0.969), accelerator_left_out=figures(1.0)),
     ]
-    lines = table({"date": "", "cost_model": 9, "fidelity": "", "file": "", "rows": rows, "bad": []})
+    lines = table({"date": "", "cost_model": 9, "fidelity": "", "file": "", "rows": rows, "metrics": rows, "bad": []})
     ranks = [line.split(" | ")[-1].removesuffix(" |") for line in lines if line.startswith(("| a", "| b", "| c"))]
     assert ranks == ["0.970 (4)", "_0.900 (4)_", "_0.969 (4)_"]
+    assert "All sources together: TTFT 0.970 (4), TTFT _0.900 (4)_, TTFT _0.969 (4)_." in lines

@@ -56,7 +56,7 @@ def measure(path: str | Path, fidelity: str) -> dict[str, Any]:
 
     Returns:
         Plain values: `date`, `version`, `cost_model`, `fidelity`, `file`, `rows` (per source and metric, scores by
-        kind) and `bad` (groups whose median error is large).
+        kind), `metrics` (of all sources together) and `bad` (groups whose median error is large).
     """
     _, rows = read_measured(path)
     cases, fitted = predict(rows, fidelity)
@@ -76,6 +76,7 @@ def measure(path: str | Path, fidelity: str) -> dict[str, Any]:
         "fidelity": fidelity,
         "file": Path(path).name,
         "rows": list(_errors(scored, "source", "metric")),
+        "metrics": list(_errors(scored, "metric")),
         "bad": [group for group in _errors(scored, *OF_GROUP) if _is_bad(group)],
     }
 
@@ -130,6 +131,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
         "Rank: Spearman's correlation of predicted with measured within a configuration (equal model, accelerator,",
         f"engine, precision and lengths; layout and batch differ), the median over those of {CURVE} rows or more, in",
         f"brackets how many; the lower of the two left out. Below {RANKED} is below what was asked for: _in italics_.",
+        f"All sources together: {', '.join(_ranks(found['metrics']))}.",
         "",
         f"Bad at (median error of at least {BAD:.0f} % in groups of {FEW} rows or more, model left out, bias):",
         "",
@@ -153,6 +155,11 @@ def _error(errors: Mapping[str, float | None]) -> str:
 def _within(row: Mapping[str, Any]) -> str:
     known = [row[kind]["p90_ape"] for kind in LEFT_OUT if row[kind]["p90_ape"] is not None]
     return f"{max(known):.0f} %" if known else "none"
+
+
+def _ranks(metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in metrics:
+        yield f"{METRICS.get(row['metric'], row['metric'])} {_rank(row)}"
 
 
 def _rank(row: Mapping[str, Any]) -> str:

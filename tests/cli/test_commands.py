@@ -96,6 +96,30 @@ def test_an_objective_that_does_not_exist_says_why(dse, tmp_path, changes, reaso
     assert reason in " ".join(said.out.split())
 
 
+@pytest.mark.parametrize(
+    ("address", "code", "message"),
+    [
+        ("127.0.0.1:9", 1, "Ray cannot reach 127.0.0.1:9: Connection refused; is the cluster running?"),
+        ("ray://127.0.0.1:9", 1, "Ray cannot reach ray://127.0.0.1:9: Connection refused; is the cluster running?"),
+        ("head", 2, "ray-address: expected HOST:PORT, ray://HOST:PORT or auto, got 'head'"),
+    ],
+)
+def test_a_ray_address_that_leads_nowhere(dse, tmp_path, address, code, message) -> None:
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    said = dse("sweep", "tiny.yaml", "--executor", "ray", "--ray-address", address)
+    assert (said.code, said.err.splitlines()[-1]) == (code, message)
+
+
+def test_the_estimate_counts_what_is_kept(dse, tmp_path) -> None:
+    """Writing a point costs a dozen times as much as scoring it."""
+    (tmp_path / "wide.yaml").write_text(SWEEP.replace("[1, 16]", "{from: 1, to: 100000}"))
+    few, every = (dse("sweep", "wide.yaml", "--dry-run", "--keep", keep).out for keep in ("frontier", "all"))
+    assert "estimate: less than a second on one core" in few
+    assert "estimate: about 1.7 s on one core" in every
+    assert "400,000 points, 1 part\n" in few
+    assert "400,000 points, 3 parts\n" in every
+
+
 def test_explain_of_a_run_is_explain_of_its_axes(dse, folder) -> None:
     of_run = json.loads(dse("explain", folder, 5, "--json").out)
     of_axes = json.loads(
