@@ -10,7 +10,7 @@ The prompt pass emits token 1, but Dynamo, vLLM and TensorRT-LLM answer from the
 once its cache has arrived: the transfer counts in TTFT, and TPOT is that of a decode step. (Splitwise and DistServe
 answer from the prefill worker and count the transfer in the first gap between tokens; latency is the same.) A request
 waits for those that share its pass: evenly spaced arrivals at a full worker come B_p to a pass, which is (B_p - 1)/2
-of their spacings on average. Random arrivals wait longer; see the open loop.
+of their spacings on average. Random arrivals wait longer: `dse.cost.pooled`.
 
 u is the share of the time that the engine is busy at its maximum, as it was measured (`RuntimeSpec.busy`); a link that
 is slower than the kernels sets the pace (`dse.cost.handover`). The batches are what full workers run: of the pool with
