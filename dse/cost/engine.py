@@ -1,7 +1,13 @@
-"""What a serving engine adds to the kernels' time: host work, launches, slower kernels (`dse.spec.runtime`)."""
+"""What a serving engine adds to the kernels' time: host work, launches, slower kernels (`dse.spec.runtime`).
+
+Its factors stand for all its kernels, beside default efficiencies. Some lie below 1 (0.914 x 0.749 on decode steps of
+vLLM with packed weights), which kernels that are near a roof already cannot follow: no phase takes less than at the
+roofs (`above_roofs`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -32,20 +38,38 @@ def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 def decode_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """One decode pass of a model over its batch, without what the host does for each sequence."""
-    kernels = point.step * decode_factor(point, runtime) + vector_excess(point, runtime)
+    factor = decode_factor(point, runtime)
+    kernels = above_roofs(point, factor, point.step * factor, lambda roofs: roofs.step) + vector_excess(point, runtime)
     return issued(point, runtime, kernels, 1.0) + host_seconds(point, runtime)
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
     passes = point.micro_batches["prefill"]
-    kernels = point.ttft * prompt_factor(point, runtime)
+    factor = prompt_factor(point, runtime)
+    kernels = above_roofs(point, factor, point.ttft * factor, lambda roofs: roofs.ttft)
     if runtime.ubatch_tokens is not None:
         kernels = kernels * _overlapped(point, runtime.ubatch_tokens)
     seconds = issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
     if point.draft is not None:
         seconds = seconds + point.draft.micro_batches["prefill"] * host_seconds(point.draft, runtime)
     return seconds
+
+
+def above_roofs(point: Point, factor: Array, kernels: Array, of: Callable[[Point], Array]) -> Array:
+    """Seconds of an engine's kernels, at least those that the roofs allow.
+
+    Args:
+        point: whose kernels they are.
+        factor: of the engine on them, the least if there are several.
+        kernels: their seconds.
+        of: the same of a point, without an engine; asked of `point.roofs` where the factor can bring kernels there.
+    """
+    most = point.mesh.take(np.array([fidelity.most for fidelity in point.choices.fidelities]), "fidelity")
+    near = np.less(factor, most)
+    if not np.any(near):
+        return kernels
+    return np.where(near, np.maximum(kernels, of(point.roofs)), kernels)
 
 
 def prompt_factor(point: Point, runtime: RuntimeSpec) -> Array:

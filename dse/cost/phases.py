@@ -31,6 +31,9 @@ def _same(values: Array) -> Array:
     return values
 
 
+_GIVEN = ("batch", "rank_batch", "input", "iteration")
+"""What `Point.with_batch` and its like set, rather than the choices."""
+
 PartSeconds = list[tuple[int, Array]]
 """Index of a part, and seconds of it."""
 
@@ -142,6 +145,18 @@ class Point(Stack):
         other.__dict__ |= {"rank_batch": sequences, "input": length}
         if self.draft is not None:
             other.__dict__["draft"] = self.draft.with_prompts(sequences, length)
+        return other
+
+    @cached_property
+    def roofs(self) -> Point:
+        """The same passes at the peaks and bandwidths of the chips (fidelity `ideal`): no kernels take less."""
+        other = Point(self.model, self.choices.at_roofs, self.mesh)
+        other.__dict__ |= {name: self.__dict__[name] for name in _GIVEN if name in self.__dict__}
+        for name in ("_prompts", "_shared"):
+            if name in self.__dict__ and self.__dict__[name][0] is None:
+                other.__dict__[name] = self.__dict__[name]
+        if self.draft is not None:
+            other.__dict__["draft"] = self.draft.roofs
         return other
 
     # -- micro-batches ------------------------------------------------------------------------------
