@@ -1,18 +1,13 @@
-"""What a serving engine adds to the kernels' time: host work, launches, slower kernels (`dse.spec.runtime`).
-
-Its factors stand for all its kernels, beside default efficiencies. Some lie below 1 (0.914 x 0.749 on decode steps of
-vLLM with packed weights), which kernels that are near a roof already cannot follow: no phase takes less than at the
-roofs (`above_roofs`).
-"""
+"""What a serving engine adds to the kernels' time: host work, launches, slower kernels (`dse.spec.runtime`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
 
 from dse.cost.phases import Point
+from dse.cost.roofs import above_roofs
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
 
@@ -38,16 +33,14 @@ def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 def decode_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """One decode pass of a model over its batch, without what the host does for each sequence."""
-    factor = decode_factor(point, runtime)
-    kernels = above_roofs(point, factor, point.step * factor, lambda roofs: roofs.step) + vector_excess(point, runtime)
+    kernels = decode_kernels(point, runtime) + vector_excess(point, runtime)
     return issued(point, runtime, kernels, 1.0) + host_seconds(point, runtime)
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
     passes = point.micro_batches["prefill"]
-    factor = prompt_factor(point, runtime)
-    kernels = above_roofs(point, factor, point.ttft * factor, lambda roofs: roofs.ttft)
+    kernels = prompt_kernels(point, runtime)
     if runtime.ubatch_tokens is not None:
         kernels = kernels * _overlapped(point, runtime.ubatch_tokens)
     seconds = issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
@@ -56,20 +49,79 @@ def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     return seconds
 
 
-def above_roofs(point: Point, factor: Array, kernels: Array, of: Callable[[Point], Array]) -> Array:
-    """Seconds of an engine's kernels, at least those that the roofs allow.
+# -- the same by cause, for points that are reported -------------------------------------------------------
 
-    Args:
-        point: whose kernels they are.
-        factor: of the engine on them, the least if there are several.
-        kernels: their seconds.
-        of: the same of a point, without an engine; asked of `point.roofs` where the factor can bring kernels there.
-    """
-    most = point.mesh.take(np.array([fidelity.most for fidelity in point.choices.fidelities]), "fidelity")
-    near = np.less(factor, most)
-    if not np.any(near):
-        return kernels
-    return np.where(near, np.maximum(kernels, of(point.roofs)), kernels)
+Parts = dict[str, Array]
+"""Cause -> seconds beside the kernels' own, in the order of the sum."""
+
+
+def prompt_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    """What `prompt_seconds` is beside the kernels of the passes, `point.ttft`."""
+    passes = point.micro_batches["prefill"]
+    slower = prompt_kernels(point, runtime)
+    kernels = slower if runtime.ubatch_tokens is None else slower * _overlapped(point, runtime.ubatch_tokens)
+    parts = {
+        "kernel_speed": slower - point.ttft,
+        "stages_overlap": kernels - slower,
+        "launches": issued(point, runtime, kernels, passes) - kernels,
+        **_times(passes, _host_parts(point, runtime)),
+    }
+    if point.draft is not None:
+        parts = _together(parts, _times(point.draft.micro_batches["prefill"], _host_parts(point.draft, runtime)))
+    return parts
+
+
+def step_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    """What a decode iteration is beside the kernels of its passes, `point.iteration_seconds`."""
+    parts = _decode_parts(point, runtime)
+    if point.draft is not None:
+        parts = _together(parts, _times(point.draft_passes, _decode_parts(point.draft, runtime)))
+    drafts = point.iteration.drafts
+    checked = 0.0 if drafts is None else runtime.speculation_us.get(drafts, 0.0) * 1e-6
+    return parts | {"per_sequence": sequence_seconds(point, runtime), "drafts_checked": checked}
+
+
+def _decode_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    slower, excess = decode_kernels(point, runtime), vector_excess(point, runtime)
+    return {
+        "kernel_speed": slower - point.step,
+        "attention_on_vector_units": excess,
+        "launches": issued(point, runtime, slower + excess, 1.0) - (slower + excess),
+        **_host_parts(point, runtime),
+    }
+
+
+def _host_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    """`host_seconds` by cause."""
+    per_step, per_layer = runtime.step_us * 1e-6, runtime.layer_us * len(point.model.layers) * 1e-6
+    return {
+        "per_step": per_step,
+        "per_layer": per_layer,
+        "collectives": host_seconds(point, runtime) - per_step - per_layer,
+    }
+
+
+def _times(often: Array, parts: Parts) -> Parts:
+    return {cause: often * seconds for cause, seconds in parts.items()}
+
+
+def _together(parts: Parts, others: Parts) -> Parts:
+    return {cause: seconds + others.get(cause, 0.0) for cause, seconds in parts.items()}
+
+
+# -- factors ----------------------------------------------------------------------------------------------
+
+
+def prompt_kernels(point: Point, runtime: RuntimeSpec) -> Array:
+    """The engine's kernels of the prompt passes."""
+    factor = prompt_factor(point, runtime)
+    return above_roofs(point, factor, point.ttft * factor, lambda roofs: roofs.ttft)
+
+
+def decode_kernels(point: Point, runtime: RuntimeSpec) -> Array:
+    """The engine's kernels of a decode pass, but for attention outside the matrix units."""
+    factor = decode_factor(point, runtime)
+    return above_roofs(point, factor, point.step * factor, lambda roofs: roofs.step)
 
 
 def prompt_factor(point: Point, runtime: RuntimeSpec) -> Array:

@@ -19,7 +19,6 @@ from typing import cast
 import numpy as np
 
 from dse.cost.engine import (
-    above_roofs,
     decode_factor,
     decode_seconds,
     host_seconds,
@@ -32,6 +31,7 @@ from dse.cost.engine import (
 from dse.cost.parts import embedding_works, head_works
 from dse.cost.phases import Point, weighted
 from dse.cost.roofline import times
+from dse.cost.roofs import above_roofs
 from dse.cost.setting import Setting
 from dse.cost.techniques import rewrite_works
 from dse.cost.work import Array, Work
@@ -77,7 +77,7 @@ class MixedPass:
         """The decoding sequences of a micro-batch."""
         point = self.point
         sequences = point.rank_sequences / self.micro_batches
-        return point.pass_setting("decode", sequences, point.iteration.queries, point.found.tokens)
+        return point.pass_setting("decode", sequences, point.iteration.queries, point.found.shared)
 
     @cached_property
     def chunks(self) -> Setting:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.drafts import draft_choices
-from dse.cost.lengths import Lengths, contexts
+from dse.cost.lengths import Lengths, contexts, found
 from dse.cost.parts import embedding_works, head_works
 from dse.cost.roofline import Contexts, launch_seconds, mean_amount, times, total_seconds
 from dse.cost.setting import WIDE, Phase, Setting
@@ -33,9 +33,6 @@ def _same(values: Array) -> Array:
 
 _OF_MESH = ("degrees", "widths", "links", "rates", "_parts", "stages")
 """What follows from the model, the choices and the mesh, whatever the batch and the prompts."""
-
-_GIVEN = ("batch", "rank_batch", "input", "iteration")
-"""What `Point.with_batch` and its like set, rather than the choices."""
 
 PartSeconds = list[tuple[int, Array]]
 """Index of a part, and seconds of it."""
@@ -85,7 +82,7 @@ class Point(Stack):
     @cached_property
     def found(self) -> Found:
         """What of each prompt is cached already."""
-        return found_in_cache(self.input, self.choices.techniques)
+        return found(self.lengths, self.choices.techniques)
 
     @cached_property
     def iteration(self) -> Iteration:
@@ -134,7 +131,7 @@ class Point(Stack):
     def with_input(self, tokens: Array) -> Point:
         """The same point with prompts of another length."""
         other = self.with_batch(self.batch)
-        other.__dict__["input"] = tokens
+        other.__dict__ |= {"input": tokens, "found": found_in_cache(tokens, self.choices.techniques)}
         if self.draft is not None:
             other.__dict__["draft"] = self.draft.with_input(tokens)
         return other
@@ -146,21 +143,10 @@ class Point(Stack):
         sum(l^2) / sum(l) tokens do, which are as many tokens and as many pairs of attention.
         """
         other = self.with_batch(sequences * self.degrees.dp)
-        other.__dict__ |= {"rank_batch": sequences, "input": length}
+        cached = found_in_cache(length, self.choices.techniques)
+        other.__dict__ |= {"rank_batch": sequences, "input": length, "found": cached}
         if self.draft is not None:
             other.__dict__["draft"] = self.draft.with_prompts(sequences, length)
-        return other
-
-    @cached_property
-    def roofs(self) -> Point:
-        """The same passes at the peaks and bandwidths of the chips (fidelity `ideal`): no kernels take less."""
-        other = Point(self.model, self.choices.at_roofs, self.mesh)
-        other.__dict__ |= {name: self.__dict__[name] for name in _GIVEN if name in self.__dict__}
-        for name in ("_prompts", "_shared"):
-            if name in self.__dict__ and self.__dict__[name][0] is None:
-                other.__dict__[name] = self.__dict__[name]
-        if self.draft is not None:
-            other.__dict__["draft"] = self.draft.roofs
         return other
 
     # -- micro-batches ------------------------------------------------------------------------------
@@ -213,7 +199,7 @@ class Point(Stack):
         prompts = phase == "prefill"
         sequences = (self.rank_batch if prompts else self.rank_sequences) / self.micro_batches[phase]
         queries = self.computed if prompts else self.iteration.queries
-        return self.pass_setting(phase, sequences, queries, self.found.tokens)
+        return self.pass_setting(phase, sequences, queries, self.found.tokens if prompts else self.found.shared)
 
     def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array) -> Setting:
         """A pass of any shape, as the techniques leave it."""

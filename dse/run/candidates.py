@@ -115,7 +115,8 @@ class Miss:
         if not np.isfinite(self.excess):
             return self.why
         if self.excess > 1.0:
-            return f"{self.where} at {self.excess:.2f} times the limit of {self.limit}"
+            times = f"{self.excess:.2f}" if self.excess < 1000 else f"{self.excess:.3g}"
+            return f"{self.where} at {times} times the limit of {self.limit}"
         return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
 
 

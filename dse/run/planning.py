@@ -11,6 +11,7 @@ from dse.errors import Fault, InputError
 from dse.run.axes import DEGREES, OPEN, POOLED, Axes, read_axes
 from dse.run.demand import Bucket, buckets_of
 from dse.run.faults import Faults
+from dse.run.hardware_keys import by_hardware
 from dse.run.prices import PricedDevice, priced, unlisted
 from dse.run.resolve import Sweep, accuracy_of, sweep_of
 from dse.search.space import Layout, layouts_of
@@ -106,6 +107,7 @@ def resolve_plan(document: Document) -> Plan:
     else:
         axes = _axes(file, document, any(slo.limits for slo in slos), faults)
     faults.check()
+    file = _by_hardware(file, axes, table, document, faults)
     faults.found += _names(file, axes, table, document)
     faults.check()
     if axes is None:
@@ -327,14 +329,11 @@ def _deployed(base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -
 
 
 def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document) -> Iterator[Fault]:
-    """Accelerators and metrics of the plan that are none of its own, models that stand twice or have no rows."""
+    """Metrics of the plan that are none of its own, models that stand twice or have no rows."""
     if axes is not None:
-        known = [chip.name for chip in axes.hardware]
         models = [model.name for model in axes.models]
     else:
-        known = list(dict.fromkeys(row.hardware for row in table))
         models = [_label(entry.model, index) for index, entry in enumerate(file.models)]
-    yield from _unknown_hardware(file, known, document)
     for index, name in enumerate(models):
         if name in models[:index]:
             yield document.fault(("models", index), f"{name!r} stands twice; give it one demand")
@@ -351,18 +350,27 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
         yield document.fault(("throughput",), wanted)
 
 
-def _unknown_hardware(file: PlanFile, known: Sequence[str], document: Document) -> Iterator[Fault]:
-    named: list[tuple[Steps, Mapping[str, float]]] = [
-        (("budget", "stock"), file.budget.stock),
-        *((("budget", "regions", name, "stock"), region.stock) for name, region in file.budget.regions.items()),
-        (("price", "override"), file.price.override),
-        (("price", "purchase"), file.price.purchase),
-    ]
-    for at, names in named:
-        for name in names:
-            if name not in known:
-                message = f"{name!r} is not among this plan's hardware{suggest(name, known)}"
-                yield document.fault((*at, name), message, key=True)
+def _by_hardware(
+    file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document, faults: Faults
+) -> PlanFile:
+    """The plan with its prices and stocks under the names its accelerators have here."""
+    chips = [chip.name for chip in axes.hardware] if axes is not None else [row.hardware for row in table]
+    known = list(dict.fromkeys(chips))
+
+    def named(given: Mapping[str, Any], *at: str) -> dict[str, Any]:
+        return by_hardware(given, known, "plan", document, at, faults)
+
+    budget, price = file.budget, file.price
+    regions = {
+        name: region.model_copy(update={"stock": named(region.stock, "budget", "regions", name, "stock")})
+        for name, region in budget.regions.items()
+    }
+    stock = named(budget.stock, "budget", "stock")
+    prices = {field: named(getattr(price, field), "price", field) for field in ("override", "purchase")}
+    return file.model_copy(update={
+        "budget": budget.model_copy(update={"stock": stock, "regions": regions}),
+        "price": price.model_copy(update=prices),
+    })  # fmt: skip
 
 
 def _misplaced(file: PlanFile, document: Document) -> list[Fault]:

@@ -31,6 +31,8 @@ WARM_UP = 0.2
 """Share of the requests that only fill the replicas."""
 MOST_REQUESTS = 30_000
 """Of one deployment: about a second each."""
+MOST_REPLICAS = 256
+"""Of one deployment: so many, with their part of the arrivals, stand for a larger fleet."""
 CASE_OF = {"ttft_ms": ("ttft", 1e3), "tpot_ms": ("tpot", 1e3), "latency_s": ("latency", 1.0)}
 DISPATCH: Dispatch = "least-loaded"
 
@@ -105,11 +107,13 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> dict
     problem, answer = facts.problem, facts.answer
     rows = facts.rows[place]
     rates = {index: float(problem.fleet.demand[index] * answer.shares[place, index]) for index in rows}
-    rate = sum(rates.values())
-    residence = sum(rates[index] * rows[index]["latency_s"] for index in rows) / rate
+    whole = sum(rates.values())
+    residence = sum(rates[index] * rows[index]["latency_s"] for index in rows) / whole
     if math.isnan(residence):
         residence = 0.0
-    replicas = max(int(answer.counts[place]) - problem.fleet.spares, 1)
+    standing = max(int(answer.counts[place]) - problem.fleet.spares, 1)
+    replicas = min(standing, MOST_REPLICAS)
+    rate = whole * replicas / standing
     wanted = max(problem.plan.file.verify.requests, math.ceil(RESIDENCES * rate * residence))
     count = min(wanted, MOST_REQUESTS)
     lengths = [(rows[index]["input"], rows[index]["output"], rates[index]) for index in rows]
@@ -125,7 +129,7 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> dict
         "ttft": record.ttft[warm],
         "tpot": record.tpot[warm],
         "latency": record.latency[warm],
-        "weight": np.full(count, rate / count)[warm],
+        "weight": np.full(count, whole / count)[warm],
     }
 
 

@@ -79,6 +79,7 @@ class Replica:
         self._count()
         if self._shares_prefixes:
             request.known = self.fitted.deployment.cached(request.tokens)
+            request.apart = self.fitted.apart(request.tokens)
         self.queue.append(request)
         self.usage.most_waiting = max(self.usage.most_waiting, len(self.queue))
         if self._wake is not None:
@@ -90,8 +91,8 @@ class Replica:
 
     def contexts(self) -> tuple[list[int], list[int]]:
         """Tokens in the cache of each sequence that decodes, and of each whose prompt is being computed."""
-        decoding = [entry[2].offset + self.steps for entry in self._finishes if _stands(entry)]
-        return decoding, [request.tokens for request in self.prompting]
+        decoding = [entry[2].offset + entry[2].apart + self.steps for entry in self._finishes if _stands(entry)]
+        return decoding, [request.tokens + request.apart for request in self.prompting]
 
     def close(self) -> None:
         """Bring the usage up to now."""
@@ -224,8 +225,8 @@ class Replica:
         if self.decoding + len(self.prompting) >= self.fitted.slots:
             return False
         if self._chunk is None:
-            return self._cache.admits(request.tokens, self.contexts)
-        return self._cache.admits_beside_step(request.tokens, self.steps, self.contexts)
+            return self._cache.admits(request.tokens + request.apart, self.contexts)
+        return self._cache.admits_beside_step(request.tokens + request.apart, self.steps, self.contexts)
 
     def _admit(self) -> None:
         """The head of the queue takes a slot and its blocks."""
@@ -236,7 +237,7 @@ class Replica:
         self._admitted.append((request.order, request))
         if len(self._admitted) > 2 * self.fitted.slots + 100:
             self._admitted = [entry for entry in self._admitted if entry[0] == entry[1].order]
-        self._cache.take(request.tokens)
+        self._cache.take(request.tokens + request.apart)
         if request.ready:
             self._decode(request)
         else:
@@ -256,7 +257,7 @@ class Replica:
         if request.left and not self.prompts_only:
             self._decode(request)
             return
-        self._cache.free(request.tokens)
+        self._cache.free(request.tokens + request.apart)
         self._leave(request)
 
     def _decode(self, request: Request) -> None:
@@ -273,7 +274,7 @@ class Replica:
         request.decoding = False
         self.decoding -= 1
         self._offsets -= request.offset
-        self._cache.stop(request.offset, request.offset + self.steps)
+        self._cache.stop(request.offset, request.offset + request.apart + self.steps)
 
     def _advance(self, steps: int) -> None:
         """Decode steps are over."""
@@ -316,7 +317,7 @@ class Replica:
             request.tokens += request.left - left + 1  # the newest token was not in the cache yet
             request.left = left
         else:
-            self._cache.free(request.tokens)
+            self._cache.free(request.tokens + request.apart)
             self.prompting.remove(request)
         request.order, request.ready = -1, False
         self.queue.appendleft(request)

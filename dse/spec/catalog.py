@@ -90,6 +90,19 @@ def expand_hardware(
         return [(_calibrated(_hardware(path, ())), {})]
 
 
+def hardware_name(entry: str, document: Document | None = None) -> str:
+    """What the accelerator is called that a user means by a name, an alias or a path.
+
+    Args:
+        entry: the word.
+        document: the file it stands in, for relative paths.
+
+    Raises:
+        InputError: unknown name, no such file, or all faults of the specification.
+    """
+    return _hardware(locate(HARDWARE, entry, document or _NOWHERE), ()).name
+
+
 def load_precision(
     entry: str | Mapping[str, Any] | Precision, document: Document | None = None, at: Steps = ()
 ) -> Precision:

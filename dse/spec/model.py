@@ -65,6 +65,11 @@ class ModelSpec:
     joined: int = 0
     """Vectors of the hidden width that a projection joins into one ahead of the layers: 2 in a module that predicts
     the token after next (the hidden state and the next token's embedding), 0 in a model of its own."""
+    nextn: int = 0
+    """Modules that predict the tokens after the next one (MTP), published with the weights; `parameters()` leaves them
+    out, as publishers do."""
+    nextn_layer: Layer | None = None
+    """The layer of such a module, where it is not like the model's last ones."""
     max_context: int | None = None
     """Longest context the config allows; None where it states none."""
     precision: Precision | None = field(default=None, compare=False)

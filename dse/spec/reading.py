@@ -18,13 +18,14 @@ from typing import Any
 
 from dse.errors import Fault, InputError
 from dse.spec.composer import MAX_DEPTH, MAX_INT, Node, Steps, compose, dotted, places, shorten
-from dse.spec.shape import Strict, build, show, suggest
+from dse.spec.shape import Strict, build, closest, show, suggest
 
 __all__ = [
     "Document",
     "Strict",
     "beside",
     "build",
+    "closest",
     "dotted",
     "exists",
     "from_value",

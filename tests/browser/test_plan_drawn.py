@@ -67,6 +67,15 @@ def test_every_part_has_its_figures(page, answer):
     assert "vllm serve" in page.one("launch").text
 
 
+def test_no_head_of_a_table_is_taller_than_two_lines_and_its_unit(browse, answer, tmp_path):
+    """However narrow the page, as `Recommended fleet / still carries the peak`: else a gap stands above the first."""
+    page = browse(write_plan(answer, tmp_path) / "report.html", width=800)
+    labels = [button.text for head in page.all("thead") for button in head.all("button")]
+    assert all(label.count(" ") <= 1 for label in labels)
+    assert "Recommended\u00a0fleet still\u00a0carries\u00a0the\u00a0peak" in labels
+    assert int(page.all("html")[0].attributes["data-overflow"]) <= 0
+
+
 def test_the_plots_are_drawn(page):
     for name in ("costs", "demand-frontier", "latency-frontier"):
         assert page.one(name).all("svg"), name

@@ -126,7 +126,7 @@ FIELDS = {
     ),
     "a price for a chip that is not there": (
         {"price": "{override: {h200-sxm: 2}}"},
-        "5:20: price.override.h200-sxm: 'h200-sxm' is not in this sweep's hardware; did you mean 'h100-sxm'?",
+        "5:20: price.override.h200-sxm: 'h200-sxm' is not among this sweep's hardware; did you mean 'h100-sxm'?",
     ),
     "duplicate model": (
         {"models": "[llama-3.1-8b, llama-3.1-8b]"},

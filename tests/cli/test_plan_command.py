@@ -267,7 +267,7 @@ def test_a_budget_that_is_too_small_says_what_it_buys(dse, plan_file):
     said = dse("plan", plan_file, "--set", "budget.usd_per_hour=1", "--json")
     found = json.loads(said.out)
     assert (said.code, found["status"], found["instances"]) == (1, "infeasible", {})
-    assert found["reason"].startswith("the limits allow at most ")
+    assert found["reason"].startswith("the limits allow none of the demand; without them ")
     assert "without them" in found["reason"]
 
 

@@ -19,6 +19,7 @@ from dse.spec.catalog import load_model
 from dse.spec.huggingface import read_model
 from dse.spec.model import ModelSpec
 from dse.spec.reading import read
+from dse.spec.speculation import drafter_of, load_speculation
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "models"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -66,10 +67,11 @@ EXACT = {
 }  # fmt: skip
 
 
-def mtp(spec: ModelSpec, layer: int = -1) -> int:
-    """A multi-token-prediction layer: a copy of `layer`, 2h -> h projection, three norms (2412.19437)."""
-    block = spec.layers[layer].parameters(spec.hidden, spec.norm_parameters)
-    return block + 2 * spec.hidden**2 + 3 * spec.norm_parameters
+def mtp(spec: ModelSpec) -> int:
+    """The module that speculation drafts with: a layer, 2h -> h projection, three norms (2412.19437), no tables."""
+    drafter = drafter_of(load_speculation({"mtp": 1, "accepted": 0.5}), spec)
+    assert drafter is not None
+    return drafter.model.parameters() - embedding_and_head(drafter.model)
 
 
 def embedding_and_head(spec: ModelSpec) -> int:
@@ -105,7 +107,7 @@ def llama4_vision(spec: ModelSpec) -> int:
 
 # Safetensors totals and what they hold beside the text model. Falcon's files store the tied head a second
 # time; DeepSeek (the BF16 conversion) and GLM-4.5 store embedding and head again with the MTP layer; MiniMax
-# has one scale per 128 x 128 block of attention and experts. GLM-5.2's last layer with an own indexer is 74.
+# has one scale per 128 x 128 block of attention and experts.
 WITH_MORE: dict[str, tuple[int, Callable[[ModelSpec], int]]] = {
     "falcon-7b": (7_217_189_760, lambda spec: spec.vocab * spec.hidden),
     "falcon-40b": (41_835_970_560, lambda spec: spec.vocab * spec.hidden),
@@ -127,7 +129,7 @@ WITH_MORE: dict[str, tuple[int, Callable[[ModelSpec], int]]] = {
     "glm-4.5-air": (110_468_824_832, lambda spec: mtp(spec) + embedding_and_head(spec)),
     "glm-5": (753_864_139_008, mtp),
     "glm-5.1": (753_864_139_008, mtp),
-    "glm-5.2": (753_329_940_480, lambda spec: mtp(spec, layer=74)),
+    "glm-5.2": (753_329_940_480, mtp),
     "mimo-7b": (7_833_409_536, mtp),
     "minimax-m2.5": (228_703_644_928, lambda _: 62 * (44_040_192 + 256 * 3 * 3072 * 1536) // 128**2),
 }
@@ -180,7 +182,7 @@ shared_expert_intermediate_size shared_intermediate_size moe_shared_expert_inter
 moe_latent_size first_k_dense_replace moe_layer_freq decoder_sparse_step mlp_only_layers
 interleave_moe_layer_step intermediate_size_mlp topk_method use_routing_bias q_lora_rank kv_lora_rank
 qk_nope_head_dim qk_rope_head_dim index_n_heads index_head_dim index_topk indexer_types
-num_nextn_predict_layers full_attention_interval linear_num_key_heads linear_num_value_heads
+num_nextn_predict_layers mtp_num_hidden_layers full_attention_interval linear_num_key_heads linear_num_value_heads
 linear_key_head_dim linear_value_head_dim linear_conv_kernel_dim hybrid_override_pattern mamba_num_heads
 mamba_head_dim mamba_proj_bias ssm_state_size state_size num_heads n_groups conv_kernel use_conv_bias
 expand
@@ -230,6 +232,17 @@ def test_parameters_and_what_else_the_checkpoint_holds_equal_the_published_total
     published, more = WITH_MORE[name]
     spec = load_model(name)
     assert spec.parameters() + more(spec) == published
+
+
+def test_a_model_has_next_token_modules_where_its_checkpoint_does():
+    """The config says so, but Qwen3-Next's is silent, and MiniMax-M2's names three that are not there."""
+    found = {name: load_model(name).nextn for name in NAMES if load_model(name).nextn}
+    assert found.pop("mimo-v2-flash") == 3
+    assert found == dict.fromkeys([
+        "deepseek-r1", "deepseek-v3", "deepseek-v3.1", "deepseek-v3.2", "glm-4.5", "glm-4.5-air", "glm-5", "glm-5.1",
+        "glm-5.2", "mimo-7b", "nemotron-3-super-120b-a12b", "qwen3-next-80b-a3b", "qwen3.5-122b-a10b", "qwen3.5-27b",
+        "qwen3.5-35b-a3b", "qwen3.5-397b-a17b",
+    ], 1)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ROUNDED)

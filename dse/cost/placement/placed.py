@@ -64,11 +64,6 @@ class Placed(Point):
         return batch
 
     @property
-    def roofs(self) -> Point:
-        """Itself: copies and the host set its time, and an engine's kernels make neither faster."""
-        return self
-
-    @property
     def micro_batches(self) -> Mapping[Phase, Array]:
         """Passes of the accelerator's kernels over the block."""
         return {"prefill": self.kernel_runs("prefill"), "decode": self.kernel_runs("decode")}
