@@ -27,7 +27,7 @@ COLLECTIVE_BUFFERS = 0.392e9
 """Bytes NCCL keeps for a group of 4 or 8 devices (aiconfigurator systems/*.yaml, nccl_mem; 0.342 GB for 2)."""
 
 MOST = 2.0**24
-"""Largest batch per rank that is looked at: the logits of as many fill a terabyte."""
+"""Largest batch per rank that is looked at: the logits of as many, of a vocabulary of 32,000, fill a terabyte."""
 
 
 @dataclass

@@ -139,6 +139,10 @@ class Metric:
 
 METRICS: dict[str, Metric] = {}
 
+ONE_TOKEN = (
+    "a request of one output token has no decode step: leave what is told per token after the first out of objectives "
+    "and constraints (ttft_ms is what such requests wait for), or generate at least two tokens"
+)
 NO_RATE = "requests arrive at no rate: serving open-loop has percentiles"
 NO_SLO = "exists for serving open-loop where the sweep says an slo"
 ONE_ENGINE = "one engine computes prompts and generates"
@@ -173,7 +177,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "tpot_ms", "ms", "min", "mean time per output token after the first; absent when one token is generated",
-    absent="a request of one output token has no decode step", error="tpot",
+    absent=ONE_TOKEN, error="tpot",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return np.where(s.point.steps > 0, s.served.tpot * 1e3, np.nan)
@@ -304,9 +308,12 @@ def _(s: Scored) -> Array:
 def _percentile(name: str, unit: str, cases: str, share: float, what: str, error: Error, factor: float) -> None:
     meaning = f"{what} that {share:.0%} of the requests stay below"
 
-    @_metric(name, unit, "min", meaning, absent=NO_RATE, error=error, of_serving="open-loop")
+    absent = f"{NO_RATE}; {ONE_TOKEN}" if cases == "gaps" else NO_RATE
+
+    @_metric(name, unit, "min", meaning, absent=absent, error=error, of_serving="open-loop")
     def _(s: Scored) -> Array:
-        return s.under_load(lambda loop: loop.queue.quantile(cases, share) * factor)
+        found = s.under_load(lambda loop: loop.queue.quantile(cases, share) * factor)
+        return np.where(s.point.steps > 0, found, np.nan) if cases == "gaps" else found
 
 
 for _share in (0.5, 0.9, 0.99):
@@ -348,7 +355,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "speculation_speedup", "x", "max", "time per token without speculation over that with it, for the same sequences",
-    absent="a request of one output token has no decode step", of_axis="speculation",
+    absent=ONE_TOKEN, of_axis="speculation",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return np.where(s.point.steps > 0, speculative.speedup(s.point, s.served.runtime), np.nan)
