@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import Fault, InputError
+from dse.run.arrow import table
 from dse.run.axes import DEGREES
 from dse.run.explain import explain_points
 from dse.run.folder import Run
 from dse.run.resolve import Sweep
 from dse.run.rows import complete
 from dse.run.score import Engine
-from dse.run.store import table
 from dse.run.sweep import load_sweep
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec

@@ -43,6 +43,10 @@ def load_model(entry: str | Path | ModelSpec, document: Document | None = None, 
         path = locate(MODELS, entry, document)
         if path.is_dir():
             path = path / "config.json"
+            if not path.is_file():
+                raise InputError(
+                    f"the folder {path.parent} has no config.json; expected the folder of a model, or a file"
+                )
         return _model(str(path), *version(path))
 
 

@@ -59,7 +59,8 @@ EXACT = {
     "qwen2.5-72b": 72_706_203_648, "qwen3-0.6b": 596_049_920, "qwen3-1.7b": 1_720_574_976,
     "qwen3-4b": 4_022_468_096, "qwen3-8b": 8_190_735_360, "qwen3-14b": 14_768_307_200,
     "qwen3-32b": 32_762_123_264, "qwen3-30b-a3b": 30_532_122_624, "qwen3-235b-a22b": 235_093_634_560,
-    "qwen3-coder-480b-a35b": 480_154_875_392, "deepseek-v2": 235_741_434_880,
+    "qwen3-30b-a3b-2507": 30_532_122_624, "qwen3-235b-a22b-2507": 235_093_634_560, "kimi-k2-0905": 1_026_408_232_448,
+    "phi-3-medium-128k": 13_960_238_080, "qwen3-coder-480b-a35b": 480_154_875_392, "deepseek-v2": 235_741_434_880,
     "deepseek-v2-lite": 15_706_484_224, "kimi-k2": 1_026_408_232_448, "kimi-k2.5": 1_026_408_232_448,
     "gpt-oss-20b": 20_914_757_184, "gpt-oss-120b": 116_829_156_672,
     "nemotron-3-nano-30b-a3b": 31_577_940_288, "mamba2-2.7b": 2_702_599_680, "olmo-2-7b": 7_298_617_344,
@@ -215,6 +216,25 @@ def test_every_file_is_read_and_has_a_context_and_a_precision(name: str):
     assert spec.precision is not None
     # BLOOM (ALiBi) and Mamba have no position limit; every other model states one.
     assert (spec.max_context is None) == (spec.family in {"bloom", "mamba2"})
+
+
+@pytest.mark.parametrize(
+    ("spelling", "older", "context"),
+    [
+        ("Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b", 262_144),
+        ("Qwen3-30B-A3B-Instruct-2507", "qwen3-30b-a3b", 262_144),
+        ("moonshotai/Kimi-K2-Instruct-0905", "kimi-k2", 262_144),
+        ("microsoft/Phi-3-medium-128k-instruct", "phi-3-medium", 131_072),
+    ],
+)
+def test_later_releases_of_one_structure_have_a_context_of_their_own(spelling: str, older: str, context: int):
+    later, first = load_model(spelling), load_model(older)
+    assert later.parameters() == first.parameters()
+    assert later.max_context == context > (first.max_context or 0)
+
+
+def test_a_window_of_the_whole_context_is_no_window():
+    assert load_model("phi-3-medium-128k").kv_bytes_per_token("bf16") == 2 * 2 * 40 * 10 * 128
 
 
 @pytest.mark.parametrize("name", NAMES)

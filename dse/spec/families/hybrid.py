@@ -74,6 +74,7 @@ def _mamba2(f: Fields) -> ModelSpec:
     expanded = f.count("expand", default=2) * hidden_size(f)
     if expanded != mixer.inner and not f.faults:
         f.fault("expand", f"expand x hidden_size is {expanded}, but num_heads x head_dim is {mixer.inner}")
+    f.expect("intermediate_size", [mixer.inner], f"it repeats num_heads x head_dim, {mixer.inner}")
     f.activation()
     return uniform(f, mixer, None, norms=1)
 
