@@ -279,9 +279,7 @@ def _accuracy_drop(point: Point) -> Array:
     return point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
 
 
-@_metric(
-    "max_context", "tokens", "max", "longest context that fits in memory at this batch: the output behind a longer prompt"
-)
+@_metric("max_context", "tokens", "max", "longest context that fits at this batch: the output behind a longer prompt")
 def _(s: Scored) -> Array:
     return s.memory.max_context
 
