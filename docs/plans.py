@@ -1,15 +1,17 @@
 """How many recommended plans keep their latencies: generated demands, planned, then simulated with seeds of their own.
 
-    python docs/plans.py [DEMANDS]
+    python docs/plans.py [DEMANDS] [SERVING ...]
 
-Prints a line per demand and the share that holds. The seeds of the last replay are none of those a plan ranks its
-answers with, so that nothing is tuned to the arrivals it is judged by.
+Plans choose among the ways to serve that are named, by default what their latencies ask for: `open-loop disaggregated`
+lets pools compete. Prints a line per demand and the share that holds. The seeds of the last replay are none of those a
+plan ranks its answers with, so that nothing is tuned to the arrivals it is judged by.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ HARDWARE = ["l4", "l40s", "a10g", "a100-sxm-80gb", "a100-sxm-40gb", "h100-sxm", 
 PRECISIONS = ["bf16", "fp8"]
 
 
-def demand(number: int) -> dict[str, Any]:
+def demand(number: int, servings: Sequence[str] = ()) -> dict[str, Any]:
     """A plan drawn at random: a model, one to six sizes of request, a rate, latencies."""
     random = np.random.default_rng([SEED, number])
     sizes = int(random.integers(1, 7))
@@ -48,7 +50,7 @@ def demand(number: int) -> dict[str, Any]:
         {"input": int(i), "output": int(o), "requests_per_s": float(r)}
         for i, o, r in zip(inputs, outputs, rates, strict=True)
     ]
-    return {
+    found: dict[str, Any] = {
         "name": f"demand-{number}",
         "models": [
             {
@@ -66,14 +68,17 @@ def demand(number: int) -> dict[str, Any]:
         "price": {"kind": ["on-demand", "neocloud", "tco-neocloud"]},
         "verify": {"seed": number},
     }
+    if servings:
+        found["candidates"]["serving"] = list(servings)
+    return found
 
 
-def main(count: int) -> None:
+def main(count: int, servings: Sequence[str]) -> None:
     """Plan and replay so many demands."""
-    held = planned = first = 0
+    held = planned = first = pooled = 0
     for number in range(count):
         start = time.perf_counter()
-        plan = load_plan(demand(number))
+        plan = load_plan(demand(number, servings))
         solved = solved_plan(plan)
         if not solved.answer.found:
             print(f"{number}: {solved.answer.status}", flush=True)
@@ -82,14 +87,17 @@ def main(count: int) -> None:
         planned += 1
         held += again.holds
         first += len(solved.tried) == 1
-        worst = max(again.excess.values())
+        pools = any(solved.problem.deployments[option.name].pool_facts for option in solved.answer.options)
+        pooled += pools
+        worst, cost = max(again.excess.values()), f"${solved.answer.usd_per_hour:.2f}/h{' with pools' if pools else ''}"
         print(
             f"{number}: {'holds' if again.holds else 'MISSES'} at {worst:.2f} of its limits, {len(solved.tried)} tried,"
-            f" ${solved.answer.usd_per_hour:.2f}/h, {time.perf_counter() - start:.1f} s",
+            f" {cost}, {time.perf_counter() - start:.1f} s",
             flush=True,
         )
-    print(f"{held} of {planned} plans hold ({held / planned:.1%}); {first} of them with the first answer")
+    print(f"{held} of {planned} plans hold ({held / planned:.1%}); {first} of them with the first answer, "
+          f"{pooled} with pools")  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100, sys.argv[2:])

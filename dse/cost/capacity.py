@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.latency import UnderLoad
+from dse.cost.lengths import expected
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
 from dse.cost.open_loop import ATTAINED, OpenLoop
 from dse.cost.phases import Point
+from dse.cost.pooled import Pooled
+from dse.cost.pools_under_load import PoolsUnderLoad
 from dse.cost.serving import Static, SteadyMemory
 from dse.cost.work import Array
 from dse.spec.slo import Limit
@@ -66,22 +69,56 @@ def highest_rate(
     return found
 
 
+def highest_rate_of_pools(
+    pools: Pooled, limits: Sequence[Limit], may_run: Mask, matters: Matters | None = None
+) -> NDArray[np.float64]:
+    """Requests/s of each deployment of a list within the limits, 0 where there is no such rate.
+
+    Args:
+        pools: on a list of points.
+        limits: of latencies.
+        may_run: where structure and memory allow it.
+        matters: as above, told of the whole list.
+    """
+    within = may_run
+    for excess in excesses(pools, limits).values():
+        within = within & np.logical_not(excess > 1.0)
+    within = np.broadcast_to(within, pools.point.mesh.shape)
+    low, high = np.zeros(pools.point.mesh.shape), np.where(within, pools.capacity, 0.0)
+    for sections in (COARSE, FINE):
+        places = np.flatnonzero(high > 0)
+        if not len(places):
+            break
+        found = _searched(pools.of(places), limits, low[places], high[places], sections)
+        low[places], high[places] = found
+        if matters is not None:
+            kept = matters(low, high)
+            low, high = np.where(kept, low, 0.0), np.where(kept, high, 0.0)
+    return low
+
+
 def excesses(served: Static, limits: Sequence[Limit]) -> Mapping[str, Array]:
     """Limit -> what a request takes over what it may; NaN where it has no such time.
 
     Of an open loop, a request that has the replica to itself: what misses a limit then, misses it at any rate.
     """
-    times = _alone(served) if isinstance(served, OpenLoop) else served
+    times: Any = served
+    if isinstance(served, OpenLoop | Pooled):
+        times = _alone(served) if isinstance(served, OpenLoop) else _alone_in_pools(served)
     return {limit.name: _mean(times, limit.metric, served.point.steps) / limit.most for limit in limits}
 
 
 def most_running(served: Static) -> Array:
     """Most sequences that run at once in a replica."""
+    if isinstance(served, Pooled):
+        return served.decoder.slots
     return served.slots if isinstance(served, OpenLoop) else served.running.batch
 
 
 def memory_share(served: Static) -> Array:
-    """Memory of a device over what it has, with all places of the batch taken."""
+    """Memory of a device over what it has, with all places of the batch taken; of pools, the fuller one's."""
+    if isinstance(served, Pooled):
+        return cast(Array, np.maximum(served.prefiller.memory.over, served.decoder.memory.over))
     if isinstance(served, OpenLoop):  # its own memory is that of the sequences that run at the rate of the axis
         point = served.point
         full, entering = point.with_batch(served.slots), point.with_batch(point.degrees.dp)
@@ -106,7 +143,7 @@ def _listed(loop: OpenLoop, places: tuple[NDArray[np.intp], ...]) -> OpenLoop:
 
 
 def _searched(
-    loop: OpenLoop, limits: Sequence[Limit], low: Array, high: Array, sections: int
+    loop: OpenLoop | Pooled, limits: Sequence[Limit], low: Array, high: Array, sections: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Between what the highest rate of each point of a list lies, after so many bisections more."""
     floor = LEAST * loop.capacity
@@ -117,7 +154,7 @@ def _searched(
     return np.asarray(low), np.asarray(high)
 
 
-def _within(queue: UnderLoad, limits: Sequence[Limit]) -> Mask:
+def _within(queue: UnderLoad | PoolsUnderLoad, limits: Sequence[Limit]) -> Mask:
     """Where a rate keeps the limits: the percentiles together, which is stricter than each by itself."""
     good: Mask = np.asarray(queue.ttft > 0)  # NaN at and beyond the capacity
     if any(limit.statistic == "p99" for limit in limits):
@@ -139,6 +176,13 @@ def _alone(loop: OpenLoop) -> _Alone:
     runtime, point = loop.runtime, loop.point
     host = runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * point.input
     return _Alone(loop.engine.alone(np.ones(1))[0] + host, loop.engine.steps[0], point.steps)
+
+
+def _alone_in_pools(pools: Pooled) -> _Alone:
+    point, one = pools.point, np.ones(1)
+    exposed = pools.handover.exposed(pools.sending(pools.link)(one), pools.prompting.computing(one))
+    ttft = expected(point.lengths, pools.prefiller.alone) + exposed
+    return _Alone(ttft, pools.decoder.engine.steps[0], point.steps)
 
 
 def _mean(times: Any, metric: str, steps: Array) -> Array:

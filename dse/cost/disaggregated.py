@@ -10,7 +10,7 @@ The prompt pass emits token 1, but Dynamo, vLLM and TensorRT-LLM answer from the
 once its cache has arrived: the transfer counts in TTFT, and TPOT is that of a decode step. (Splitwise and DistServe
 answer from the prefill worker and count the transfer in the first gap between tokens; latency is the same.) A request
 waits for those that share its pass: evenly spaced arrivals at a full worker come B_p to a pass, which is (B_p - 1)/2
-of their spacings on average. Random arrivals wait longer; see the open loop.
+of their spacings on average. Random arrivals wait longer: `dse.cost.pooled`.
 
 u is the share of the time that the engine is busy at its maximum, as it was measured (`RuntimeSpec.busy`); a link that
 is slower than the kernels sets the pace (`dse.cost.handover`). The batches are what full workers run: of the pool with
@@ -112,7 +112,7 @@ class Disaggregated(Static):
     @cached_property
     def together(self) -> Array:
         """Most devices of both pools that may lie in one scale-up domain: none of unlike chips."""
-        chips, others = self.point.choices.hardware, self.entering.choices.hardware
+        others, chips = (worker.choices.hardware for worker in self.kinds)
         table = [[float(chip.domain) if chip == other else 0.0 for chip in chips] for other in others]
         return self.point.mesh.take(np.array(table), "prefill_hardware", "hardware")
 
@@ -131,7 +131,8 @@ class Disaggregated(Static):
     def _matched(self) -> tuple[Matched, NDArray[np.bool_]]:
         """The workers, and where they lie in several domains."""
         most, workers = self.chosen.devices, self.chosen.max_workers
-        sizes, fill = (self.entering.degrees.devices, self.running.degrees.devices), most if self.chosen.fill else None
+        prefill, decode = self.kinds
+        sizes, fill = (prefill.degrees.devices, decode.degrees.devices), most if self.chosen.fill else None
         near = match(self.rates(self.handover.near), sizes, np.minimum(most, self.together), workers, fill)
         if np.all(self.together >= most):
             return near, np.zeros(1, dtype=bool)
@@ -175,7 +176,7 @@ class Disaggregated(Static):
     # -- workers --------------------------------------------------------------------------------------
 
     @property
-    def kinds(self) -> tuple[Point, ...]:
+    def kinds(self) -> tuple[Point, Point]:
         """A prefill worker and a decode worker."""
         return self.entering, self.running
 

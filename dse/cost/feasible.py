@@ -173,8 +173,8 @@ def _common_domain(prefill: HardwareSpec, decode: HardwareSpec) -> float:
 
 def _engine_batch(point: Point) -> Mask:
     most = point.choices.runtime.max_batch
-    if point.choices.pools is None or most is None:
-        return NONE
+    if point.choices.pools is None or most is None or not np.all(np.isnan(point.choices.rates)):
+        return NONE  # where requests arrive, the engine's limit is one of those on the sequences that run
     return np.greater(point.batch, most * point.degrees.dp)
 
 

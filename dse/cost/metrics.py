@@ -21,6 +21,7 @@ from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.cost.placement.affine import Tier
 from dse.cost.placement.placed import Placed
+from dse.cost.pooled import Pooled
 from dse.cost.serving import Static
 from dse.cost.setting import Phase
 from dse.cost.work import Array
@@ -81,11 +82,11 @@ class Scored:
         placed = self.point.placement
         return {"solved": placed.programs, "by_highs": placed.unfinished}
 
-    def under_load(self, of: Callable[[OpenLoop], Array]) -> Array:
+    def under_load(self, of: Callable[[OpenLoop | Pooled], Array]) -> Array:
         """What only requests that arrive at a rate have, NaN for all others."""
-        return of(self.served) if isinstance(self.served, OpenLoop) else np.full(1, np.nan)
+        return of(self.served) if isinstance(self.served, OpenLoop | Pooled) else np.full(1, np.nan)
 
-    def slo(self, of: Callable[[OpenLoop], Array]) -> Array:
+    def slo(self, of: Callable[[OpenLoop | Pooled], Array]) -> Array:
         """What only those have that must meet something."""
         return self.under_load(of) if self.asked.choices.slo else np.full(1, np.nan)
 
@@ -133,8 +134,8 @@ class Metric:
     """Which prediction's error it has; None where no predicted time is in it."""
     of_axis: str | None = None
     """The axis it says something of: a column only where a sweep has values on it."""
-    of_serving: str | None = None
-    """The way to serve that it says something of: a column only where a sweep serves so."""
+    of_arrivals: bool = False
+    """Whether it says something of requests that arrive at a rate alone: a column only where a sweep has such."""
 
 
 METRICS: dict[str, Metric] = {}
@@ -143,8 +144,8 @@ ONE_TOKEN = (
     "a request of one output token has no decode step: leave what is told per token after the first out of objectives "
     "and constraints (ttft_ms is what such requests wait for), or generate at least two tokens"
 )
-NO_RATE = "requests arrive at no rate: serving open-loop has percentiles"
-NO_SLO = "exists for serving open-loop where the sweep says an slo"
+NO_RATE = "requests arrive at no rate: serving open-loop, or disaggregated at a rate, has percentiles"
+NO_SLO = "exists for serving open-loop, or disaggregated at a rate, where the sweep says an slo"
 ONE_ENGINE = "one engine computes prompts and generates"
 NO_PRICE = "no quote of this kind for the accelerator; choose another price.kind, or give a price.override"
 
@@ -157,12 +158,12 @@ def _metric(
     absent: str = "unknown",
     error: Error | None = None,
     of_axis: str | None = None,
-    of_serving: str | None = None,
+    of_arrivals: bool = False,
 ) -> Callable[[Callable[[Scored], Array]], None]:
     """Register a metric."""
 
     def register(of: Callable[[Scored], Array]) -> None:
-        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error, of_axis, of_serving)
+        METRICS[name] = Metric(name, unit, sense, meaning, of, absent, error, of_axis, of_arrivals)
 
     return register
 
@@ -299,7 +300,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "load", "share", "min", "arrivals over the highest rate the replica sustains", absent=NO_RATE, error="throughput",
-    of_serving="open-loop",
+    of_arrivals=True,
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.under_load(lambda loop: loop.load)
@@ -310,7 +311,7 @@ def _percentile(name: str, unit: str, cases: str, share: float, what: str, error
 
     absent = f"{NO_RATE}; {ONE_TOKEN}" if cases == "gaps" else NO_RATE
 
-    @_metric(name, unit, "min", meaning, absent=absent, error=error, of_serving="open-loop")
+    @_metric(name, unit, "min", meaning, absent=absent, error=error, of_arrivals=True)
     def _(s: Scored) -> Array:
         found = s.under_load(lambda loop: loop.queue.quantile(cases, share) * factor)
         return np.where(s.point.steps > 0, found, np.nan) if cases == "gaps" else found
@@ -331,7 +332,7 @@ for _share in (0.5, 0.9, 0.99):
     "share of the requests that meet every SLO",
     absent=NO_SLO,
     error="throughput",
-    of_serving="open-loop",
+    of_arrivals=True,
 )
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.queue.attainment)
@@ -339,7 +340,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "goodput_requests_per_s", "requests/s", "max", "finished requests per second that meet every SLO",
-    absent=NO_SLO, error="throughput", of_serving="open-loop",
+    absent=NO_SLO, error="throughput", of_arrivals=True,
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.requests_per_s * loop.queue.attainment)
@@ -347,7 +348,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "max_rate", "requests/s", "max", "highest rate at one replica at which 99 % of the requests meet every SLO",
-    absent=NO_SLO, error="throughput", of_serving="open-loop",
+    absent=NO_SLO, error="throughput", of_arrivals=True,
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return s.slo(lambda loop: loop.max_rate)

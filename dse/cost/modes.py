@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from dse.cost.disaggregated import Disaggregated
 from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
+from dse.cost.pooled import Pooled
 from dse.cost.serving import ClosedLoop, Static, Steady
 
 SERVING: Mapping[str, type[Static]] = {
@@ -23,4 +26,7 @@ MODES: Mapping[str, type[Static]] = {**SERVING, "disaggregated": Disaggregated}
 
 def served(point: Point) -> Static:
     """The steady state a point asks for."""
-    return MODES[point.choices.serving](point, point.choices.runtime)
+    choices = point.choices
+    if choices.pools is not None and not np.all(np.isnan(choices.rates)):
+        return Pooled(point, choices.runtime)
+    return MODES[choices.serving](point, choices.runtime)

@@ -75,7 +75,8 @@ def _body(answer: Plain, console: Console, say: Callable[..., None], wrapped: Ca
     for entry in answer["deployments"]:
         if entry.get("launch"):
             say(f"\n{entry['name']}, {entry['replicas']} x:", "bold")
-            console.print(Text(f"  {entry['launch']['vllm']}"), soft_wrap=True)
+            for line in entry["launch"]["vllm"].splitlines():
+                console.print(Text(f"  {line}"), soft_wrap=True)
     say()
 
 
@@ -132,11 +133,11 @@ def tables(answer: Plain) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def _deployment(entry: Plain) -> dict[str, str]:
-    layout = " ".join(f"{name}{entry[name]}" for name in ("tp", "pp", "dp", "ep") if entry.get(name, 1) > 1)
+    layout = " + ".join(map(_pool, entry["pools"])) if "pools" in entry else _degrees(entry)
     techniques = ", ".join(f"{name} {value}" for name, value in entry.get("techniques", {}).items())
     return {
         "replicas": f"{entry['replicas']} x",
-        "hardware": str(entry["hardware"]),
+        "hardware": " + ".join(dict.fromkeys(pool["hardware"] for pool in entry.get("pools", [entry]))),
         "layout": ", ".join(filter(None, (layout or "1 device", techniques))),
         "model": str(entry["model"]),
         "precision": str(entry.get("precision", MISSING)),
@@ -144,6 +145,15 @@ def _deployment(entry: Plain) -> dict[str, str]:
         "at peak": f"{entry['utilisation_at_peak']:.0%}",
         "rests on": f"{entry['evidence']} ±{entry['throughput_error_pct']:g}%" if "evidence" in entry else "the table",
     }
+
+
+def _degrees(entry: Plain) -> str:
+    return " ".join(f"{name}{entry[name]}" for name in ("tp", "pp", "dp", "ep") if entry.get(name, 1) > 1)
+
+
+def _pool(entry: Plain) -> str:
+    """`prefill 3 x tp2`."""
+    return f"{entry['pool']} {entry['workers']} x {_degrees(entry) or 'tp1'}"
 
 
 def alternative_row(entry: Plain) -> dict[str, str]:

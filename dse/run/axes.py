@@ -44,6 +44,9 @@ PREFILL_COLUMNS = ("prefill_hardware", "prefill_precision", *(f"prefill_{name}" 
 OPEN = "open-loop"
 """The serving that has the axis `rate`."""
 
+ARRIVING = (OPEN, POOLED)
+"""Those that may have it."""
+
 MAX_BATCH = 10**9
 MAX_RATE = 1e9
 """Requests per second at one replica."""
@@ -92,13 +95,13 @@ class Axes:
     speculation: tuple[Speculation | str, ...]
     chunk_tokens: tuple[int | str, ...]
     rate: tuple[float, ...] = ()
-    """Requests per second at one replica; open-loop serving alone has such an axis."""
+    """Requests per second at one replica; open-loop serving has such an axis, and disaggregated serving may."""
     pools: PoolAxes | None = None
     """Of disaggregated serving, where it is on the axis of servings."""
 
     def rates_of(self, serving: str) -> tuple[float, ...]:
         """The axis of arrival rates under a serving: one unknown where it has none."""
-        return self.rate if serving == OPEN and self.rate else (math.nan,)
+        return self.rate if serving in ARRIVING and self.rate else (math.nan,)
 
     def precision_of(self, model: ModelSpec) -> tuple[Precision, ...]:
         """The axis of precisions for one model."""
@@ -130,7 +133,8 @@ class Axes:
             return found
         pools = self.pools
         of_prefill = math.prod(map(len, (pools.layout, pools.hardware, pools.precision, pools.batch)))
-        return found + shared * of_prefill * (apart // max(len(self.batch), 1)) * len(pools.decode_batch)
+        of_decode = (apart // max(len(self.batch), 1)) * len(pools.decode_batch) * len(self.rates_of(POOLED))
+        return found + shared * of_prefill * of_decode
 
 
 def schemes_of(axis: Sequence[Precision | None], model: ModelSpec) -> tuple[Precision, ...]:
@@ -202,7 +206,7 @@ def _pools(file: SweepFile, axes: Axes, document: Document, faults: Faults) -> P
 
 
 def read_rates(raw: Any, serving: Sequence[str], document: Document, faults: Faults) -> tuple[float, ...]:
-    """The axis of arrival rates: open-loop serving needs one, and no other takes one."""
+    """The axis of arrival rates: open-loop serving needs one, disaggregated may have it, and no other takes one."""
     if raw is None:
         if OPEN in serving:
             message = "open-loop serving needs 'rate': the requests per second that arrive at one replica"
@@ -211,7 +215,7 @@ def read_rates(raw: Any, serving: Sequence[str], document: Document, faults: Fau
     found: list[float] = []
     with faults.collected():
         found = reals(document, ("rate",), raw, most=MAX_RATE)
-    if serving and OPEN not in serving:
+    if serving and not {*serving} & {*ARRIVING}:
         message = f"only open-loop serving has arrivals; add it to 'serving' ({', '.join(serving)}) or leave out 'rate'"
         faults.found.append(document.fault(("rate",), message, key=True))
     return tuple(found)

@@ -6,9 +6,9 @@ with the highest throughput among those that keep the latencies is taken, bucket
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,16 @@ from dse.cost.feasible import STRUCTURE, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
-from dse.cost.techniques import TECHNIQUES
-from dse.run.axes import BOXED, OPEN
+from dse.run.axes import POOLED
 from dse.run.demand import Bucket
+from dse.run.deployment import CODES, Deployment, Miss, degrees_text, variant_words
 from dse.run.parallel import mapped
 from dse.run.planning import Plan
+from dse.run.pool_candidates import pooled_deployments, sizes_up_to
 from dse.run.resolve import Sweep
 from dse.run.score import Engine
-from dse.search.fleet import Device, Fleet, Option, pruned
+from dse.search.fleet import Device, Fleet, pruned
 from dse.search.space import slices
-from dse.spec.hardware import HardwareSpec
 from dse.spec.slo import Slo
 
 Floats = NDArray[np.float64]
@@ -39,85 +39,8 @@ FORKED = 50_000
 CELLS = 40_000
 """Points of a slice: queues take hundreds of arrays for each."""
 
-_CODES = {reason: code for code, reason in enumerate(STRUCTURE, 1)}
-_LOSSY = len(_CODES) + 1
+_LOSSY = len(CODES) + 1
 _WORDS = ["", *(words for _, words in STRUCTURE.values()), "no precision keeps the accuracy, as far as published"]
-
-
-@dataclass(frozen=True, eq=False)
-class Deployment:
-    """One way to run a model on an accelerator."""
-
-    name: str
-    model: int
-    sweep: Sweep
-    box: int
-    """Which of the sweep's variants: serving, offloading, engine."""
-    layout: int
-    hardware: int
-    precision: int
-    batch: NDArray[np.intp]
-    """Index of the batch limit chosen for each of the model's buckets."""
-    rates: Floats
-    """Requests/s of each of the model's buckets; 0 where it cannot serve it."""
-
-    @property
-    def chip(self) -> HardwareSpec:
-        """The accelerator."""
-        return self.sweep.hardware[self.hardware]
-
-    @property
-    def devices(self) -> int:
-        """Accelerators of a replica."""
-        return self.sweep.axes.layout[self.layout].devices
-
-    @property
-    def chunk_tokens(self) -> int | None:
-        """Tokens of an iteration under chunked prefill; None where prompts run whole."""
-        stated = self.sweep.variants[self.box]["chunk_tokens"]
-        return stated if isinstance(stated, int) else None
-
-    def points(self, buckets: Sequence[int], rates: Sequence[float]) -> tuple[Sweep, Mesh]:
-        """This deployment at some of the model's buckets: the points, and the sweep they are of.
-
-        Args:
-            buckets: of the model's.
-            rates: requests/s of one replica that serves the bucket alone, for serving that has arrivals.
-        """
-        axes, variant = self.sweep.axes, self.sweep.variants[self.box]
-        arrivals = variant["serving"] == OPEN
-        one: dict[str, Any] = {name: (variant[name],) for name in BOXED}
-        one |= {"hardware": (self.chip,), "changes": (axes.changes[self.hardware],)}
-        one |= {"layout": (axes.layout[self.layout],), "precision": (axes.precision[self.precision],)}
-        one |= {"workload": tuple(axes.workload[bucket] for bucket in buckets)}
-        one |= {"rate": tuple(rates) if arrivals else ()}
-        accuracy = ((self.sweep.accuracy[0][self.precision],),)
-        sweep = replace(self.sweep, axes=replace(axes, **one), accuracy=accuracy)
-        zero, place = np.zeros(len(buckets), dtype=np.intp), np.arange(len(buckets))
-        index = {"workload": place, "rate": place if arrivals else zero, "batch": self.batch[list(buckets)]}
-        return sweep, Mesh.points(AXES, [index.get(axis, zero) for axis in AXES])
-
-
-@dataclass
-class Miss:
-    """The deployment that comes closest to serving a bucket."""
-
-    excess: float = np.inf
-    """By how much the worst limit is missed: 1.3 is 30 % too much."""
-    limit: str = ""
-    where: str = ""
-    why: str = ""
-    """Where nothing can run at all: what stands most often in the way."""
-
-    @property
-    def words(self) -> str:
-        """What is lacking; empty where nobody knows."""
-        if not np.isfinite(self.excess):
-            return self.why
-        if self.excess > 1.0:
-            times = f"{self.excess:.2f}" if self.excess < 1000 else f"{self.excess:.3g}"
-            return f"{self.where} at {times} times the limit of {self.limit}"
-        return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
 
 
 @dataclass
@@ -135,7 +58,7 @@ def find_candidates(plan: Plan) -> Candidates:
     """The undominated deployments of every model on every accelerator."""
     found = Candidates()
     sweeps = [model.sweep for model in plan.models if model.sweep is not None]
-    points = sum(Engine(sweep).space.size for sweep in sweeps)
+    points = sum(_size(sweep) for sweep in sweeps)
     indices = range(len(plan.models))
     for part in mapped(lambda index: _of_model(plan, index), indices, worth_it=points > FORKED):
         found.deployments += part.deployments
@@ -153,9 +76,30 @@ def _of_model(plan: Plan, index: int) -> Candidates:
     bound = plan.file.constraints.get("accuracy_drop_pct")
     most_loss = None if bound is None else bound.max
     deployments, misses, points = deployments_of(model.sweep, index, buckets, model.slo, most_loss)
+    if model.sweep.axes.pools is not None:
+        pooled, near, more = _pooled(plan, index, most_loss, deployments)
+        deployments, points = [*deployments, *pooled], points + more
+        misses = [miss.nearer(other) for miss, other in zip(misses, near, strict=True)]
     served = np.any([each.rates > 0 for each in deployments], axis=0) if deployments else np.zeros(len(places), bool)
     missed = {place: miss for place, miss, by in zip(places, misses, served, strict=True) if not by}
     return Candidates(_undominated(deployments, buckets), missed, points)
+
+
+def _pooled(
+    plan: Plan, index: int, most_loss: float | None, others: Sequence[Deployment]
+) -> tuple[list[Deployment], list[Miss], int]:
+    """Deployments of two pools beside those of one engine."""
+    model, budget = plan.models[index], plan.file.budget
+    assert model.sweep is not None
+    assert model.sweep.axes.pools is not None
+    usd: dict[str, float] = {}
+    for device in plan.devices.values():
+        usd[device.chip] = min(usd.get(device.chip, np.inf), device.device.usd_per_hour)
+    stock = [device.device.stock for device in plan.devices.values() if device.device.stock is not None]
+    power = [budget.power_kw, *(region.power_kw for region in budget.regions.values())]
+    scarce = bool(stock) or any(limit is not None for limit in (*power, budget.capital_usd))
+    caps = sizes_up_to(model.sweep.axes.pools.devices, stock)
+    return pooled_deployments(model.sweep, index, model.slo, most_loss, caps, usd, others, scarce=scarce)
 
 
 def deployments_of(
@@ -186,12 +130,20 @@ def deployments_of(
                 rates, excess, status = _rated(scored, slo, most_loss)
             found += _best(sweep, box, model, mesh, rates)
             _note_misses(misses, sweep, box, mesh, excess, status)
-    return found, misses, engine.space.size
+    return found, misses, _size(sweep)
+
+
+def _size(sweep: Sweep) -> int:
+    """Points of all boxes but those of two pools, whose pairs are not all looked at."""
+    boxes = zip(Engine(sweep).space.boxes, sweep.variants, strict=True)
+    return sum(box.size for box, variant in boxes if variant["serving"] != POOLED)
 
 
 def _sensible(sweep: Sweep, box: int) -> bool:
     """Placements run static blocks; resident weights are served as requests come, unless static is all there is."""
     variant = sweep.variants[box]
+    if variant["serving"] == POOLED:  # two kinds of worker: `dse.run.pool_candidates`
+        return False
     others = [serving for serving in sweep.axes.serving if serving != "static"]
     return (
         variant["serving"] == "static" if variant["offload"] == "lp" else variant["serving"] != "static" or not others
@@ -202,7 +154,7 @@ def _rated(scored: Scored, slo: Slo, most_loss: float | None) -> tuple[Floats, d
     """Requests/s of every point, 0 where it cannot run or is too slow; how far it is beyond each limit; its reason."""
     point = scored.asked
     shape = point.mesh.shape
-    status = structure_status([point], _CODES)
+    status = structure_status([point], CODES)
     if most_loss is not None:
         loss = point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
         lossy = ~(loss <= most_loss)  # what nobody has measured is NaN
@@ -261,18 +213,12 @@ def _best(sweep: Sweep, box: int, model: int, mesh: Mesh, rates: Floats) -> list
 def _name(sweep: Sweep, box: int, indices: Mapping[str, int]) -> str:
     """Text that tells a deployment from all others of the plan."""
     axes = sweep.axes
-    layout = axes.layout[indices["layout"]]
-    degrees = [f"{name}{getattr(layout, name)}" for name in ("tp", "pp", "dp", "ep") if getattr(layout, name) > 1]
-    variant = sweep.variants[box]
     words = [
         axes.models[0].name,
         axes.hardware[indices["hardware"]].name,
         axes.precision_of(axes.models[0])[indices["precision"]].name,
-        " ".join(degrees) or "tp1",
-        variant["serving"] if len(axes.serving) > 1 else "",
-        "offloaded" if variant["offload"] == "lp" else "",
-        variant["runtime"].name if len(axes.runtime) > 1 else "",
-        *(f"{name} {variant[name]}" for name in TECHNIQUES if len(getattr(axes, name)) > 1),
+        degrees_text(axes.layout[indices["layout"]]),
+        *variant_words(sweep, box),
     ]
     return " ".join(filter(None, words))
 
@@ -301,13 +247,14 @@ def _note_misses(
 
 
 def _undominated(deployments: Sequence[Deployment], buckets: Sequence[Bucket]) -> list[Deployment]:
-    """Of each accelerator, the deployments that no other there matches for less."""
+    """Of each accelerator, or of two beside each other, the deployments that no other there matches for less."""
     demand = np.array([bucket.peak for bucket in buckets])
     kept: list[Deployment] = []
-    for hardware in dict.fromkeys(each.chip.name for each in deployments):
-        here = {each.name: each for each in deployments if each.chip.name == hardware}
-        options = [Option(name, hardware, each.devices, each.rates) for name, each in sorted(here.items())]
-        # On one accelerator all that is scarce goes with the number of devices.
-        left = pruned(Fleet(demand, tuple(options), {hardware: Device(hardware, 1.0)})).options
+    for names in dict.fromkeys(tuple(sorted(each.held)) for each in deployments):
+        here = {each.name: each for each in deployments if set(each.held) == set(names)}
+        options = [each.option(name, each.rates) for name, each in sorted(here.items())]
+        # On one accelerator all that is scarce goes with the number of devices, on two with the number of each.
+        scarce = {name: Device(name, 1.0, stock=None if len(names) == 1 else sys.maxsize) for name in names}
+        left = pruned(Fleet(demand, tuple(options), scarce)).options
         kept += [here[option.name] for option in left]
     return kept

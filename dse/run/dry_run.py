@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dse.cost.techniques import active
-from dse.run.axes import OPEN, word_of
+from dse.run.axes import ARRIVING, word_of
 from dse.run.effort import PART_POINTS, effort
 from dse.run.executors import RATE, Executor
 from dse.run.placed import placement_caps
@@ -27,7 +27,8 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
     count = -(-work // PART_POINTS)
     yield f"{engine.sweep.name}: {size:,} points, {count:,} {'part' if count == 1 else 'parts'}"
     for number, box in enumerate(engine.space.boxes):
-        absent = () if engine.sweep.variants[number]["serving"] == OPEN else ("rate",)
+        arrive = engine.sweep.axes.rate and engine.sweep.variants[number]["serving"] in ARRIVING
+        absent = () if arrive else ("rate",)
         sizes = " x ".join(f"{axis.size:,} {axis.name}" for axis in box.axes if axis.name not in absent)
         chosen = list(_chosen(engine.sweep.variants[number]))
         yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"

@@ -43,7 +43,7 @@ def _kept(engine: Engine) -> list[int]:
 def _of_box(engine: Engine, number: int) -> int:
     choices, variant = engine.sweep.choices_of(number, 0), engine.sweep.variants[number]
     if choices.pools is not None:
-        return OF_POOLS
+        return OF_POOLS + (OF_ARRIVALS if engine.sweep.axes.rate else 0)
     if choices.offload == "lp":  # its tensors are placed once more
         return engine.space.boxes[number].weight
     if choices.serving == OPEN:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.run.axes import OPEN
-from dse.run.candidates import Deployment
+from dse.run.axes import ARRIVING, schemes_of
+from dse.run.deployment import Deployment
 from dse.run.launch import launch_commands, published_as
+from dse.run.launch_pools import pool_commands
 from dse.run.operating import LATENCIES, operating_points
 from dse.run.prices import idle_watts
 from dse.run.problem import Problem
@@ -64,9 +65,8 @@ class Facts:
     @cached_property
     def usd(self) -> Floats:
         """Dollars per hour of each option's replicas. Shape (options,)."""
-        devices = self.problem.fleet.devices
         return np.array(
-            [count * o.devices * devices[o.device].usd_per_hour
+            [count * self.problem.fleet.usd_of(o)
              for o, count in zip(self.answer.options, self.answer.counts, strict=True)]
         )  # fmt: skip
 
@@ -91,8 +91,8 @@ class Facts:
                 "model": model.name,
                 "hardware": option.device,
                 "replicas": int(answer.counts[place]),
-                "devices_per_replica": option.devices,
-                "devices": int(answer.counts[place]) * option.devices,
+                "devices_per_replica": option.size,
+                "devices": int(answer.counts[place]) * option.size,
                 "usd_per_hour": float(self.usd[place]),
                 "requests_per_s": float(self.mean[place].sum()),
                 "utilisation": float(self.busy[place]),
@@ -119,16 +119,28 @@ class Facts:
         batch = int(max(each["slots"] for each in rows))
         longest = max(int(each["input"]) + int(each["output"]) for each in rows)
         axes, settings = deployment.sweep.axes, deployment.sweep.settings
-        scheme = next(s for s in axes.precision_of(axes.models[0]) if s.name == rows[0]["precision"])
+        schemes = [*axes.precision_of(axes.models[0])]
+        if axes.pools is not None:
+            schemes += schemes_of(axes.pools.precision, axes.models[0])
         chunk = deployment.chunk_tokens
-        launch = {} if rows[0]["offload"] == "lp" else launch_commands(
-            rows[0], scheme, published_as(axes.models[0].name), longest, batch,
-            {
-                "max_prefill_tokens": settings.max_prefill_tokens if chunk is None else chunk,
-                "memory_utilization": settings.memory_utilization, "chunked": chunk is not None,
-            },
-        )  # fmt: skip
+        told = {
+            "max_prefill_tokens": settings.max_prefill_tokens if chunk is None else chunk,
+            "memory_utilization": settings.memory_utilization, "chunked": chunk is not None,
+        }  # fmt: skip
+
+        def launched(facts: Plain) -> dict[str, str]:
+            scheme = next(scheme for scheme in schemes if scheme.name == facts["precision"])
+            return launch_commands(facts, scheme, published_as(axes.models[0].name), longest, batch, told)
+
+        launch, site = {}, self.answer.options[place].device.removeprefix(deployment.chip.name)
+        pools = [{**facts, "hardware": f"{facts['hardware']}{site}"} for facts in deployment.pool_facts]
+        if pools:
+            prompt = max(int(each["input"]) for each in rows)
+            launch = pool_commands([(facts, launched(facts)) for facts in pools], prompt)
+        elif not deployment.offloaded:
+            launch = launched(rows[0])
         return {
+            **({"pools": pools} if pools else {}),
             **{name: rows[0][name] for name in CONFIGURATION},
             "batch": batch,
             **{name: weakest[name] for name in TRUST},
@@ -202,7 +214,7 @@ class Facts:
     def _utilisation(self) -> float:
         """Share of the accelerators' time in use, at the mean demand."""
         devices = sum(self.answer.devices.values())
-        held = np.array([o.devices * n for o, n in zip(self.answer.options, self.answer.counts, strict=True)])
+        held = np.array([o.size * n for o, n in zip(self.answer.options, self.answer.counts, strict=True)])
         return float((self.busy * held).sum() / devices) if devices else math.nan
 
     def _prompt_dollars(self) -> float | None:
@@ -214,16 +226,25 @@ class Facts:
                 return None
             load = {index: self.mean[place, index] / self.answer.options[place].rates[index] for index in rows}
             busy = sum(load.values())
-            prompt = sum(load[index] * rows[index]["prompt_share"] for index in rows)
-            total += float(self.usd[place]) * prompt / busy if busy else 0.0
+            total += float(self.usd[place]) * self._prompt_share(place, load) / busy if busy else 0.0
         return total
+
+    def _prompt_share(self, place: int, load: Mapping[int, float]) -> float:
+        """Of the load of an option's replicas, that of prompts; of two pools, the dollars of those for prompts."""
+        deployment, option = self.deployment(place), self.answer.options[place]
+        rows = self.rows[place]
+        if deployment is None or deployment.prompt_devices is None:
+            return float(sum(load[index] * rows[index]["prompt_share"] for index in rows))
+        fleet, site = self.problem.fleet, option.device.removeprefix(deployment.chip.name)
+        usd = sum(fleet.devices[f"{chip}{site}"].usd_per_hour * n for chip, n in deployment.prompt_devices.items())
+        return sum(load.values()) * usd / fleet.usd_of(option)
 
     def _covered(self, place: int) -> float:
         """Share of the time that the joules of an option's rows are of.
 
         Those where requests arrive hold the pauses between them, at the rate of the peak; the others are of full load.
         """
-        arrive = all(row["serving"] == OPEN for row in self.rows[place].values())
+        arrive = all(row["serving"] in ARRIVING for row in self.rows[place].values())
         peak = float(self.answer.utilisation(self.problem.fleet)[place]) if arrive else 1.0
         return min(float(self.busy[place]) / peak, 1.0)
 
@@ -231,19 +252,19 @@ class Facts:
         """Mean power of the servers and of the site; nothing where a board's power is not known."""
         economics, watts = self.problem.plan.file.economics, 0.0
         for place, option in enumerate(self.answer.options):
-            device = self.problem.plan.devices[option.device]
-            held = float(self.answer.counts[place]) * option.devices
-            idle = idle_watts(device, economics.host_share)
-            rows = self.rows[place]
-            if not idle or not rows:
-                return {}
-            tdp = device.device.watts / (1 + economics.host_share)
+            rows, hosts, idle = self.rows[place], 0.0, 0.0
+            for name, count in option.held.items():
+                device, held = self.problem.plan.devices[name], float(self.answer.counts[place]) * count
+                waiting = idle_watts(device, economics.host_share)
+                if not waiting or not rows:
+                    return {}
+                of_host = economics.host_share * device.device.watts / (1 + economics.host_share)
+                hosts, idle = hosts + held * of_host, idle + held * (waiting - of_host)
             active = sum(
                 self.mean[place, index] * rows[index]["joules_per_output_token"] * rows[index]["output"]
                 for index in rows
             )
-            boards = active + (1 - self._covered(place)) * held * (idle - economics.host_share * tdp)
-            watts += boards + held * economics.host_share * tdp
+            watts += active + (1 - self._covered(place)) * idle + hosts
         if math.isnan(watts):
             return {}
         site = watts * economics.pue

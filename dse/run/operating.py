@@ -11,15 +11,13 @@ from dse.cost.capacity import most_running
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.techniques import active
 from dse.run.axes import word_of
-from dse.run.candidates import Deployment
+from dse.run.deployment import Deployment, worker_facts
 from dse.run.evidence import evidence
-from dse.search.space import Layout
 
 Plain = dict[str, Any]
 
 LATENCIES = ("ttft_ms", "tpot_ms", "latency_s", "ttft_p99_ms", "tpot_p99_ms", "latency_p99_s")
 MEASURES = (*LATENCIES, "joules_per_output_token", "memory_gb_per_device", "accuracy_drop_pct")
-DEGREES = ("tp", "pp", "dp", "ep")
 
 
 def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequence[float]) -> list[Plain]:
@@ -36,17 +34,17 @@ def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequ
     model, choices, size = sweep.models[0], sweep.choices_of(0, 0), len(buckets)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scored = Scored.of(model, choices, mesh)
-        prompts, steps, _ = scored.served.spent
+        scored.__dict__["served"] = deployment.served(scored.asked)
         columns = {name: METRICS[name].of(scored) for name in MEASURES}
-        columns |= {"prompt_share": prompts / (prompts + steps), "slots": most_running(scored.served)}
-        trust = evidence(scored.point)
+        columns |= {"slots": most_running(scored.served)}
+        if deployment.prompt_devices is None:  # of two pools it is the share of their devices
+            prompts, steps, _ = scored.served.spent
+            columns["prompt_share"] = prompts / (prompts + steps)
+        trust = evidence(scored.worker("decode"), prompts=scored.worker("prefill"))
     values = {name: np.broadcast_to(np.asarray(of, dtype=float), (size,)).tolist() for name, of in columns.items()}
-    layout: Layout = sweep.axes.layout[0]
-    degrees = {name: int(np.ravel(getattr(scored.point.degrees, name))[0]) for name in DEGREES}
     of_all = {
-        "precision": choices.precision[0].name,
-        **degrees,
-        "devices": layout.devices,
+        **worker_facts(scored.point),
+        "devices": sum(deployment.held.values()),
         **{name: word_of(sweep.variants[0][name]) for name in ("serving", "offload", "runtime")},
         "techniques": {technique.name: str(value) for technique, value in active(sweep.variants[0])},
     }
@@ -55,7 +53,7 @@ def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequ
             **of_all,
             "input": sweep.axes.workload[place].input,
             "output": sweep.axes.workload[place].output,
-            "batch": sweep.axes.batch[int(deployment.batch[bucket])],
+            "batch": deployment.most(bucket),
             **{name: of[place] for name, of in values.items()},
             **{name: of[place] for name, of in trust.items()},
         }

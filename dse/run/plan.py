@@ -134,13 +134,13 @@ def _described(solved: Solved) -> Plain:
 
 def _candidates(problem: Problem) -> Iterator[Plain]:
     """One row per deployment to choose from and size it can serve."""
-    plan_, devices = problem.plan, problem.fleet.devices
+    plan_ = problem.plan
     for option in problem.fleet.options:
         for bucket, rate in zip(plan_.buckets, option.rates.tolist(), strict=True):
             if rate > 0:
                 yield {
                     "model": plan_.models[bucket.model].name, "deployment": option.name, "hardware": option.device,
-                    "devices": option.devices, "usd_per_hour": option.devices * devices[option.device].usd_per_hour,
+                    "devices": option.size, "usd_per_hour": problem.fleet.usd_of(option),
                     "input": bucket.input, "output": bucket.output, "requests_per_s": rate,
                 }  # fmt: skip
 
@@ -181,6 +181,11 @@ def _assumptions(problem: Problem) -> list[str]:
     ]
     if problem.plan.table:
         found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
+    if any(deployment.pool_facts for deployment in problem.deployments.values()):
+        found.append(
+            "Workers of two pools serve their own deployment alone, caches travel over links that nothing else uses, "
+            "and unlike accelerators are of one vendor."
+        )
     if problem.plan.file.price.kinds == ("purchase",):
         found.append("Owned devices pay for power and cooling at full draw.")
     return found
@@ -277,7 +282,10 @@ def _hash(problem: Problem) -> str:
         "cost_model": COST_MODEL,
         "models": sorted((each.name, each.weight, each.growth, each.slo.limits) for each in plan_.models),
         "buckets": sorted((plan_.models[each.model].name, *astuple(each)[1:]) for each in plan_.buckets),
-        "options": sorted((o.name, o.device, o.devices, sorted(o.rates.tolist())) for o in problem.fleet.options),
+        "options": sorted(
+            (o.name, o.device, o.devices, sorted(o.rates.tolist()), *sorted(o.others.items()))
+            for o in problem.fleet.options
+        ),
         "prices": [each.plain() for _, each in sorted(plan_.devices.items())],
         "file": plan_.file.model_dump(mode="json", exclude=_READ_ELSEWHERE),
     }

@@ -10,8 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.run.candidates import Candidates, Deployment, find_candidates
-from dse.run.planning import Plan, on_hardware
+from dse.run.candidates import Candidates, find_candidates
+from dse.run.deployment import Deployment
+from dse.run.plan_axes import on_hardware
+from dse.run.planning import Plan
 from dse.search.fleet import Answer, Fleet, Option
 from dse.search.fleet_program import cheapest, most_served
 from dse.spec.slo import Slo
@@ -79,13 +81,18 @@ def state_problem(plan: Plan) -> Problem:
     by_name = {}
     options = []
     for each in sorted(found.deployments, key=lambda each: each.name):
-        for device in plan.devices.values():
-            if device.chip == each.chip.name:
-                name = f"{each.name} @{device.device.site}" if device.device.site else each.name
-                by_name[name] = each
-                rates = _placed(plan, each.model, each.rates)
-                options.append(Option(name, device.device.name, each.devices, rates))
+        for site in _sites(plan, each):
+            name = f"{each.name} @{site}" if site else each.name
+            by_name[name] = each
+            options.append(each.option(name, _placed(plan, each.model, each.rates), site))
     return Problem(plan, _fleet(plan, options), by_name, found, {})
+
+
+def _sites(plan: Plan, deployment: Deployment) -> list[str]:
+    """Where all accelerators of a deployment can be had; the empty text where there are no regions."""
+    there = [{each.device.site for each in plan.devices.values() if each.chip == chip} for chip in deployment.held]
+    return [each.device.site for each in plan.devices.values()
+            if each.chip == deployment.chip.name and all(each.device.site in sites for sites in there)]  # fmt: skip
 
 
 def _placed(plan: Plan, model: int, rates: Floats) -> Floats:

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.run.candidates import Deployment
+from dse.cost.phases import Point
+from dse.run.deployment import Deployment
 from dse.run.fleet_facts import Facts
+from dse.run.pooled_deployment import PooledDeployment
 from dse.run.problem import Problem
 from dse.search.fleet import Answer
 from dse.simulate.deployment import Deployment as Simulated
-from dse.simulate.fleet import Dispatch, simulate
-from dse.simulate.trace import draw
+from dse.simulate.fleet import Dispatch, Record, simulate
+from dse.simulate.pools import transfer_of
+from dse.simulate.trace import Trace, draw
 from dse.spec.slo import Limit
 
 Floats = NDArray[np.float64]
@@ -32,7 +35,7 @@ WARM_UP = 0.2
 MOST_REQUESTS = 30_000
 """Of one deployment: about a second each."""
 MOST_REPLICAS = 256
-"""Of one deployment: so many, with their part of the arrivals, stand for a larger fleet."""
+"""Of one deployment, or workers of its pools: so many, with their part of the arrivals, stand for a larger fleet."""
 CASE_OF = {"ttft_ms": ("ttft", 1e3), "tpot_ms": ("tpot", 1e3), "latency_s": ("latency", 1.0)}
 DISPATCH: Dispatch = "least-loaded"
 
@@ -86,7 +89,7 @@ def replay(facts: Facts, seed: int) -> Replay:
     total = 0
     for place, option in enumerate(answer.options):
         deployment = problem.deployments[option.name]
-        if not facts.rows[place] or deployment.sweep.variants[deployment.box]["offload"] == "lp":
+        if not facts.rows[place] or deployment.offloaded:
             continue
         found = _served(facts, place, deployment, seed + place)
         total += len(found["ttft"])
@@ -112,18 +115,14 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> dict
     if math.isnan(residence):
         residence = 0.0
     standing = max(int(answer.counts[place]) - problem.fleet.spares, 1)
-    replicas = min(standing, MOST_REPLICAS)
+    replicas = min(standing, max(MOST_REPLICAS // deployment.engines, 1))
     rate = whole * replicas / standing
     wanted = max(problem.plan.file.verify.requests, math.ceil(RESIDENCES * rate * residence))
     count = min(wanted, MOST_REQUESTS)
     lengths = [(rows[index]["input"], rows[index]["output"], rates[index]) for index in rows]
-    sweep, _ = deployment.points([0], [1.0])
-    choices = replace(sweep.choices_of(0, 0), batch=[1])
-    most = max(int(row["batch"]) for row in rows.values())
-    one = Simulated(sweep.models[0], choices, most, deployment.chunk_tokens)
     burstiness = deployment.sweep.settings.burstiness
     trace = draw(count, rate=rate, lengths=lengths, burstiness=burstiness, seed=seed)
-    record = simulate([one] * replicas, trace, dispatch=DISPATCH)
+    record = _played(deployment, max(int(row["batch"]) for row in rows.values()), replicas, trace)
     warm = slice(int(WARM_UP * count), None)
     return {
         "ttft": record.ttft[warm],
@@ -131,6 +130,25 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> dict
         "latency": record.latency[warm],
         "weight": np.full(count, whole / count)[warm],
     }
+
+
+def _played(deployment: Deployment, most: int, replicas: int, trace: Trace) -> Record:
+    """A trace through so many replicas, each of at most so many running sequences."""
+    sweep, mesh = deployment.points([0], [1.0])
+    model, choices = sweep.models[0], sweep.choices_of(0, 0)
+    if not isinstance(deployment, PooledDeployment):
+        one = Simulated(model, replace(choices, batch=[1]), most, deployment.chunk_tokens)
+        return simulate([one] * replicas, trace, dispatch=DISPATCH)
+    assert choices.pools is not None
+    transfer = transfer_of(deployment.served(Point(model, choices, mesh)))
+    prefill = choices.pools.prefill
+    prompts = Simulated(model, replace(prefill, batch=[1]), max(prefill.batch))
+    decodes = Simulated(model, replace(choices, batch=[1], serving="static", pools=None), most)
+    x, y = deployment.workers
+    return simulate(
+        [decodes] * (y * replicas), trace, dispatch=DISPATCH, prefill=[prompts] * (x * replicas), transfer=transfer,
+        groups=replicas,
+    )  # fmt: skip
 
 
 def _measured(parts: Sequence[Mapping[str, Floats]], limit: Limit) -> float:

@@ -17,6 +17,7 @@ from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Metric, Scored
 from dse.cost.open_loop import SATURATION, OpenLoop
+from dse.cost.pooled import Pooled
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
 from dse.run.arrow import table
@@ -199,7 +200,7 @@ def _cells(piece: Piece) -> dict[str, Cells]:
     if sweep.axes.pools is not None:
         prefill = choices if choices.pools is None else choices.pools.prefill
         columns |= _of_price(prefill, mesh.index.get("prefill_hardware"), "prefill_", size)
-    if "open-loop" in sweep.axes.serving:
+    if sweep.axes.rate:
         columns["saturation"] = _saturation(scored, size)
     columns["status"] = Coded(sweep.question.reasons, _flat(status, mesh).astype(np.intp))
     leading = [name for name in LEADING if name in columns]
@@ -224,7 +225,7 @@ def shown_metrics(sweep: Sweep) -> list[str]:
     def says_something(metric: Metric) -> bool:
         if metric.of_axis is not None:
             return bool(getattr(sweep.axes, metric.of_axis) != (TECHNIQUES[metric.of_axis].neutral,))
-        return metric.of_serving is None or metric.of_serving in sweep.axes.serving
+        return bool(sweep.axes.rate) or not metric.of_arrivals
 
     return [name for name, metric in METRICS.items() if name in asked or says_something(metric)]
 
@@ -246,7 +247,7 @@ def _accounts(scored: Scored) -> tuple[dict[str, Cells], dict[Phase, ByRest]]:
 
 def _saturation(scored: Scored, size: int) -> list[str]:
     """How close arrivals come to what a replica sustains; empty where they come at no rate."""
-    if not isinstance(scored.served, OpenLoop):
+    if not isinstance(scored.served, OpenLoop | Pooled):
         return [""] * size
     return [SATURATION[int(index)] for index in np.broadcast_to(scored.served.saturation, (size,)).tolist()]
 

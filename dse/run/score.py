@@ -14,7 +14,7 @@ from dse.cost.choices import Choices
 from dse.cost.evaluate import Scores, score
 from dse.cost.mesh import Mesh
 from dse.run.allocator import keep_freed_memory
-from dse.run.axes import OPEN
+from dse.run.axes import ARRIVING
 from dse.run.contests import Divisions
 from dse.run.groups import Groups
 from dse.run.resolve import Sweep
@@ -172,7 +172,7 @@ def _weight(choices: Choices) -> int:
     """Work of a point of a box, in plain points."""
     if choices.offload == "lp" and choices.pools is None:
         return PLACED_WEIGHT
-    return LOADED_WEIGHT if choices.serving == OPEN else 1
+    return LOADED_WEIGHT if choices.serving in ARRIVING and not np.all(np.isnan(choices.rates)) else 1
 
 
 def _count(tally: Tally, status: NDArray[np.int8], feasible: NDArray[np.bool_], group: NDArray[np.int64]) -> None:

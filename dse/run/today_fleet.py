@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dse.run.candidates import Deployment, deployments_of
+from dse.run.candidates import deployments_of
+from dse.run.deployment import Deployment
 from dse.run.planning import Today
 from dse.run.prices import priced_device
 from dse.run.problem import Problem

@@ -13,7 +13,7 @@ import numpy as np
 from dse.run.fleet_facts import Facts, mean_latency
 from dse.run.parallel import mapped
 from dse.run.problem import Problem, balanced
-from dse.search.fleet import Answer, Fleet
+from dse.search.fleet import Answer, Device, Fleet
 from dse.search.fleet_distinct import best_distinct
 from dse.search.fleet_program import Multipliers, cheapest, growth_left, multipliers
 from dse.spec.slo import Slo
@@ -88,7 +88,7 @@ class WhatIf:
         """The best fleet of each kind of device alone, best first; kinds that cannot do it alone are left out."""
         found = {}
         for name in sorted(self.fleet.devices):
-            options = [option for option in self.fleet.options if option.device == name]
+            options = [option for option in self.fleet.options if set(option.held) == {name}]
             if not options or (len(self.fleet.of(options).unservable) and not self.problem.maximising):
                 continue
             answer = self.problem.best(self.fleet.of(options))
@@ -197,21 +197,22 @@ class WhatIf:
 
     def _least(self, name: str) -> float:
         """What one replica more takes of a limit, at least."""
-        devices = self.fleet.devices
-        of = [(option.devices, devices[option.device]) for option in self.fleet.options]
+        least = math.inf
+        for option in self.fleet.options:
+            taken = sum(count * self._amount(name, self.fleet.devices[held]) for held, count in option.held.items())
+            least = min(least, taken) if taken > 0 else least
+        return least
+
+    @staticmethod
+    def _amount(name: str, device: Device) -> float:
+        """What an accelerator takes of a limit."""
         if name == "usd_per_hour":
-            return min(count * device.usd_per_hour for count, device in of)
+            return device.usd_per_hour
         if name == "capital_usd":
-            return min(count * device.capital_usd for count, device in of)
-        if name == "watts":
-            return min(count * device.watts for count, device in of)
-        place = name.partition("@")[2] if name.startswith("watts@") else None
-        there = [
-            count * device.watts if place is not None else float(count)
-            for count, device in of
-            if (device.site == place if place is not None else f"stock:{device.name}" == name)
-        ]
-        return min(there, default=math.inf)
+            return device.capital_usd
+        if name.startswith("stock:"):
+            return float(name == f"stock:{device.name}")
+        return device.watts if name in ("watts", f"watts@{device.site}") else 0.0
 
     def _reached(self) -> Iterator[tuple[str, float, float, Fleet]]:
         fleet, answer = self.fleet, self.answer

@@ -55,6 +55,18 @@ class Option:
     rates: Floats
     """Requests/s of one replica that serves one bucket and nothing else, within its SLO; 0 where it cannot. Shape
     (buckets,)."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Devices of other kinds that a replica has beside those."""
+
+    @property
+    def held(self) -> dict[str, int]:
+        """Devices of one replica by kind."""
+        return {self.device: self.devices, **self.others}
+
+    @property
+    def size(self) -> int:
+        """All devices of one replica."""
+        return self.devices + sum(self.others.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +118,7 @@ class Fleet:
     @property
     def coupled(self) -> bool:
         """Whether anything but the demand ties one option to another."""
-        used = [self.devices[option.device] for option in self.options]
+        used = [self.devices[name] for option in self.options for name in option.held]
         limits = (self.usd_per_hour, self.capital_usd, self.watts)
         tied = any(d.box > 1 or d.stock is not None or d.site in self.site_watts for d in used)
         return tied or any(limit is not None for limit in limits)
@@ -118,6 +130,10 @@ class Fleet:
     def scaled(self, factor: float) -> Fleet:
         """The same problem with so much more demand."""
         return replace(self, demand=self.demand * factor)
+
+    def usd_of(self, option: Option) -> float:
+        """Dollars per hour of one replica."""
+        return sum(count * self.devices[name].usd_per_hour for name, count in option.held.items())
 
     def slower(self, factor: float) -> Fleet:
         """The same problem with all throughputs times a factor."""
@@ -205,16 +221,22 @@ def pruned(fleet: Fleet) -> Fleet:
 
 def _scarce(fleet: Fleet, options: Sequence[Option]) -> Floats:
     """What a replica of each option takes of everything that is limited or paid for. Shape (options, things)."""
-    count = np.array([option.devices for option in options], dtype=float)
-    of = [fleet.devices[option.device] for option in options]
-    things = [count * [device.usd_per_hour for device in of]]
+    names = sorted({name for option in options for name in option.held})
+    counts = np.array([[option.held.get(name, 0) for name in names] for option in options], dtype=float)
+    of = [fleet.devices[name] for name in names]
+    per_device = [[device.usd_per_hour for device in of]]
     if fleet.watts is not None:
-        things.append(count * [device.watts for device in of])
+        per_device.append([device.watts for device in of])
     if fleet.capital_usd is not None:
-        things.append(count * [device.capital_usd for device in of])
-    sites = sorted(fleet.site_watts)
-    things += [count * [device.watts if device.site == site else 0.0 for device in of] for site in sites]
-    for name, device in sorted(fleet.devices.items()):
+        per_device.append([device.capital_usd for device in of])
+    per_device += [[each.watts if each.site == site else 0.0 for each in of] for site in sorted(fleet.site_watts)]
+    for place, device in enumerate(of):
         if device.stock is not None or device.box > 1:
-            things.append(np.where([option.device == name for option in options], count, 0.0))
+            per_device.append([float(place == other) for other in range(len(of))])
+    things = []
+    for each in per_device:
+        taken = np.zeros(len(options))
+        for place, amount in enumerate(each):  # in a fixed order: equal prices must be equal to the last bit
+            taken = taken + counts[:, place] * amount
+        things.append(taken)
     return np.array(things).T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set
 
 from dse.search.fleet import Answer, Fleet, canonical
 from dse.search.fleet_program import TIME_LIMIT, cheapest, joined, parted
@@ -49,8 +49,8 @@ def best_distinct(fleet: Fleet, first: Answer, count: int, *, time_limit: float 
     return found[1:]
 
 
-def _without(fleet: Fleet, names: Collection[str], time_limit: float | None) -> Answer:
-    left = fleet.of([option for option in fleet.options if option.device not in names])
+def _without(fleet: Fleet, names: Set[str], time_limit: float | None) -> Answer:
+    left = fleet.of([option for option in fleet.options if not names & option.held.keys()])
     return cheapest(left, time_limit=time_limit, rough=True)
 
 
@@ -61,7 +61,8 @@ def _of_part(whole: Answer, part: Fleet) -> Answer:
     options, counts = tuple(whole.options[place] for place in mine), whole.counts[mine]
     devices: dict[str, int] = {}
     for option, count in zip(options, counts, strict=True):
-        devices[option.device] = devices.get(option.device, 0) + option.devices * int(count)
+        for name, each in option.held.items():
+            devices[name] = devices.get(name, 0) + each * int(count)
     cost = sum(part.devices[name].usd_per_hour * held for name, held in devices.items())
     watts = sum(part.devices[name].watts * held for name, held in devices.items())
     capital = sum(part.devices[name].capital_usd * held for name, held in devices.items())

@@ -66,7 +66,7 @@ class Program:
         """Accelerators, and a little for options late by name: decides between equally good fleets."""
         places = len(self.fleet.options)
         return _total(
-            (option.devices + (1 + place) / (1 + places) ** 2, count)
+            (option.size + (1 + place) / (1 + places) ** 2, count)
             for place, (option, count) in enumerate(zip(self.fleet.options, self.counts, strict=True))
         )
 
@@ -292,8 +292,8 @@ def written(fleet: Fleet, *, all_of_it: bool) -> Program:
 def _devices(fleet: Fleet, problem: LpProblem, counts: Sequence[LpVariable]) -> dict[str, Any]:
     """Accelerators paid for, by name: those of the replicas, or of whole boxes."""
     held: dict[str, Any] = {}
-    for name in sorted({option.device for option in fleet.options}):
-        needed = _total((o.devices, y) for o, y in zip(fleet.options, counts, strict=True) if o.device == name)
+    for name in sorted({name for option in fleet.options for name in option.held}):
+        needed = _total((o.held[name], y) for o, y in zip(fleet.options, counts, strict=True) if name in o.held)
         box = fleet.devices[name].box
         if box > 1:
             boxes = problem.add_variable(f"boxes_{len(held)}", 0, None, "Integer")

@@ -37,7 +37,7 @@ class Replica:
     env: Environment
     fitted: Fitted
     on_first: Callable[[Request], None]
-    """Told of a request whose first token is out."""
+    """Told of a request whose first token is out: of a prompt computed elsewhere, when it is admitted to decode."""
     on_done: Callable[[Request], None]
     """Told of a request whose last token is out, or whose prompt is computed where only prompts are."""
     prompts_only: bool = False
@@ -65,6 +65,8 @@ class Replica:
         self._since = 0.0
         self._wake: Event | None = None
         self._leaping = False
+        self.pass_seconds = 0.0
+        """Of the last pass with prompts in it."""
         chunk, deployment = self.fitted.deployment.chunk_tokens, self.fitted.deployment
         self._chunk = chunk
         self._ranks, self._budget = deployment.ranks, deployment.budget
@@ -137,6 +139,7 @@ class Replica:
             seconds = max([times.mixed(0, 0.0, tokens, pairs / 2) for tokens, pairs in bins])
         else:
             seconds = max([times.prompts(tokens, squares) for tokens, squares in bins])
+        self.pass_seconds = seconds
         yield self.env.timeout(seconds)
         self._count()
         usage, done = self.usage, self.prompting
@@ -180,7 +183,7 @@ class Replica:
         running = -(-self.decoding // self._ranks)
         context = self._offsets / self.decoding + self.steps + 1 if self.decoding else 0.0
         mixed = self.fitted.times.mixed
-        seconds = max([mixed(running, context, tokens, pairs) for tokens, pairs in bins])
+        seconds = self.pass_seconds = max([mixed(running, context, tokens, pairs) for tokens, pairs in bins])
         yield self.env.timeout(seconds)
         self._count()
         self.usage.mixed += seconds
@@ -239,6 +242,7 @@ class Replica:
             self._admitted = [entry for entry in self._admitted if entry[0] == entry[1].order]
         self._cache.take(request.tokens + request.apart)
         if request.ready:
+            self._begin(request)
             self._decode(request)
         else:
             request.computed = request.known
@@ -251,14 +255,20 @@ class Replica:
         """A prompt is computed: its first token is out."""
         request.left -= 1
         self.usage.emitted += 1
-        if not request.started:
-            request.started = True
-            self.on_first(request)
-        if request.left and not self.prompts_only:
+        elsewhere = self.prompts_only and request.left > 0
+        if not elsewhere:
+            self._begin(request)
+        if request.left and not elsewhere:
             self._decode(request)
             return
         self._cache.free(request.tokens + request.apart)
         self._leave(request)
+
+    def _begin(self, request: Request) -> None:
+        """Its first token goes to who asked, unless it did before an eviction."""
+        if not request.started:
+            request.started = True
+            self.on_first(request)
 
     def _decode(self, request: Request) -> None:
         request.decoding = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +31,24 @@ STEP = 1000
 """Finished requests between two calls of `on_progress`."""
 
 
+def _at_once(tokens: int) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How the cache of a prompt gets from who computes it to who decodes it."""
+
+    start: float = 0.0
+    """Seconds before its first byte."""
+    sending: Callable[[int], float] = _at_once
+    """Seconds that the sender's link is busy with a prompt of so many tokens."""
+    arriving: Callable[[int], float] = _at_once
+    """The same of the receiver's link."""
+    layers: int = 1
+    """All but the last of them may travel while the pass computes the next; 1: none leaves before the pass ends."""
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """What happened: one entry per request, in the order of the trace."""
@@ -47,6 +66,8 @@ class Record:
     usage: Sequence[Usage]
     end: float
     """Second at which the last request was done."""
+    sent: NDArray[np.float64]
+    """Seconds that its cache was on its way between pools; 0 where there are none."""
 
     @property
     def ttft(self) -> NDArray[np.float64]:
@@ -71,7 +92,8 @@ def simulate(
     *,
     dispatch: Dispatch | Chooser = "round-robin",
     prefill: Sequence[Deployment] = (),
-    transfer: Callable[[int], float] | None = None,
+    transfer: Transfer | None = None,
+    groups: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Record:
     """Run a trace through replicas.
@@ -81,13 +103,15 @@ def simulate(
         trace: the requests.
         dispatch: who gets the next request.
         prefill: replicas that compute the prompts for the fleet, which then only decodes (disaggregated serving).
-        transfer: seconds to send the cache of a prompt of so many tokens to the fleet; none at once.
+            Requests are answered from where they are decoded, once their cache is there and has a place.
+        transfer: how the caches get there; at once by default.
+        groups: `prefill` and `fleet` are so many groups alike, one after the other; caches stay within their group.
         on_progress: called with requests done and all.
 
     Raises:
         CannotRun: weights do not fit, or the cache has no room for the longest request.
     """
-    return _Run([*prefill, *fleet], len(prefill), trace, dispatch, transfer, on_progress).record()
+    return _Run(prefill, fleet, groups, trace, dispatch, transfer or Transfer(), on_progress).record()
 
 
 class _Run:
@@ -95,28 +119,35 @@ class _Run:
 
     def __init__(
         self,
-        fleet: Sequence[Deployment],
-        prompts: int,
+        prefill: Sequence[Deployment],
+        decode: Sequence[Deployment],
+        groups: int,
         trace: Trace,
         dispatch: Dispatch | Chooser,
-        transfer: Callable[[int], float] | None,
+        transfer: Transfer,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         from simpy import Environment
 
         self.trace = trace
         self.env = Environment()
+        fleet, prompts = [*prefill, *decode], len(prefill)
         self.first, self.last = np.zeros(len(trace)), np.zeros(len(trace))
         self.replica = np.zeros(len(trace), dtype=np.int64)
         tables = {deployment: tabled(deployment, trace) for deployment in dict.fromkeys(fleet)}
         self.fitted = [tables[deployment] for deployment in fleet]
         self.replicas = [
-            Replica(self.env, each, self._on_first, self._on_prompt if i < prompts else self._on_done, i < prompts)
-            for i, each in enumerate(self.fitted)
+            Replica(self.env, each, self._on_first, self._on_done, i < prompts) for i, each in enumerate(self.fitted)
         ]
-        self.choose = [_chooser(dispatch), _chooser(dispatch)]
+        for replica in self.replicas[:prompts]:
+            replica.on_done = partial(self._on_prompt, sender=replica)
         self.front, self.back = self.replicas[: prompts or None], self.replicas[prompts:]
-        self.transfer = transfer
+        self.choose, self.hand_over = _chooser(dispatch), [_chooser(dispatch) for _ in range(groups)]
+        size = len(self.back) // groups
+        self.groups = [range(size * group, size * (group + 1)) for group in range(groups)]
+        self.transfer, self.sent = transfer, np.zeros(len(trace))
+        self.free = dict.fromkeys(self.replicas, 0.0)
+        """Second from which each replica's link is free."""
         self.on_progress = on_progress
         self.done = 0
         self.over = self.env.event()
@@ -129,7 +160,9 @@ class _Run:
             replica.close()
         usage = [replica.usage for replica in self.replicas]
         answers = np.array([replica.fitted.deployment.iteration.answers for replica in self.back])[self.replica]
-        return Record(self.trace, self.first, self.last, self.replica, answers, self.fitted, usage, self.env.now)
+        return Record(
+            self.trace, self.first, self.last, self.replica, answers, self.fitted, usage, self.env.now, self.sent
+        )
 
     def _arrivals(self) -> Generator[Event, Any, None]:
         """The simpy process that sends each request to a replica when it arrives."""
@@ -138,21 +171,16 @@ class _Run:
         for index, (arrival, tokens, output) in enumerate(rows):
             if arrival > env.now:
                 yield env.timeout(arrival - env.now)
-            replica = self._assign(0, index, self.front)
+            number = self.choose(index, self.front)
+            replica = self.front[number]
+            replica.assigned += 1
+            self.replica[index] = number
             runtime = replica.fitted.deployment.choices.runtime
             self._later(
                 runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * tokens,
                 replica,
                 Request(index, tokens, output),
             )
-
-    def _assign(self, stage: int, index: int, replicas: Sequence[Replica]) -> Replica:
-        number = self.choose[stage](index, replicas)
-        replica = replicas[number]
-        replica.assigned += 1
-        if replicas is self.back or self.front == self.back:
-            self.replica[index] = number
-        return replica
 
     def _later(self, seconds: float, replica: Replica, request: Request) -> None:
         if seconds > 0:
@@ -163,14 +191,30 @@ class _Run:
     def _on_first(self, request: Request) -> None:
         self.first[request.index] = self.env.now
 
-    def _on_prompt(self, request: Request) -> None:
+    def _on_prompt(self, request: Request, sender: Replica) -> None:
         """A prompt is computed: its cache goes to who decodes it."""
         if request.left == 0:
             self._on_done(request)
             return
-        replica = self._assign(1, request.index, self.back)
-        seconds = 0.0 if self.transfer is None else self.transfer(request.tokens)
-        self._later(seconds, replica, Request(request.index, request.tokens, request.left, ready=True))
+        index = request.index
+        group = int(self.replica[index]) * len(self.groups) // len(self.front)
+        numbers = self.groups[group]
+        number = self.hand_over[group](index, [self.back[number] for number in numbers])
+        replica = self.back[numbers[number]]
+        replica.assigned += 1
+        self.replica[index] = numbers[number]
+        self.sent[index] = self._sending(request.tokens, sender, replica)
+        self._later(self.sent[index], replica, Request(index, request.tokens, request.left, ready=True))
+
+    def _sending(self, tokens: int, sender: Replica, receiver: Replica) -> float:
+        """Seconds until a cache is where it is decoded: layers leave as they are computed, links take one by one."""
+        transfer, now, free = self.transfer, self.env.now, self.free
+        sending, layers = transfer.sending(tokens), transfer.layers
+        first = now - sender.pass_seconds * (layers - 1) / layers
+        free[sender] = max(free[sender], first) + sending
+        there = max(now + sending / layers, free[sender]) + transfer.start
+        free[receiver] = max(there, free[receiver] + transfer.arriving(tokens))
+        return free[receiver] - now
 
     def _on_done(self, request: Request) -> None:
         self.last[request.index] = self.env.now

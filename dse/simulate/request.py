@@ -21,7 +21,7 @@ class Request:
         """Tokens still to be generated."""
         self.ready = ready
         """Its tokens are in the cache when it is admitted: another replica computed them."""
-        self.started = ready
+        self.started = False
         """Its first token is out."""
         self.known = 0
         """Tokens of its prompt that the cache holds from before."""

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dse.spec.price import PriceKind
 from dse.spec.shape import Strict
-from dse.spec.sweep import NATIVE, Bound, Parallel
+from dse.spec.sweep import NATIVE, Bound, Disaggregation, Parallel
 
 Positive = Annotated[float, Field(gt=0)]
 Dollars = Annotated[float, Field(gt=0, le=1e9)]
@@ -132,12 +132,14 @@ class Candidates(Strict):
     parallel: Parallel | None = None
     """Degrees to combine; by default every tp and pp (and ep for experts) up to `max_devices`."""
     max_devices: Count = 8
-    """Of one replica."""
+    """Of one replica; of disaggregated serving, of one worker."""
     batch: Any = None
     """Limits on the sequences in flight to choose from; by default 1, 2, 3, 4, 6, 8, 12 ... 512."""
     serving: Any = None
     """By default as the latencies ask: `offline` without limits, else `open-loop`, the highest rate of arrivals that
-    keeps them."""
+    keeps them. `disaggregated` beside it lets pools of prefill and decode workers compete."""
+    disaggregated: Disaggregation | None = None
+    """Of the pools, as in a sweep; both choose from the same by default, on at most twice `max_devices`, or eight."""
     offload: Any = "none"
     """`lp` beside `none` lets deployments with weights and cache on host and disk compete (batch jobs)."""
     runtime: Any = "vllm"

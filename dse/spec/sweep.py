@@ -105,7 +105,8 @@ class SweepFile(Strict):
     batch: Any = 1
     """Sequences in flight per replica."""
     rate: Any = None
-    """Requests per second that arrive at one replica, for `serving: open-loop`."""
+    """Requests per second that arrive at one replica: of `serving: open-loop`, and where it is said of `disaggregated`,
+    whose pools are then as many as keep pace and whose prefill `batch` is the most requests of a pass."""
     burstiness: Annotated[float, Field(ge=0, le=20)] = 1.0
     """Coefficient of variation of the times between arrivals: 0 a clock, 1 a Poisson process, above it bursts."""
     slo: Slo = Slo()

@@ -294,8 +294,27 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "candidates.techniques.chunk_token: unknown technique; did you mean 'chunk_tokens'?"),
         ({"candidates": {"hardware": ["l4"], "techniques": {"chunk_tokens": "some"}}},
          "candidates.techniques.chunk_tokens: "),
-        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated"}},
-         "candidates.serving: a plan counts replicas of one kind of worker; 'disaggregated' has two"),
+        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated", "offload": "lp"}},
+         "candidates.offload: workers of disaggregated serving hold all of their weights; add 'none' to 'offload', or "
+         "leave it out"),
+        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated", "disaggregated": {"devices": 1}}},
+         "candidates.disaggregated.devices: a prefill and a decode worker are 2 accelerators at least, got 1"),
+        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated",
+                         "disaggregated": {"devices": 4, "fill": True}}},
+         "candidates.disaggregated.fill: a plan counts accelerators of whole fleets, not of one deployment; leave "
+         "'fill' out"),
+        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated"}, "budget": {"stock": {"l4": 1}}},
+         "budget.stock: disaggregated serving needs 2 accelerators at least, one for prompts and one to decode; there "
+         "is 1"),
+        ({"candidates": {"hardware": ["l4"], "disaggregated": {"devices": 4}}},
+         "candidates.disaggregated: only disaggregated serving has pools; add it to 'serving' (open-loop), or leave "
+         "them out"),
+        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated",
+                         "disaggregated": {"prefill": {"hardware": "h100"}}}, "price": {"override": {"h200-sxm": 5}}},
+         "price.override.h200-sxm: 'h200-sxm' is not among this plan's hardware; did you mean 'h100-sxm'?"),
+        ({"candidates": {"hardware": ["l4"], "serving": ["open-loop", "disagregated"]}},
+         "candidates.serving[1]: this version knows static, offline, closed-loop, open-loop and disaggregated, got "
+         "'disagregated'; did you mean 'disaggregated'?"),
         ({"budget": {"regions": {"eu": {"stock": {"h100-pcie": 1}}}}},
          "budget.regions.eu.stock.h100-pcie: 'h100-pcie' is not among this plan's hardware"),
         ({"price": {"override": {"h10-sxm": 5}}},

@@ -7,7 +7,9 @@ const fleet = (instances) => Object.entries(instances).map(([name, count]) => `$
 const text = (key, label, show = (row) => exact(row[key])) => ({ key, label, show, value: show });
 const wide = (key, label, show) => ({ ...text(key, label, show), wrap: true });
 const figure = (key, label, show = number, unit = "") => ({ key, label, unit, right: true, show: (row) => show(row[key]), value: (row) => row[key] });
-const layoutOf = (row) => ["tp", "pp", "dp", "ep"].filter((name) => row[name] > 1).map((name) => `${name} ${row[name]}`).join(" ") || "1 device";
+const degreesOf = (row) => ["tp", "pp", "dp", "ep"].filter((name) => row[name] > 1).map((name) => `${name} ${row[name]}`).join(" ") || "1 device";
+const layoutOf = (row) => row.pools ? row.pools.map((pool) => `${pool.pool} ${pool.workers} x ${degreesOf(pool)}`).join(" + ") : degreesOf(row);
+const hardwareOf = (row) => row.pools ? [...new Set(row.pools.map((pool) => pool.hardware))].join(" + ") : row.hardware;
 const techniquesOf = (row) => Object.entries(row.techniques || {}).map(([name, value]) => `${name} ${value}`).join(", ") || MISSING;
 
 function tile(value, label) {
@@ -43,7 +45,7 @@ function drawHead() {
 function drawDeployments() {
   const trusted = (row) => (missing(row.evidence) ? "the table" : `${row.evidence}, ±${row.throughput_error_pct} %`);
   drawTable(byId("deployments"), [
-    figure("replicas", "Replicas"), text("hardware", "Hardware"), text("layout", "Layout", layoutOf), text("model", "Model"),
+    figure("replicas", "Replicas"), text("hardware", "Hardware", hardwareOf), text("layout", "Layout", layoutOf), text("model", "Model"),
     text("precision", "Precision"), text("techniques", "Techniques", techniquesOf), text("serving", "Serving"), text("runtime", "Runtime"), figure("batch", "Batch"),
     figure("usd_per_hour", "Cost", dollars, "$/h"), figure("requests_per_s", "Mean", number, "requests/s"),
     figure("utilisation_at_peak", "In use at peak", percent), text("evidence", "Rests on", trusted),
@@ -51,7 +53,7 @@ function drawDeployments() {
   byId("launch").replaceChildren(...data.deployments.flatMap((row) => {
     const commands = Object.entries(row.launch || {});
     if (!commands.length) return [];
-    return [el("h3", {}, `${row.name}, ${row.replicas} ×`), ...commands.map(([engine, command]) => el("p", {}, `${engine}: `, el("code", {}, command)))];
+    return [el("h3", {}, `${row.name}, ${row.replicas} ×`), ...commands.map(([engine, command]) => el("p", {}, `${engine}: `, ...command.split("\n").flatMap((line) => [el("code", {}, line), el("br")])))];
   }));
 }
 
