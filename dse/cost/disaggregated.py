@@ -31,6 +31,7 @@ from dse.cost.matching import Matched, match
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.serving import Pool, Spell, Spells, Static, slowest_share
+from dse.cost.setting import Phase
 from dse.cost.work import Array
 
 
@@ -43,9 +44,9 @@ class PrefillMemory(Memory):
         return 2.0 * self.cache_at(self.point.input)
 
     @cached_property
-    def activations(self) -> Array:
-        """Those of a prompt pass."""
-        return self.prompt_activations
+    def peaks(self) -> dict[Phase, Array]:
+        """Live activations of a prompt pass."""
+        return {"prefill": self.prompt_activations}
 
 
 @dataclass
@@ -54,15 +55,19 @@ class DecodeMemory(Memory):
 
     occupancy: float
 
+    def _with_prompt(self, tokens: Array) -> Memory:
+        """Memory of the same batch with prompts of another length."""
+        return DecodeMemory(self._longer(tokens), self.occupancy)
+
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the average age."""
         return self.cache_at(self.point.input + self.occupancy * self.point.output)
 
     @cached_property
-    def activations(self) -> Array:
-        """Those of a decode step."""
-        return self.step_activations
+    def peaks(self) -> dict[Phase, Array]:
+        """Live activations of a decode step."""
+        return {"decode": self.step_activations}
 
 
 class Disaggregated(Static):
