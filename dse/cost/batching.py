@@ -96,6 +96,16 @@ class Prefilling:
         """Most sequences that decode at once."""
         return slots
 
+    @cached_property
+    def _residence(self) -> NDArray[np.float64]:
+        """Seconds between arrival and departure while always so many are in the engine, shape (counts, ...)."""
+        ranks = self.point.degrees.dp
+        return stacked([count * ranks / self.finished(count * ranks) for count in self.counts])
+
+    def closed(self, requests: Array) -> Array:
+        """Requests per second that finish while always so many are in the engine, in prompt passes or decoding."""
+        return requests / interpolate(self.counts, self._residence, requests / self.point.degrees.dp)
+
     @property
     def sustained(self) -> Array:
         """Most sequences that can decode in the long run: no limit but their number."""

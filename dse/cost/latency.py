@@ -17,20 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.batching import Chunking, Prefilling
-from dse.cost.lengths import expected, overlap, variability
+from dse.cost.lengths import alike, expected, overlap, variability
 from dse.cost.queueing import (
+    FULL,
     Cases,
-    Flight,
+    Chain,
     Iterations,
     Passes,
     Spread,
     at_most,
-    in_flight,
+    birth_death,
     interpolate,
     iterations,
+    of_constant_service,
     quantile,
     renewals,
-    slot_wait,
 )
 from dse.cost.work import Array
 
@@ -45,8 +46,6 @@ class UnderLoad:
         self.chunked = isinstance(engine, Chunking)
         decoding = engine.decoding(slots)
         self.most = np.ceil(decoding)
-        self.prefilling = self.most - decoding
-        """Places that prompts take where all are taken."""
         self.stable = rate < capacity
         # What is overloaded is computed at a rate that is not, and hidden.
         self.rate = np.where(self.stable, rate, 0.5 * capacity)
@@ -115,20 +114,13 @@ class UnderLoad:
         """Variance over mean of the number that joins the batch within a time that decodes."""
         return 1.0 + overlap(self.lengths) * self.joined
 
-    @property
-    def _tail(self) -> float:
-        """How much longer a long queue is than with Poisson arrivals (heavy traffic, exponential service)."""
-        return (self.bursts**2 + 1.0) / 2.0
-
     @cached_property
-    def flight(self) -> Flight:
-        """Sequences that run."""
+    def flight(self) -> Chain:
+        """Sequences that decode."""
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
-        return in_flight(
-            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps,
-            self.joined / 2.0 + self.prefilling, self._tail, span,
-        )  # fmt: skip
+        tail = (self.bursts**2 + 1.0) / 2.0
+        return birth_death(self.rate, self.most, self.capacity, self.finished, self.clumps, tail, span)
 
     # -- iterations, at the mean number of them -----------------------------------------------------
 
@@ -148,12 +140,17 @@ class UnderLoad:
         return iterations(self.rate, self.passes, self.bursts, self.flight.empty)
 
     @cached_property
+    def passing(self) -> list[Array]:
+        """Seconds of a request's own passes, of each length."""
+        return self.engine.alone(self.running)
+
+    @cached_property
     def own(self) -> list[Array]:
         """Seconds of the server and of a request's own passes, of each length."""
         runtime = self.engine.runtime
         return [
             runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * tokens + alone
-            for (tokens, _, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True)
+            for (tokens, _, _), alone in zip(self.lengths, self.passing, strict=True)
         ]
 
     # -- waits --------------------------------------------------------------------------------------
@@ -183,15 +180,82 @@ class UnderLoad:
         return mean, variance + 2.0 * bursts * decay
 
     @cached_property
+    def waiting(self) -> Array:
+        """Requests with a place in the batch that wait for a pass or are in it, were there places for all."""
+        return self.rate * (self.queued[0] + expected(self.lengths, self.passing))
+
+    @cached_property
+    def engaged(self) -> Array:
+        """Share of requests that find all places taken, by requests that wait for a pass, are in it, or decode.
+
+        Of as many requests as always are in the engine, `closed` finish per second, whatever else they do there
+        (Chandy, Herzog, Woo 1975: exact where the order of service is no matter); with a Poisson process of arrivals
+        their number is a birth-death chain. As prompts have priority, it varies more than that: see `clumps`.
+        """
+        cycle, passes = self.cycle, self.passes
+        stalled = np.minimum(self.rate * self._stall(cycle, passes), FULL)
+        decode, prompt = self.flight.mean, self.waiting
+        # The chain itself varies 1 / (1 - stalled) as much as a Poisson process.
+        joint = 1.0 + np.maximum(self.clumps * (1.0 - stalled) - 1.0, 0.0)
+        single = (self.bursts**2 + passes.spread / cycle.each**2) / 2.0
+        total = decode + prompt
+        clumps = (decode * joint + prompt * single) / total
+        # Who comes during a pass that takes the last place waits; the prompts that such a pass would lead to, too.
+        tail = (decode * (1.0 + (joint - 1.0) * (1.0 - stalled)) + prompt * single) / total
+        width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
+        span = (self.middle - width, self.middle + width + 3.0 * self.clumps + 10.0 * prompt)
+        chain = birth_death(self.rate, self.slots, self.capacity, self.engine.closed, clumps, tail, span)
+        chance = np.where(chain.states[0] == self.slots, chain.weights[0], 0.0)
+        few, _ = of_constant_service(np.maximum(self.slots / clumps, 1.0), self.busy)
+        return chance * (self.service + (1.0 - self.service) * few)
+
+    def _stall(self, cycle: Iterations, passes: Passes) -> Array:
+        """Seconds that the prompt of a request holds up the others: beside the decode steps that its passes carry."""
+        return np.maximum(cycle.each + cycle.setup / cycle.group - passes.carried * passes.step, 0.0)
+
+    @cached_property
+    def busy(self) -> Array:
+        """Load of a full batch, below 1."""
+        return np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
+
+    @cached_property
+    def service(self) -> Array:
+        """Squared coefficient of variation of what a request takes of a full batch, at most 1.
+
+        A prompt, behind the others, and its share of decodes side by side.
+        """
+        prompt = self._stall(self.cycle, self.passes)
+        decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
+        spread = self.passes.spread * (prompt / self.cycle.each) ** 2 + variability(self.lengths) * decode**2
+        return np.minimum(spread / (prompt + decode) ** 2, 1.0)
+
+    @cached_property
     def place(self) -> tuple[Array, Array]:
         """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
-        busy = np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
-        # The work of a request in a full batch: a prompt behind the others, and its share of decodes side by side.
-        prompt = self.cycle.each
-        decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
-        service = (self.passes.spread + variability(self.lengths) * decode**2) / (prompt + decode) ** 2
-        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, service)
-        return self.flight.waits, delay
+        _, constant = of_constant_service(self.slots, self.busy)
+        factor = (self.bursts**2 - 1.0) / 2.0 + self.service + (1.0 - self.service) * constant
+        return self.engaged, np.maximum(factor, 0.0) / (self.capacity * (1.0 - self.busy))
+
+    @cached_property
+    def admitted(self) -> tuple[Array, Array]:
+        """Mean and variance of the seconds that a request which finds a place waits for its pass and in it."""
+        # Those in front of it have places too.
+        fewer = self.flight.leaves(self.slots, self.waiting)
+        mean, variance = self.queued
+        return fewer * mean, fewer**2 * variance
+
+    @cached_property
+    def released(self) -> Array:
+        """Mean seconds from a place that is free at last to the first token, beside the passes of a prompt alone."""
+        own = expected(self.lengths, self.passing)
+        if self.chunked:
+            # As many prompts as a full batch always has, in order.
+            decoding = np.minimum(self.engine.decoding(self.slots), self.engine.sustained)
+            return np.maximum((self.slots - decoding) / self.capacity - own, 0.0)
+        # Places that are free after the same decode step: by chance, and of those who joined together for as long.
+        others = self.slots / np.maximum(self.point.steps, 1.0)
+        others = others + alike(self.lengths) * self.joined * (1.0 - self.cycle.prompting)
+        return np.minimum(others, self.slots - 1.0) * self.cycle.each
 
     # -- means --------------------------------------------------------------------------------------
 
@@ -199,7 +263,8 @@ class UnderLoad:
     def ttft(self) -> Array:
         """Mean seconds to the first token."""
         chance, delay = self.place
-        return self._shown(expected(self.lengths, self.own) + self.queued[0] + chance * delay)
+        waits = (1.0 - chance) * self.admitted[0] + chance * (delay + self.released)
+        return self._shown(expected(self.lengths, self.own) + waits)
 
     @cached_property
     def tpot(self) -> Array:
@@ -223,11 +288,12 @@ class UnderLoad:
         of_engine = self._beside_chunks if self.chunked else self._between_prompts
         # The number running drifts: over a long residence it averages out.
         memory = np.maximum(self.flight.variance, 1e-9) / (self.rate * self.clumps)
+        paces = self.flight.spread(self.per_token)
         found = []
-        for (_, output, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True):
+        for (_, output, _), alone in zip(self.lengths, self.passing, strict=True):
             steps = np.maximum(output - 1.0, 0.0)
             mean, variance = of_engine(steps, pace, alone)
-            drift = steps**2 * self.flight.pace_variance / (1.0 + mean / memory / 2.0)
+            drift = steps**2 * paces / (1.0 + mean / memory / 2.0)
             found.append((mean, variance + drift))
         return found
 
@@ -270,11 +336,13 @@ class UnderLoad:
     def first_tokens(self) -> Cases:
         """Seconds to the first token: each length twice, with a place in the batch at once and without."""
         chance, delay = self.place
-        mean, variance = self.queued
+        mean, variance = self.admitted
+        released = self.released
         cases: list[tuple[Array, Spread]] = []
         for (_, _, weight), own in zip(self.lengths, self.own, strict=True):
-            spread = Spread(own, own + mean, variance)
-            cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
+            cases.append((weight * (1.0 - chance), Spread(own, own + mean, variance)))
+            # A wait for a place is exponential, nearly.
+            cases.append((weight * chance, Spread(own, own + delay + released, delay**2 + released**2)))
         return cases
 
     @cached_property

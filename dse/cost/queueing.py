@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import cast
 
 import numpy as np
@@ -45,7 +46,13 @@ HALVINGS = 24
 """Of the bracket of a quantile: to a millionth of fifteen standard deviations."""
 
 STATES = 49
-"""Numbers in flight that the chain is computed at: all of them, or evenly spaced ones around the mean."""
+"""Numbers that a chain is computed at: all of them, or evenly spaced ones around the mean."""
+
+FIRST, NODES, TERMS = 4, 8, 30.0
+"""Of Spitzer's sums: terms one by one, nodes of the integral over the others, and the logarithm of the last one."""
+
+DOUBLINGS, STEPS, LEAST = 13, 32, 0.01
+"""Extent of the table of constant service: servers to 2^13, steps along the load, and the least load."""
 
 
 @dataclass(frozen=True)
@@ -167,98 +174,200 @@ def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Arr
 
 
 @dataclass(frozen=True)
-class Flight:
-    """Sequences in the batch, and requests that wait for a place in it."""
+class Chain:
+    """How many there are of something, in the long run: states from the top down, and their probabilities."""
 
-    mean: Array
-    """Sequences in the batch."""
-    variance: Array
-    pace_variance: Array
-    """Variance of the seconds per token, over tokens."""
-    empty: Array
-    """Share of the time in which there is none."""
-    waits: Array
-    """Share of requests that find no place."""
+    states: Sequence[Array]
+    """All numbers, or evenly spaced ones."""
+    weights: Sequence[Array]
+    gap: Array
+    """Numbers that a state stands for."""
+
+    def expected(self, of: Callable[[Array], Array]) -> Array:
+        """Mean over time of something that depends on the number."""
+        total: Array = 0.0
+        for state, weight in zip(self.states, self.weights, strict=True):  # in a fixed order
+            total = total + weight * of(state)
+        return total
+
+    @cached_property
+    def mean(self) -> Array:
+        """Mean number."""
+        return self.expected(lambda number: number)
+
+    @cached_property
+    def variance(self) -> Array:
+        """Of the number."""
+        return np.maximum(self.expected(lambda number: number**2) - self.mean**2, 0.0)
+
+    @cached_property
+    def empty(self) -> Array:
+        """Share of the time in which there is none."""
+        return self.expected(lambda number: np.where(np.abs(number) <= NEAR, 1.0 / self.gap, 0.0))
+
+    def spread(self, pace: Callable[[Array], Array]) -> Array:
+        """Variance over tokens of the seconds per token, `pace` of the number that decodes."""
+        # Tokens come at a rate of k / pace(k).
+        tokens = self.expected(lambda number: number / pace(np.maximum(number, 1.0)))
+        square = self.expected(lambda number: number * pace(np.maximum(number, 1.0)))
+        return np.maximum(square / tokens - (self.mean / tokens) ** 2, 0.0)
+
+    def leaves(self, places: Array, others: Array) -> Array:
+        """How many others there are where all have a place, over how many there are in any case.
+
+        Args:
+            places: for those that the chain counts and the others.
+            others: mean of their number, which is geometric.
+        """
+        ratio = others / (1.0 + others)
+        log = np.log(np.maximum(ratio, 1e-300))
+        fit = inside = cast(Array, 0.0)
+        for state, weight in zip(self.states, self.weights, strict=True):
+            free = np.maximum(places - state, 0.0)
+            none = np.exp(free * log)
+            # Sum of j (1 - r) r^j below `free`, over r / (1 - r).
+            inside = inside + weight * (1.0 - none - free * none / (1.0 + others) / np.maximum(ratio, 1e-300))
+            fit = fit + weight * (1.0 - none)
+        return np.clip(inside / np.maximum(fit, 1e-12), 0.0, 1.0)
 
 
-def in_flight(
+def birth_death(
     rate: Array,
-    slots: Array,
+    places: Array,
     capacity: Array,
     finished: Callable[[Array], Array],
-    pace: Callable[[Array], Array],
     clumps: Array,
-    ahead: Array,
-    tail: float,
+    tail: Array,
     span: tuple[Array, Array],
-) -> Flight:
-    """The number of running sequences, as a birth-death chain.
+) -> Chain:
+    """The chain of requests that arrive at a rate and finish the faster the more there are, as far as places go.
 
     With births that come in clumps, the chain whose birth rate is (rate + (clumps - 1) finished(k)) / clumps: where no
-    sequence slows another it is the negative binomial law, of mean rate x residence and `clumps` times that variance.
+    request slows another it is the negative binomial law, of mean rate x residence and `clumps` times that variance.
+    Its highest state, all places taken, stands for all who wait for one as well.
 
     Args:
         rate: requests per second.
-        slots: most sequences that run.
-        capacity: requests per second that a full batch finishes.
-        finished: requests per second that so many running sequences finish.
-        pace: seconds per token of so many.
+        places: the most that are served at once.
+        capacity: requests per second that finish while all places are taken.
+        finished: requests per second that so many finish.
         clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
-        ahead: requests that join before one that arrives and count not yet, on average; they are geometric.
-        tail: how much longer the queue behind a full batch is than with Poisson arrivals.
+        tail: the same of those that join where all places are taken. With `clumps` as many leave as come.
         span: the least and the most that matter.
     """
-    bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
+    bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(places, np.ceil(span[1]))
     gap = np.maximum((top - bottom) / (STATES - 1), 1.0)
     busy = np.minimum(rate / capacity, 1.0 - 1e-9)
+    least, upper = finished(np.ones(1)), finished(np.maximum(top, 0.0))
     states, logs = [top], [np.zeros(1)]
     for _ in range(STATES - 1):
-        lower = states[-1] - gap
+        lower = finished(np.maximum(states[-1] - gap, 0.0))
         # From a state to one `gap` lower: the ratio at the middle of the way, as often as there are steps.
-        middle = lower + gap / 2.0
-        few, more = finished(np.maximum(middle - 0.5, 0.0)), finished(np.maximum(middle + 0.5, 1.0))
-        logs.append(logs[-1] - gap * np.log((rate + (clumps - 1.0) * few) / (clumps * more)))
-        states.append(lower)
+        middle, half = (upper + lower) / 2.0, (upper - lower) / (2.0 * gap)
+        born = np.maximum(rate + (clumps - 1.0) * np.maximum(middle - half, 0.0), NEAR * rate)
+        logs.append(logs[-1] - gap * np.log(born / (clumps * np.maximum(middle + half, least))))
+        states.append(states[-1] - gap)
+        upper = lower
     logs = [np.where(state < -NEAR, -np.inf, log) for state, log in zip(states, logs, strict=True)]
     most = logs[0]
     for log in logs[1:]:
         most = np.maximum(most, log)
-    full = np.where(top == slots, np.exp(logs[0] - most), 0.0)
     weights = [np.exp(log - most) * gap for log in logs]
-    weights[0] = weights[0] * (gap + 1.0) / (2.0 * gap)
-    beyond = full * busy / (1.0 - busy) * tail
-    weights[0] = weights[0] + beyond
-    total = mean = square = empty = tokens = paced = cast(Array, 0.0)
-    for state, weight in zip(states, weights, strict=True):
-        total, mean, square = total + weight, mean + weight * state, square + weight * state**2
-        empty = empty + np.where(np.abs(state) <= NEAR, weight / gap, 0.0)
-        # Tokens come at a rate of k / pace(k).
-        seconds = pace(np.maximum(state, 1.0))
-        tokens, paced = tokens + weight * state / seconds, paced + weight * state * seconds
-    of_tokens = paced / tokens - (mean / tokens) ** 2
-    mean = mean / total
-    variance = np.maximum(square / total - mean**2, 0.0)
-    # Who joins behind others finds their places taken too.
-    ratio = np.minimum(np.exp((logs[1] - logs[0]) / gap) * ahead / (1.0 + ahead), 0.95)
-    waits = np.minimum((full * tail / (1.0 - busy) + full * ratio / (1.0 - ratio)) / total, 1.0)
-    return Flight(mean, variance, np.maximum(of_tokens, 0.0), empty / total, waits)
+    last = weights[0] / gap
+    full = last * finished(top) / capacity * tail / (1.0 - busy)
+    weights[0] = last * (gap - 1.0) / 2.0 + np.where(top == places, full, last)
+    total: Array = 0.0
+    for weight in weights:
+        total = total + weight
+    return Chain(states, [weight / total for weight in weights], gap)
 
 
-def slot_wait(busy: Array, slots: Array, capacity: Array, arrivals: float, service: Array) -> Array:
-    """Mean seconds that a request which finds the batch full waits for a place in it.
+# -- constant service --------------------------------------------------------------------------------
+
+
+def erlang_c(servers: Array, busy: Array) -> Array:
+    """Share of customers of M/M/c that wait; servers need not be whole (Jagers and van Doorn 1986).
 
     Args:
-        busy: load of the full batch, below 1.
-        slots: most sequences that run.
-        capacity: requests per second that a full batch finishes.
-        arrivals: squared coefficient of variation of the times between arrivals.
-        service: of the work of a request.
+        servers: at least 1.
+        busy: load, above 0 and below 1.
     """
-    # Constant service halves the wait of exponential service on one server, and by less on many (Cosmetatos 1975).
-    many = (1.0 - busy) * (slots - 1.0) * (np.sqrt(4.0 + 5.0 * slots) - 2.0) / (16.0 * busy * slots)
-    constant = 0.5 * (1.0 + np.minimum(many, 1.0))
-    factor = (arrivals - 1.0) / 2.0 + service + (1.0 - service) * constant
-    return np.maximum(factor, 0.0) / (capacity * (1.0 - busy))
+    from scipy.special import gammaincc, gammaln
+
+    offered = servers * busy
+    log = servers * np.log(offered) - offered - gammaln(servers + 1.0)
+    blocked = np.exp(log) / gammaincc(servers + 1.0, offered)
+    found: Array = blocked / (1.0 - busy * (1.0 - blocked))
+    return found
+
+
+def constant_service(servers: Array, busy: Array) -> tuple[Array, Array]:
+    """M/D/c: share of customers that wait, and how long those do, in mean times between two that leave all servers.
+
+    Of c servers of constant service D the queue is a random walk with steps of Poisson(c busy) - c, seen each D
+    (Crommelin 1932), so that Spitzer's identity gives both: with A the arrivals within n D, sums over n >= 1 of
+    P(A >= n c) / n and E[(A - n c)^+] / n.
+
+    Args:
+        servers: at least 1; need not be whole.
+        busy: load, above 0 and below 1.
+    """
+    from scipy.special import gammainc
+
+    servers, busy = np.broadcast_arrays(np.asarray(servers, dtype=float), np.asarray(busy, dtype=float))
+    # Terms fall as exp(-n c (busy - 1 - ln busy)): the first one by one, the rest as an integral over ln n.
+    last = np.maximum(TERMS / (servers * (busy - 1.0 - np.log(busy))), FIRST + 1.0)
+    share = length = np.zeros(servers.shape)
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    span = np.log(last / (FIRST + 0.5)) / 2.0
+    counts = [(np.full(servers.shape, n), 1.0 / n) for n in np.arange(1.0, FIRST + 1.0)]
+    counts += [((FIRST + 0.5) * np.exp(span * (node + 1.0)), weight * span) for node, weight in zip(nodes, weights, strict=True)]
+    for count, weight in counts:
+        come, leave = count * servers * busy, count * servers
+        at_least, more = gammainc(leave, come), gammainc(leave + 1.0, come)
+        share, length = share + weight * at_least, length + weight * np.maximum(come * at_least - leave * more, 0.0)
+    waits = -np.expm1(-share)
+    some = waits > 1e-200
+    # With next to none, one waits for the first of c that end at any time of D.
+    delay = np.where(some, length / (busy * np.where(some, waits, 1.0)), servers / (servers + 1.0))
+    return waits, delay
+
+
+@cache
+def _constant_service() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By log2 of the servers in halves, and by y / (1 - y) = (1 - busy) sqrt(servers), in steps of 1/32.
+
+    How many more wait where service is exponential, as a ratio; and (1 - busy) times the wait of those who do.
+    """
+    servers = 2.0 ** (np.arange(2.0 * DOUBLINGS + 1.0) / 2.0)[:, None]
+    square_root = np.linspace(0.0, 1.0, STEPS + 1)[1:-1]
+    busy = np.clip(1.0 - square_root / (1.0 - square_root) / np.sqrt(servers), LEAST, 1.0 - 1e-6)
+    waits, delay = constant_service(servers, busy)
+    fewer = np.where(waits > 1e-200, waits / np.maximum(erlang_c(servers, busy), 1e-200), 1.0)
+    edge = np.ones((len(servers), 1))
+    return (
+        np.concatenate([edge, fewer, fewer[:, -1:]], axis=1),
+        np.concatenate([edge / 2.0, delay * (1.0 - busy), (delay * (1.0 - busy))[:, -1:]], axis=1),
+    )
+
+
+def of_constant_service(servers: Array, busy: Array) -> tuple[Array, Array]:
+    """M/D/c beside M/M/c: how many wait for each that does there, and how long those do for each second there.
+
+    Args:
+        servers: at least 1; need not be whole.
+        busy: load, below 1.
+    """
+    spare = (1.0 - busy) * np.sqrt(servers)
+    row = np.clip(2.0 * np.log2(servers), 0.0, 2.0 * DOUBLINGS - NEAR)
+    column = np.clip(spare / (1.0 + spare) * STEPS, 0.0, STEPS - NEAR)
+    i, j = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
+    u, v = row - i, column - j
+    found = []
+    for table in _constant_service():
+        low, high = table[i, j] * (1.0 - v) + table[i, j + 1] * v, table[i + 1, j] * (1.0 - v) + table[i + 1, j + 1] * v
+        found.append(low * (1.0 - u) + high * u)
+    return found[0], found[1]
 
 
 @dataclass(frozen=True)
@@ -281,11 +390,6 @@ class Spread:
         found = gammainc(shape, np.maximum(room, 0.0) * shape / safe)
         found = np.where(certain, np.where(limit >= self.mean, 1.0, 0.0), np.where(room > 0.0, found, 0.0))
         return cast(Array, np.where(limit >= self.most, 1.0, found))
-
-    def delayed(self, chance: Array, seconds: Array) -> list[tuple[Array, Spread]]:
-        """With some chance an exponential delay of so many mean seconds on top: the cases and their probability."""
-        longer = Spread(self.least, self.mean + seconds, self.variance + seconds**2)
-        return [(1.0 - chance, self), (chance, longer)]
 
 
 Cases = Sequence[tuple[Array, Spread]]
