@@ -36,8 +36,8 @@ class Prefilling:
 
     @cached_property
     def counts(self) -> tuple[float, ...]:
-        """Running sequences per rank at which iterations are timed: powers of two."""
-        return _doubling(self.widest)
+        """Running sequences per rank at which iterations are timed: powers of two, one beyond the most."""
+        return _doubling(2.0 * self.widest)
 
     def _at(self, count: float) -> Point:
         return self.point.with_batch(count * self.point.degrees.dp)
@@ -47,9 +47,13 @@ class Prefilling:
         """Seconds of a decode step, shape (counts, ...)."""
         return stacked([step_seconds(self._at(count), self.runtime) for count in self.counts])
 
+    @cached_property
+    def _curve(self) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        return halved(self.counts, self.steps)
+
     def step(self, running: Array) -> Array:
         """Seconds of a decode step of so many sequences."""
-        return interpolate(self.counts, self.steps, running / self.point.degrees.dp)
+        return interpolate(*self._curve, running / self.point.degrees.dp)
 
     @cached_property
     def _sizes(self) -> tuple[float, ...]:
@@ -95,16 +99,6 @@ class Prefilling:
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once."""
         return slots
-
-    @cached_property
-    def _residence(self) -> NDArray[np.float64]:
-        """Seconds between arrival and departure while always so many are in the engine, shape (counts, ...)."""
-        ranks = self.point.degrees.dp
-        return stacked([count * ranks / self.finished(count * ranks) for count in self.counts])
-
-    def closed(self, requests: Array) -> Array:
-        """Requests per second that finish while always so many are in the engine, in prompt passes or decoding."""
-        return requests / interpolate(self.counts, self._residence, requests / self.point.degrees.dp)
 
     @property
     def sustained(self) -> Array:
@@ -161,6 +155,10 @@ class Chunking(Prefilling):
                 values.append(np.maximum(seconds, step))
         return np.moveaxis(stacked([stacked(values) for values in found]), 0, 1)
 
+    @cached_property
+    def _mixed_curve(self) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        return halved(self.counts, self._mixed)
+
     def room(self, running: Array) -> Array:
         """Tokens of prompts that a rank has room for."""
         return np.maximum(self.tokens - running / self.point.degrees.dp, 1.0)
@@ -169,9 +167,10 @@ class Chunking(Prefilling):
         """Seconds of a pass with so many tokens of prompts on a rank."""
         place = np.clip(tokens / self.room(running), 0.0, 1.0)
         at = np.asarray(running / self.point.degrees.dp)
-        shape = self._mixed.shape
+        counts, table = self._mixed_curve
+        shape = table.shape
         further = [1] * (at.ndim + 2 - len(shape))  # axes of `running` before those of the mesh
-        values = interpolate(self.counts, self._mixed.reshape(*shape[:2], *further, *shape[2:]), at[None])
+        values = interpolate(counts, table.reshape(*shape[:2], *further, *shape[2:]), at[None])
         seconds: Array = values[0]
         for left, right, low, high in zip(FILLED, FILLED[1:], values, values[1:], strict=False):
             seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
@@ -207,7 +206,7 @@ class Chunking(Prefilling):
         again = np.where(small, share, 0.0)
         opening, partial = np.floor(share) * full, np.ceil(share) - share
         moment = spread * per_token**2, skew * per_token**3
-        return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening)
+        return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening, full)
 
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once, on average: the others' prompts run."""
@@ -256,6 +255,35 @@ def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
 def _doubling(most: float) -> tuple[float, ...]:
     """1, 2, 4, ... up to at least `most`."""
     return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(most, 1.0)))) + 1))
+
+
+def halved(
+    grid: tuple[float, ...], table: NDArray[np.float64]
+) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+    """A table with a point more in the middle of each two: on the line between them, or above it where the curve bends.
+
+    What is read of experts grows ever more slowly with the tokens, 3 % above the line between two powers of two. Kinks
+    of rooflines bend upwards, and lie on the grid or not at all.
+
+    Args:
+        grid: increasing.
+        table: shape (grid, ...).
+    """
+    if len(grid) < 3:
+        return grid, table
+    gaps = [right - left for left, right in zip(grid, grid[1:], strict=False)]
+    slopes = [(right - left) / gap for left, right, gap in zip(table, table[1:], gaps, strict=False)]
+    bends = [
+        np.maximum(before - after, 0.0) / (left + right)
+        for before, after, left, right in zip(slopes, slopes[1:], gaps, gaps[1:], strict=False)
+    ]
+    points, rows = [grid[0]], [table[0]]
+    for index, gap in enumerate(gaps):
+        one, other = bends[max(index - 1, 0)], bends[min(index, len(bends) - 1)]
+        both = 2.0 * one * other / np.maximum(one + other, 1e-300)  # the harmonic mean: none where either has none
+        points += [grid[index] + gap / 2.0, grid[index + 1]]
+        rows += [(table[index] + table[index + 1]) / 2.0 + both * gap**2 / 4.0, table[index + 1]]
+    return tuple(points), np.stack(rows)
 
 
 def stacked(values: Sequence[Array]) -> NDArray[np.float64]:

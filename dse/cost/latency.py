@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.batching import Chunking, Prefilling
+from dse.cost.batching import Chunking, Prefilling, halved
 from dse.cost.lengths import alike, expected, overlap, variability
 from dse.cost.queueing import (
     FULL,
@@ -62,14 +62,18 @@ class UnderLoad:
         passes = self.engine.passes(np.minimum(counts * self.point.degrees.dp, self.engine.sustained))
         cycle = iterations(self.rate, passes, self.bursts)
         # Decode steps per second: those that passes carry, and those of the time without prompts.
-        carried = self.rate * _carried(passes, cycle, self.rate)
+        carried = self.rate * _carried(passes, cycle)
         per_second = carried + np.maximum(1.0 - cycle.prompting, 1e-9) / passes.step
         found: NDArray[np.float64] = 1.0 / per_second
         return found
 
+    @cached_property
+    def _pace(self) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        return halved(self.engine.counts, self._per_token)
+
     def per_token(self, running: Array) -> Array:
         """Seconds per token of so many running sequences."""
-        return interpolate(self.engine.counts, self._per_token, running / self.point.degrees.dp)
+        return interpolate(*self._pace, running / self.point.degrees.dp)
 
     def finished(self, running: Array) -> Array:
         """Requests per second that so many running sequences finish."""
@@ -166,7 +170,7 @@ class UnderLoad:
         anywhere = 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
         behind = (1.0 - ratio) * first + ratio * anywhere
         work = self.rate * cycle.each
-        mean = cycle.met * (1.0 + work) / 2.0 + cycle.each * others * behind
+        mean = cycle.met * (1.0 + work) / 2.0 + cycle.each * others * behind + self._filled
         variance = (
             cycle.met_square * (1.0 - work * (1.0 - behind)) ** 2 / 12.0
             + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
@@ -178,6 +182,14 @@ class UnderLoad:
         bursts = cycle.each * more / np.maximum(1.0 - work, 1e-9)
         decay = ((1.0 + more) * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
         return mean, variance + 2.0 * bursts * decay
+
+    @property
+    def _filled(self) -> Array:
+        """Mean seconds that the last pass of a prompt is longer as others fill it."""
+        cycle, passes = self.cycle, self.passes
+        full = np.maximum(passes.full, 1e-30)
+        longer = expected(self.lengths, [np.ceil(alone / full - 1e-9) * full - alone for alone in self.passing])
+        return np.where(passes.opening > 0.0, (1.0 - cycle.lone) * longer, 0.0)
 
     @cached_property
     def waiting(self) -> Array:
@@ -204,10 +216,16 @@ class UnderLoad:
         tail = (decode * (1.0 + (joint - 1.0) * (1.0 - stalled)) + prompt * single) / total
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps + 10.0 * prompt)
-        chain = birth_death(self.rate, self.slots, self.capacity, self.engine.closed, clumps, tail, span)
+        chain = birth_death(self.rate, self.slots, self.capacity, self.closed, clumps, tail, span)
         chance = np.where(chain.states[0] == self.slots, chain.weights[0], 0.0)
-        few, _ = of_constant_service(np.maximum(self.slots / clumps, 1.0), self.busy)
+        few, _, _ = of_constant_service(np.maximum(self.slots / clumps, 1.0), self.busy)
         return chance * (self.service + (1.0 - self.service) * few)
+
+    def closed(self, requests: Array) -> Array:
+        """Requests per second that finish while always so many are in the engine, in prompt passes or decoding."""
+        step = self.engine.step(np.maximum(requests, 1.0))
+        steps = np.maximum(self.point.steps, 1e-6) + self.passes.carried
+        return requests / (steps * step + requests * self._stall(self.cycle, self.passes))
 
     def _stall(self, cycle: Iterations, passes: Passes) -> Array:
         """Seconds that the prompt of a request holds up the others: beside the decode steps that its passes carry."""
@@ -230,11 +248,14 @@ class UnderLoad:
         return np.minimum(spread / (prompt + decode) ** 2, 1.0)
 
     @cached_property
-    def place(self) -> tuple[Array, Array]:
-        """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
-        _, constant = of_constant_service(self.slots, self.busy)
-        factor = (self.bursts**2 - 1.0) / 2.0 + self.service + (1.0 - self.service) * constant
-        return self.engaged, np.maximum(factor, 0.0) / (self.capacity * (1.0 - self.busy))
+    def place(self) -> tuple[Array, Array, Array]:
+        """Chance that a request finds no place in the batch; mean and variance of the seconds until one is free."""
+        _, constant, variability = of_constant_service(self.slots, self.busy)
+        # In units of what it is with exponential service and a Poisson process (Allen-Cunneen).
+        other, regular = (self.bursts**2 - 1.0) / 2.0 + self.service, (1.0 - self.service) * constant
+        delay = np.maximum(other + regular, 0.0) / (self.capacity * (1.0 - self.busy))
+        square = (np.maximum(other, 0.0) + regular * variability) / np.maximum(np.maximum(other, 0.0) + regular, 1e-12)
+        return self.engaged, delay, square * delay**2
 
     @cached_property
     def admitted(self) -> tuple[Array, Array]:
@@ -262,7 +283,7 @@ class UnderLoad:
     @cached_property
     def ttft(self) -> Array:
         """Mean seconds to the first token."""
-        chance, delay = self.place
+        chance, delay, _ = self.place
         waits = (1.0 - chance) * self.admitted[0] + chance * (delay + self.released)
         return self._shown(expected(self.lengths, self.own) + waits)
 
@@ -313,7 +334,7 @@ class UnderLoad:
     def _beside_chunks(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
         """Mean and variance of so many steps that take longer while prompts run beside them."""
         cycle, passes = self.cycle, self.passes
-        carried = _carried(passes, cycle, self.rate)
+        carried = _carried(passes, cycle)
         mixed = np.maximum(cycle.prompting / (self.rate * carried), passes.step)
         slower, busy = 1.0 - passes.step / mixed, cycle.prompting
         # Work in front when a prompt is done, against that at the end of an average step: what is more is yet to run.
@@ -335,14 +356,13 @@ class UnderLoad:
     @cached_property
     def first_tokens(self) -> Cases:
         """Seconds to the first token: each length twice, with a place in the batch at once and without."""
-        chance, delay = self.place
+        chance, delay, spread = self.place
         mean, variance = self.admitted
         released = self.released
         cases: list[tuple[Array, Spread]] = []
         for (_, _, weight), own in zip(self.lengths, self.own, strict=True):
             cases.append((weight * (1.0 - chance), Spread(own, own + mean, variance)))
-            # A wait for a place is exponential, nearly.
-            cases.append((weight * chance, Spread(own, own + delay + released, delay**2 + released**2)))
+            cases.append((weight * chance, Spread(own, own + delay + released, spread + released**2)))
         return cases
 
     @cached_property
@@ -406,6 +426,6 @@ class UnderLoad:
         return self._shown(total)
 
 
-def _carried(passes: Passes, cycle: Iterations, rate: Array) -> Array:
+def _carried(passes: Passes, cycle: Iterations) -> Array:
     """Decode steps that the passes of a request carry, on average."""
-    return passes.carried + passes.partial * np.exp(-rate * passes.opening) / cycle.group
+    return passes.carried + passes.partial * cycle.lone / cycle.group

@@ -77,6 +77,8 @@ class Passes:
     """Passes that are filled only by the next request, where one waits."""
     opening: Array = 0.0
     """Seconds of a prompt's passes before its last: who comes meanwhile fills that one."""
+    full: Array = 0.0
+    """Seconds of a pass that is filled."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Iterations:
     """Seconds that each request adds."""
     group: Array
     """Requests that pass together, on average."""
+    lone: Array
+    """Share of the prompts whose last pass nobody else fills."""
 
 
 def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array = 0.0) -> Iterations:
@@ -112,14 +116,14 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     low, high = np.ones(1), np.maximum(passes.most, 1.0)
     for _ in range(ROUNDS):
         group = (low + high) / 2.0
-        each, setup = _parts(passes, first, rate, group)
+        each, setup, short = _parts(passes, first, rate, group)
         # Runs of passes per second, that begin after a decode step in which someone came and end after a pass in which
         # nobody did.
         begun = np.maximum(1.0 - rate * (each + setup / group), 0.0) / step * arrived
         ended = rate / group * np.exp(-rate * (setup + each * group))
         low, high = np.where(ended > begun, group, low), np.where(ended > begun, high, group)
     group = (low + high) / 2.0
-    each, setup = _parts(passes, first, rate, group)
+    each, setup, short = _parts(passes, first, rate, group)
     prompting, begins = np.minimum(rate * (each + setup / group), FULL), rate / group
     alone = (1.0 - prompting) * (1.0 - idle)
     # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst. Of what is more
@@ -142,7 +146,7 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
         + 3.0 * rate**2 * square * each * second
     ) / (1.0 - (rate * each) ** 3)
     over = rate * each >= 1.0
-    return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group)
+    return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group, short)
 
 
 def renewals(within: Array, burstiness: float) -> Array:
@@ -163,14 +167,26 @@ def renewals(within: Array, burstiness: float) -> Array:
     return np.maximum(total + within - near, 0.0)
 
 
-def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Array, Array]:
-    """Seconds that each request adds to a pass of so many, and those of the pass beside."""
+def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Array, Array, Array]:
+    """Seconds that each request adds to a pass of so many, those of the pass beside, and share of short last passes."""
     others = np.clip(group, 2.0, np.maximum(passes.most, 2.0))
     each = (passes.grouped(others) - first) / (others - 1.0)
     setup = np.maximum(first - each, 0.0)
     # Passes beyond the first count as the requests' own time.
     each = each + setup * passes.again
-    return each, setup * (1.0 - passes.again) * np.exp(-rate * passes.opening)
+    short = lone(rate, passes, each, setup)
+    return each, setup * (1.0 - passes.again) * short, short
+
+
+def lone(rate: Array, passes: Passes, each: Array, setup: Array) -> Array:
+    """Chance that nobody waits when the last pass of a prompt begins, which is a short one then; 1 if it is the only.
+
+    Who leaves a single server leaves it empty as often as it is, and it begins `setup` earlier: with p the share of
+    the time that prompts take, (1 - p) exp(rate setup), where p = rate (each + (1 - p) setup).
+    """
+    free = np.maximum(1.0 - rate * each, 0.0) / (1.0 + rate * setup)
+    found = np.where(passes.opening > 0.0, np.minimum(free * np.exp(rate * setup), np.exp(-rate * passes.opening)), 1.0)
+    return cast(Array, found)
 
 
 @dataclass(frozen=True)
@@ -301,73 +317,90 @@ def erlang_c(servers: Array, busy: Array) -> Array:
     return found
 
 
-def constant_service(servers: Array, busy: Array) -> tuple[Array, Array]:
-    """M/D/c: share of customers that wait, and how long those do, in mean times between two that leave all servers.
+def constant_service(servers: Array, busy: Array) -> tuple[Array, Array, Array]:
+    """M/D/c: share of customers that wait; how long those do, in mean times between two that leave, and how unlike.
 
     Of c servers of constant service D the queue is a random walk with steps of Poisson(c busy) - c, seen each D
-    (Crommelin 1932), so that Spitzer's identity gives both: with A the arrivals within n D, sums over n >= 1 of
-    P(A >= n c) / n and E[(A - n c)^+] / n.
+    (Crommelin 1932). By Spitzer's identity, with A the arrivals within n D, its cumulants are sums over n >= 1 of
+    E[((A - n c)^+)^k] / n, and customers wait with probability 1 - exp(-sum of P(A >= n c) / n). The wait is the time in
+    which the queue came.
 
     Args:
         servers: at least 1; need not be whole.
         busy: load, above 0 and below 1.
+
+    Returns:
+        Share, mean of the waits and their squared coefficient of variation.
     """
     from scipy.special import gammainc
 
     servers, busy = np.broadcast_arrays(np.asarray(servers, dtype=float), np.asarray(busy, dtype=float))
     # Terms fall as exp(-n c (busy - 1 - ln busy)): the first one by one, the rest as an integral over ln n.
     last = np.maximum(TERMS / (servers * (busy - 1.0 - np.log(busy))), FIRST + 1.0)
-    share = length = np.zeros(servers.shape)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
     span = np.log(last / (FIRST + 0.5)) / 2.0
-    counts = [(np.full(servers.shape, n), 1.0 / n) for n in np.arange(1.0, FIRST + 1.0)]
-    counts += [((FIRST + 0.5) * np.exp(span * (node + 1.0)), weight * span) for node, weight in zip(nodes, weights, strict=True)]
+    counts = [(np.full(servers.shape, float(n)), np.full(servers.shape, 1.0 / n)) for n in range(1, FIRST + 1)]
+    for node, weight in zip(*np.polynomial.legendre.leggauss(NODES), strict=True):
+        counts.append(((FIRST + 0.5) * np.exp(span * (node + 1.0)), weight * span))
+    chance = mean = variance = np.zeros(servers.shape)
     for count, weight in counts:
-        come, leave = count * servers * busy, count * servers
-        at_least, more = gammainc(leave, come), gammainc(leave + 1.0, come)
-        share, length = share + weight * at_least, length + weight * np.maximum(come * at_least - leave * more, 0.0)
-    waits = -np.expm1(-share)
-    some = waits > 1e-200
+        leave, come = count * servers, count * servers * busy
+        fewer, equal, more = gammainc(np.maximum(leave - 1.0, 1e-9), come), gammainc(leave, come), gammainc(leave + 1.0, come)
+        chance, mean = chance + weight * equal, mean + weight * np.maximum(come * equal - leave * more, 0.0)
+        square = come**2 * fewer + (1.0 - 2.0 * leave) * come * equal + leave**2 * more
+        variance = variance + weight * np.maximum(square, 0.0)
+    waits = -np.expm1(-chance)
+    some = waits > 1e-250
+    among = np.where(some, waits, 1.0)
+    square = (variance + mean**2 - mean) / among
     # With next to none, one waits for the first of c that end at any time of D.
-    delay = np.where(some, length / (busy * np.where(some, waits, 1.0)), servers / (servers + 1.0))
-    return waits, delay
+    delay = np.where(some, mean / among, servers * busy / (servers + 1.0))
+    unlike = np.where(some, square / delay**2 - 1.0, servers / (servers + 2.0))
+    return waits, delay / busy, unlike
 
 
 @cache
-def _constant_service() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _constant_service() -> tuple[NDArray[np.float64], ...]:
     """By log2 of the servers in halves, and by y / (1 - y) = (1 - busy) sqrt(servers), in steps of 1/32.
 
-    How many more wait where service is exponential, as a ratio; and (1 - busy) times the wait of those who do.
+    What `of_constant_service` finds: all of it is smooth there.
     """
     servers = 2.0 ** (np.arange(2.0 * DOUBLINGS + 1.0) / 2.0)[:, None]
-    square_root = np.linspace(0.0, 1.0, STEPS + 1)[1:-1]
-    busy = np.clip(1.0 - square_root / (1.0 - square_root) / np.sqrt(servers), LEAST, 1.0 - 1e-6)
-    waits, delay = constant_service(servers, busy)
-    fewer = np.where(waits > 1e-200, waits / np.maximum(erlang_c(servers, busy), 1e-200), 1.0)
-    edge = np.ones((len(servers), 1))
-    return (
-        np.concatenate([edge, fewer, fewer[:, -1:]], axis=1),
-        np.concatenate([edge / 2.0, delay * (1.0 - busy), (delay * (1.0 - busy))[:, -1:]], axis=1),
-    )
+    spare = np.linspace(0.0, 1.0, STEPS + 1)[1:-1]
+    busy = np.clip(1.0 - spare / (1.0 - spare) / np.sqrt(servers), LEAST, 1.0 - 1e-6)
+    waits, delay, unlike = constant_service(servers, busy)
+    exponential = erlang_c(servers, busy)
+    few = np.where(exponential > 1e-250, waits / np.maximum(exponential, 1e-250), 1.0)
+    found = []
+    for values, full in ((few, 1.0), (delay * (1.0 - busy), 0.5), (unlike, 1.0)):
+        edge = np.full((len(servers), 1), full)
+        found.append(np.concatenate([edge, values, values[:, -1:]], axis=1))
+    return tuple(found)
 
 
-def of_constant_service(servers: Array, busy: Array) -> tuple[Array, Array]:
-    """M/D/c beside M/M/c: how many wait for each that does there, and how long those do for each second there.
+def of_constant_service(servers: Array, busy: Array) -> tuple[Array, Array, Array]:
+    """M/D/c beside M/M/c: how many wait for each that does there, how long those do for each second there, how unlike.
 
     Args:
         servers: at least 1; need not be whole.
         busy: load, below 1.
+
+    Returns:
+        Ratio of the shares that wait, of the mean waits of those that do, and their squared coefficient of variation.
     """
     spare = (1.0 - busy) * np.sqrt(servers)
     row = np.clip(2.0 * np.log2(servers), 0.0, 2.0 * DOUBLINGS - NEAR)
     column = np.clip(spare / (1.0 + spare) * STEPS, 0.0, STEPS - NEAR)
     i, j = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
-    u, v = row - i, column - j
-    found = []
-    for table in _constant_service():
-        low, high = table[i, j] * (1.0 - v) + table[i, j + 1] * v, table[i + 1, j] * (1.0 - v) + table[i + 1, j + 1] * v
-        found.append(low * (1.0 - u) + high * u)
-    return found[0], found[1]
+    right, up = column - j, row - i
+    few, long, unlike = (
+        (table[i, j] * (1.0 - right) + table[i, j + 1] * right) * (1.0 - up)
+        + (table[i + 1, j] * (1.0 - right) + table[i + 1, j + 1] * right) * up
+        for table in _constant_service()
+    )
+    return few, long, unlike
+
+
+# -- percentiles -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
