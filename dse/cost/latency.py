@@ -205,7 +205,7 @@ class UnderLoad:
         their number is a birth-death chain. As prompts have priority, it varies more than that: see `clumps`.
         """
         cycle, passes = self.cycle, self.passes
-        stalled = np.minimum(self.rate * self._stall(cycle, passes), FULL)
+        stalled = np.minimum(self.rate * self._stalled, FULL)
         decode, prompt = self.flight.mean, self.waiting
         # The chain itself varies 1 / (1 - stalled) as much as a Poisson process.
         joint = 1.0 + np.maximum(self.clumps * (1.0 - stalled) - 1.0, 0.0)
@@ -224,12 +224,15 @@ class UnderLoad:
     def closed(self, requests: Array) -> Array:
         """Requests per second that finish while always so many are in the engine, in prompt passes or decoding."""
         step = self.engine.step(np.maximum(requests, 1.0))
-        steps = np.maximum(self.point.steps, 1e-6) + self.passes.carried
-        return requests / (steps * step + requests * self._stall(self.cycle, self.passes))
+        decodes = (np.maximum(self.point.steps, 1e-6) + self.passes.carried) * step + requests * self._stalled
+        # Where passes of prompts carry all steps there are, these set the pace.
+        return requests / np.maximum(decodes, requests * self.cycle.each)
 
-    def _stall(self, cycle: Iterations, passes: Passes) -> Array:
+    @cached_property
+    def _stalled(self) -> Array:
         """Seconds that the prompt of a request holds up the others: beside the decode steps that its passes carry."""
-        return np.maximum(cycle.each + cycle.setup / cycle.group - passes.carried * passes.step, 0.0)
+        cycle, passes = self.cycle, self.passes
+        return np.maximum(cycle.each + cycle.setup / cycle.group - _carried(passes, cycle) * passes.step, 0.0)
 
     @cached_property
     def busy(self) -> Array:
@@ -242,7 +245,7 @@ class UnderLoad:
 
         A prompt, behind the others, and its share of decodes side by side.
         """
-        prompt = self._stall(self.cycle, self.passes)
+        prompt = self._stalled
         decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
         spread = self.passes.spread * (prompt / self.cycle.each) ** 2 + variability(self.lengths) * decode**2
         return np.minimum(spread / (prompt + decode) ** 2, 1.0)
