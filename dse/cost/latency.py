@@ -20,6 +20,7 @@ from dse.cost.batching import Chunking, Prefilling, halved
 from dse.cost.lengths import alike, expected, overlap, variability
 from dse.cost.queueing import (
     FULL,
+    MOST_REGULAR,
     Cases,
     Chain,
     Iterations,
@@ -27,13 +28,17 @@ from dse.cost.queueing import (
     Spread,
     at_most,
     birth_death,
+    bursts,
     interpolate,
     iterations,
     of_constant_service,
     quantile,
-    renewals,
 )
 from dse.cost.work import Array
+
+
+MOST_EVEN = 0.1
+"""Variance over mean of the most regular number of requests that join."""
 
 
 class UnderLoad:
@@ -60,7 +65,7 @@ class UnderLoad:
         """Seconds per token at each of the engine's counts, the passes of prompts between included."""
         counts = np.reshape(self.engine.counts, (-1, *[1] * len(self.point.mesh.shape)))
         passes = self.engine.passes(np.minimum(counts * self.point.degrees.dp, self.engine.sustained))
-        cycle = iterations(self.rate, passes, self.bursts)
+        cycle = iterations(self.rate, passes)
         # Decode steps per second: those that passes carry, and those of the time without prompts.
         carried = self.rate * _carried(passes, cycle)
         per_second = carried + np.maximum(1.0 - cycle.prompting, 1e-9) / passes.step
@@ -96,17 +101,26 @@ class UnderLoad:
         return np.clip((self.finished(at * 1.1) / self.finished(at) - 1.0) / 0.1, 0.05, 1.0)
 
     @cached_property
-    def joined(self) -> Array:
-        """Others that join the batch together with a request: E[X^2] / E[X] - 1 of its clump."""
+    def _clumped(self) -> tuple[Array, Array]:
+        """E[X^2] / E[X] of the requests that join the batch together, without bursts and with them."""
         passes = self.engine.passes(np.maximum(self.middle, 1.0))
-        cycle = iterations(self.rate, passes, self.bursts)
+        cycle = iterations(self.rate, passes)
         # Only what a prompt takes beside the decode steps that its passes carry holds up the others.
         stall = np.maximum(cycle.each - passes.carried * passes.step, 0.0)
         free = 1.0 - self.rate * stall
-        spread = self.bursts**2
-        offspring = spread * self.rate * stall + self.rate**2 * passes.spread
-        joined = (spread + self.rate * passes.step) / free + offspring / free**2 - 1.0
-        return np.maximum(joined, 0.0) * self._bounded(np.maximum(joined, 0.0))
+
+        def size(spread: float) -> Array:
+            offspring = spread * self.rate * stall + self.rate**2 * passes.spread
+            return (spread + self.rate * passes.step) / free + offspring / free**2
+
+        return size(1.0), size(self.bursts**2)
+
+    @cached_property
+    def joined(self) -> Array:
+        """Others that join the batch together with a request."""
+        alone, _ = self._clumped
+        others = np.maximum(alone - 1.0, 0.0)
+        return others * self._bounded(others)
 
     def _bounded(self, joined: Array) -> Array:
         """Of a clump, what fits into the places that are free: its size is about exponential."""
@@ -116,14 +130,20 @@ class UnderLoad:
     @cached_property
     def clumps(self) -> Array:
         """Variance over mean of the number that joins the batch within a time that decodes."""
-        return 1.0 + overlap(self.lengths) * self.joined
+        return np.maximum(1.0 + overlap(self.lengths) * self.joined + self._burst, MOST_EVEN)
+
+    @cached_property
+    def _burst(self) -> Array:
+        """Of that, what bursts add, whatever places are free: who has to wait comes with the others all the same."""
+        alone, burst = self._clumped
+        return overlap(self.lengths) * (burst - alone)
 
     @cached_property
     def flight(self) -> Chain:
         """Sequences that decode."""
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
-        tail = (self.bursts**2 + 1.0) / 2.0
+        tail = np.maximum(1.0 + self._burst, MOST_EVEN)
         return birth_death(self.rate, self.most, self.capacity, self.finished, self.clumps, tail, span)
 
     # -- iterations, at the mean number of them -----------------------------------------------------
@@ -141,7 +161,7 @@ class UnderLoad:
     @cached_property
     def cycle(self) -> Iterations:
         """Iterations as arrivals meet them."""
-        return iterations(self.rate, self.passes, self.bursts, self.flight.empty)
+        return iterations(self.rate, self.passes, self.flight.empty)
 
     @cached_property
     def passing(self) -> list[Array]:
@@ -164,7 +184,7 @@ class UnderLoad:
         """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
         cycle, passes = self.cycle, self.passes
         # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
-        others = renewals(self.rate * cycle.met / 2.0, self.bursts)
+        others = self.rate * cycle.met / 2.0
         ratio = others / (1.0 + others)
         first = 1.0 - ratio ** (passes.most - 1.0)
         anywhere = 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
@@ -176,12 +196,12 @@ class UnderLoad:
             + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
             + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
         )
-        # Bursts make a wait that is about exponential, as in heavy traffic (Kingman 1962), with what of a burst comes
-        # within the time of a prompt.
-        more = np.maximum(renewals(work, self.bursts) - work, 0.0)
-        bursts = cycle.each * more / np.maximum(1.0 - work, 1e-9)
-        decay = ((1.0 + more) * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
-        return mean, variance + 2.0 * bursts * decay
+        if self.bursts == 1.0:
+            return mean, variance
+        # And what bursts add to the queue of a single server.
+        more, wider = bursts(work, self.bursts)
+        wider = wider * cycle.each**2 + more * passes.spread / np.maximum(1.0 - work, 1e-9)
+        return np.maximum(mean + more * cycle.each, 0.0), np.maximum(variance + wider, 0.0)
 
     @property
     def _filled(self) -> Array:
@@ -208,18 +228,21 @@ class UnderLoad:
         stalled = np.minimum(self.rate * self._stalled, FULL)
         decode, prompt = self.flight.mean, self.waiting
         # The chain itself varies 1 / (1 - stalled) as much as a Poisson process.
-        joint = 1.0 + np.maximum(self.clumps * (1.0 - stalled) - 1.0, 0.0)
+        joint = np.maximum(self.clumps * (1.0 - stalled), np.minimum(self.bursts**2, 1.0))
         single = (self.bursts**2 + passes.spread / cycle.each**2) / 2.0
         total = decode + prompt
         clumps = (decode * joint + prompt * single) / total
         # Who comes during a pass that takes the last place waits; the prompts that such a pass would lead to, too.
-        tail = (decode * (1.0 + (joint - 1.0) * (1.0 - stalled)) + prompt * single) / total
+        kept = np.maximum((self.clumps - self._burst) * (1.0 - stalled) - 1.0, 0.0) * stalled
+        tail = clumps - decode * kept / total
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps + 10.0 * prompt)
         chain = birth_death(self.rate, self.slots, self.capacity, self.closed, clumps, tail, span)
         chance = np.where(chain.states[0] == self.slots, chain.weights[0], 0.0)
-        few, _, _ = of_constant_service(np.maximum(self.slots / clumps, 1.0), self.busy)
-        return chance * (self.service + (1.0 - self.service) * few)
+        # Of bursts, requests see more than there are on average: (v - 1) / 2, as in heavy traffic.
+        chance = chance * (1.0 + (self.bursts**2 - 1.0) / 2.0 * (1.0 - self.busy) / clumps)
+        few, _, _ = of_constant_service(self.slots / clumps, self.busy)
+        return np.clip(chance * (self.service + (1.0 - self.service) * few), 0.0, 1.0)
 
     def closed(self, requests: Array) -> Array:
         """Requests per second that finish while always so many are in the engine, in prompt passes or decoding."""
@@ -253,12 +276,12 @@ class UnderLoad:
     @cached_property
     def place(self) -> tuple[Array, Array, Array]:
         """Chance that a request finds no place in the batch; mean and variance of the seconds until one is free."""
-        _, constant, variability = of_constant_service(self.slots, self.busy)
-        # In units of what it is with exponential service and a Poisson process (Allen-Cunneen).
-        other, regular = (self.bursts**2 - 1.0) / 2.0 + self.service, (1.0 - self.service) * constant
-        delay = np.maximum(other + regular, 0.0) / (self.capacity * (1.0 - self.busy))
-        square = (np.maximum(other, 0.0) + regular * variability) / np.maximum(np.maximum(other, 0.0) + regular, 1e-12)
-        return self.engaged, delay, square * delay**2
+        spread = max(self.bursts**2, 1.0 / MOST_REGULAR)
+        _, constant, unlike = of_constant_service(self.slots / spread, self.busy)
+        # In units of what it is with exponential service and a Poisson process.
+        other, regular = self.service * (1.0 + spread) / 2.0, (1.0 - self.service) * spread * constant
+        delay = (other + regular) / (self.capacity * (1.0 - self.busy))
+        return self.engaged, delay, (other + regular * unlike) / (other + regular) * delay**2
 
     @cached_property
     def admitted(self) -> tuple[Array, Array]:

@@ -33,8 +33,8 @@ from dse.cost.work import Array
 ROUNDS = 12
 """Of the bisection of the requests of a pass: to 1/4000 of the most."""
 
-RENEWALS, MOST_REGULAR = 40, 100.0
-"""Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
+MOST_REGULAR = 100.0
+"""Shape of the gamma law of the gaps of arrivals that come like a clock."""
 
 NEAR = 1e-6
 """Evenly spaced states that are this near to none are none."""
@@ -51,8 +51,8 @@ STATES = 49
 FIRST, NODES, TERMS = 4, 8, 30.0
 """Of Spitzer's sums: terms one by one, nodes of the integral over the others, and the logarithm of the last one."""
 
-DOUBLINGS, STEPS, LEAST = 13, 32, 0.01
-"""Extent of the table of constant service: servers to 2^13, steps along the load, and the least load."""
+HALVINGS_OF_ONE, DOUBLINGS, STEPS, LEAST = 7, 13, 32, 0.01
+"""Extent of the table of constant service: servers from 2^-7 to 2^13, steps along the load, and the least load."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,12 @@ class Iterations:
     """Share of the prompts whose last pass nobody else fills."""
 
 
-def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array = 0.0) -> Iterations:
+def iterations(rate: Array, passes: Passes, idle: Array = 0.0) -> Iterations:
     """Lengths of iterations in the steady state; infinite where prompts alone overload the engine.
 
     Args:
         rate: requests per second.
         passes: what iterations take.
-        burstiness: coefficient of variation of the times between arrivals.
         idle: share of the time without prompts in which nobody decodes either: who arrives then waits for no step.
     """
     step = passes.step
@@ -126,17 +125,13 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     each, setup, short = _parts(passes, first, rate, group)
     prompting, begins = np.minimum(rate * (each + setup / group), FULL), rate / group
     alone = (1.0 - prompting) * (1.0 - idle)
-    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst. Of what is more
-    # regular there are fewer, as Kingman's bound has it.
-    work = rate * each
-    extra = 2.0 * (renewals(work, burstiness) - work) if burstiness > 1.0 else (burstiness**2 - 1.0) * work
     second = each**2 + passes.spread
     third = each**3 + 3.0 * each * passes.spread + passes.skew
     # Moments of the iteration that an arrival falls into, E[L^2] / E[L] and E[L^3] / E[L].
-    square = (alone * step + begins * setup**2 + rate * (2.0 * setup * each + second) + extra * each) / (
+    square = (alone * step + begins * setup**2 + rate * (2.0 * setup * each + second)) / (
         1.0 - (rate * each) ** 2
     )
-    pairs = rate + extra / np.maximum(each, 1e-12) + rate**2 * square
+    pairs = rate + rate**2 * square
     cube = (
         alone * step**2
         + begins * setup**3
@@ -147,24 +142,6 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     ) / (1.0 - (rate * each) ** 3)
     over = rate * each >= 1.0
     return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group, short)
-
-
-def renewals(within: Array, burstiness: float) -> Array:
-    """Arrivals expected within a time after an arrival, the time counted in mean gaps; gaps are gamma distributed.
-
-    Sum over n of the chance that n gaps fit, the last of them beyond four gaps by the renewal theorem:
-    m(x) = x + (c^2 - 1) / 2 for long x (Feller II, XI.3).
-    """
-    if burstiness == 1.0:
-        return within
-    from scipy.special import gammainc
-
-    shape = min(1.0 / burstiness**2, MOST_REGULAR) if burstiness > 0 else MOST_REGULAR
-    near = np.minimum(within, 4.0)
-    total: Array = 0.0
-    for n in range(1, RENEWALS):
-        total = total + gammainc(n * shape, shape * near)
-    return np.maximum(total + within - near, 0.0)
 
 
 def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Array, Array, Array]:
@@ -320,13 +297,15 @@ def erlang_c(servers: Array, busy: Array) -> Array:
 def constant_service(servers: Array, busy: Array) -> tuple[Array, Array, Array]:
     """M/D/c: share of customers that wait; how long those do, in mean times between two that leave, and how unlike.
 
-    Of c servers of constant service D the queue is a random walk with steps of Poisson(c busy) - c, seen each D
-    (Crommelin 1932). By Spitzer's identity, with A the arrivals within n D, its cumulants are sums over n >= 1 of
-    E[((A - n c)^+)^k] / n, and customers wait with probability 1 - exp(-sum of P(A >= n c) / n). The wait is the time in
-    which the queue came.
+    Each server has every c-th customer, who comes after a gamma distributed time of shape c, so that its waits are the
+    maxima of a random walk. By Spitzer's identity, with A the time of n c gaps and D the service, their cumulants are
+    the sums over n >= 1 of E[((n D - A)^+)^k] / n, and none waits with probability exp(-sum of P(A < n D) / n).
+
+    Gaps that are gamma distributed themselves, of squared coefficient of variation v, are those of c / v servers, in
+    units of v gaps.
 
     Args:
-        servers: at least 1; need not be whole.
+        servers: above 0; need not be whole.
         busy: load, above 0 and below 1.
 
     Returns:
@@ -343,19 +322,35 @@ def constant_service(servers: Array, busy: Array) -> tuple[Array, Array, Array]:
         counts.append(((FIRST + 0.5) * np.exp(span * (node + 1.0)), weight * span))
     chance = mean = variance = np.zeros(servers.shape)
     for count, weight in counts:
-        leave, come = count * servers, count * servers * busy
-        fewer, equal, more = gammainc(np.maximum(leave - 1.0, 1e-9), come), gammainc(leave, come), gammainc(leave + 1.0, come)
-        chance, mean = chance + weight * equal, mean + weight * np.maximum(come * equal - leave * more, 0.0)
-        square = come**2 * fewer + (1.0 - 2.0 * leave) * come * equal + leave**2 * more
+        gaps, service = count * servers, count * servers * busy
+        none, one, two = (gammainc(gaps + k, service) for k in range(3))
+        chance, mean = chance + weight * none, mean + weight * np.maximum(service * none - gaps * one, 0.0)
+        square = service**2 * none - 2.0 * service * gaps * one + gaps * (gaps + 1.0) * two
         variance = variance + weight * np.maximum(square, 0.0)
     waits = -np.expm1(-chance)
     some = waits > 1e-250
     among = np.where(some, waits, 1.0)
-    square = (variance + mean**2 - mean) / among
     # With next to none, one waits for the first of c that end at any time of D.
     delay = np.where(some, mean / among, servers * busy / (servers + 1.0))
-    unlike = np.where(some, square / delay**2 - 1.0, servers / (servers + 2.0))
+    unlike = np.where(some, (variance + mean**2) / among / delay**2 - 1.0, servers / (servers + 2.0))
     return waits, delay / busy, unlike
+
+
+def bursts(work: Array, burstiness: float) -> tuple[Array, Array]:
+    """What mean and variance of the waits for one server of constant service are above those of a Poisson process.
+
+    In units of the service; gaps between arrivals are gamma distributed.
+
+    Args:
+        work: load, below 1.
+        burstiness: coefficient of variation of the gaps.
+    """
+    work = np.clip(work, LEAST / 10.0, 1.0 - 1e-6)
+    spread = max(burstiness**2, 1.0 / MOST_REGULAR)
+    waits, delay, unlike = constant_service(np.full(np.shape(work), 1.0 / spread), work)
+    mean, poisson = waits * delay * spread, work / (1.0 - work) / 2.0
+    square = (1.0 + unlike) * mean**2 / waits
+    return mean - poisson, square - mean**2 - poisson**2 - work / (1.0 - work) / 3.0
 
 
 @cache
@@ -364,7 +359,7 @@ def _constant_service() -> tuple[NDArray[np.float64], ...]:
 
     What `of_constant_service` finds: all of it is smooth there.
     """
-    servers = 2.0 ** (np.arange(2.0 * DOUBLINGS + 1.0) / 2.0)[:, None]
+    servers = 2.0 ** (np.arange(-2.0 * HALVINGS_OF_ONE, 2.0 * DOUBLINGS + 1.0) / 2.0)[:, None]
     spare = np.linspace(0.0, 1.0, STEPS + 1)[1:-1]
     busy = np.clip(1.0 - spare / (1.0 - spare) / np.sqrt(servers), LEAST, 1.0 - 1e-6)
     waits, delay, unlike = constant_service(servers, busy)
@@ -381,14 +376,14 @@ def of_constant_service(servers: Array, busy: Array) -> tuple[Array, Array, Arra
     """M/D/c beside M/M/c: how many wait for each that does there, how long those do for each second there, how unlike.
 
     Args:
-        servers: at least 1; need not be whole.
+        servers: above 0; need not be whole.
         busy: load, below 1.
 
     Returns:
         Ratio of the shares that wait, of the mean waits of those that do, and their squared coefficient of variation.
     """
     spare = (1.0 - busy) * np.sqrt(servers)
-    row = np.clip(2.0 * np.log2(servers), 0.0, 2.0 * DOUBLINGS - NEAR)
+    row = np.clip(2.0 * (np.log2(servers) + HALVINGS_OF_ONE), 0.0, 2.0 * (HALVINGS_OF_ONE + DOUBLINGS) - NEAR)
     column = np.clip(spare / (1.0 + spare) * STEPS, 0.0, STEPS - NEAR)
     i, j = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
     right, up = column - j, row - i
