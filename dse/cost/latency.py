@@ -33,6 +33,7 @@ from dse.cost.queueing import (
     iterations,
     of_constant_service,
     quantile,
+    renewals,
 )
 from dse.cost.work import Array
 
@@ -118,32 +119,29 @@ class UnderLoad:
     @cached_property
     def joined(self) -> Array:
         """Others that join the batch together with a request."""
-        alone, _ = self._clumped
-        others = np.maximum(alone - 1.0, 0.0)
-        return others * self._bounded(others)
+        return self._bounded(self._clumped[1])
 
-    def _bounded(self, joined: Array) -> Array:
-        """Of a clump, what fits into the places that are free: its size is about exponential."""
-        share = np.maximum(self.most - self.middle, 1.0) / np.maximum(joined, 1e-9)
+    def _bounded(self, clump: Array) -> Array:
+        """Others of a clump, as far as they find a place."""
+        others = np.maximum(clump - 1.0, 0.0)
+        return others * self._fits(others)
+
+    def _fits(self, others: Array) -> Array:
+        """Of those who come together, what fits into the places that are free: their number is about exponential."""
+        share = np.maximum(self.most - self.middle, 1.0) / np.maximum(others, 1e-9)
         return -np.expm1(-share)
 
     @cached_property
     def clumps(self) -> Array:
         """Variance over mean of the number that joins the batch within a time that decodes."""
-        return np.maximum(1.0 + overlap(self.lengths) * self.joined + self._burst, MOST_EVEN)
-
-    @cached_property
-    def _burst(self) -> Array:
-        """Of that, what bursts add, whatever places are free: who has to wait comes with the others all the same."""
-        alone, burst = self._clumped
-        return overlap(self.lengths) * (burst - alone)
+        return 1.0 + overlap(self.lengths) * self.joined
 
     @cached_property
     def flight(self) -> Chain:
         """Sequences that decode."""
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
-        tail = np.maximum(1.0 + self._burst, MOST_EVEN)
+        tail = (self.bursts**2 + 1.0) / 2.0
         return birth_death(self.rate, self.most, self.capacity, self.finished, self.clumps, tail, span)
 
     # -- iterations, at the mean number of them -----------------------------------------------------
@@ -184,7 +182,7 @@ class UnderLoad:
         """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
         cycle, passes = self.cycle, self.passes
         # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
-        others = self.rate * cycle.met / 2.0
+        others = renewals(self.rate * cycle.met / 2.0, self.bursts)
         ratio = others / (1.0 + others)
         first = 1.0 - ratio ** (passes.most - 1.0)
         anywhere = 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
@@ -227,14 +225,17 @@ class UnderLoad:
         cycle, passes = self.cycle, self.passes
         stalled = np.minimum(self.rate * self._stalled, FULL)
         decode, prompt = self.flight.mean, self.waiting
-        # The chain itself varies 1 / (1 - stalled) as much as a Poisson process.
-        joint = np.maximum(self.clumps * (1.0 - stalled), np.minimum(self.bursts**2, 1.0))
+        # The chain itself varies 1 / (1 - stalled) as much as a Poisson process. Of what varies more, bursts come
+        # whatever places are free.
+        alone, burst = self._clumped
+        each = 1.0 + overlap(self.lengths) * self._bounded(alone)
+        added = overlap(self.lengths) * (burst - alone) * (1.0 - stalled)
+        joint = np.maximum(each * (1.0 - stalled), 1.0)
         single = (self.bursts**2 + passes.spread / cycle.each**2) / 2.0
         total = decode + prompt
-        clumps = (decode * joint + prompt * single) / total
+        clumps = np.maximum((decode * (joint + added) + prompt * single) / total, MOST_EVEN)
         # Who comes during a pass that takes the last place waits; the prompts that such a pass would lead to, too.
-        kept = np.maximum((self.clumps - self._burst) * (1.0 - stalled) - 1.0, 0.0) * stalled
-        tail = clumps - decode * kept / total
+        tail = np.maximum(clumps - decode / total * (joint - 1.0) * stalled, MOST_EVEN)
         width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
         span = (self.middle - width, self.middle + width + 3.0 * self.clumps + 10.0 * prompt)
         chain = birth_death(self.rate, self.slots, self.capacity, self.closed, clumps, tail, span)
@@ -353,7 +354,7 @@ class UnderLoad:
         mean = np.maximum(steps * pace + (own / passes.step - 1.0) * gap, steps * passes.step)
         free = 1.0 - self.rate * cycle.each
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
-        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._bounded(self.joined)
+        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._fits(self.joined)
         some = steps > 0
         return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
 

@@ -33,8 +33,8 @@ from dse.cost.work import Array
 ROUNDS = 12
 """Of the bisection of the requests of a pass: to 1/4000 of the most."""
 
-MOST_REGULAR = 100.0
-"""Shape of the gamma law of the gaps of arrivals that come like a clock."""
+RENEWALS, MOST_REGULAR = 40, 100.0
+"""Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
 
 NEAR = 1e-6
 """Evenly spaced states that are this near to none are none."""
@@ -142,6 +142,24 @@ def iterations(rate: Array, passes: Passes, idle: Array = 0.0) -> Iterations:
     ) / (1.0 - (rate * each) ** 3)
     over = rate * each >= 1.0
     return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group, short)
+
+
+def renewals(within: Array, burstiness: float) -> Array:
+    """Arrivals expected within a time after an arrival, the time counted in mean gaps; gaps are gamma distributed.
+
+    Sum over n of the chance that n gaps fit, the last of them beyond four gaps by the renewal theorem:
+    m(x) = x + (c^2 - 1) / 2 for long x (Feller II, XI.3).
+    """
+    if burstiness == 1.0:
+        return within
+    from scipy.special import gammainc
+
+    shape = min(1.0 / burstiness**2, MOST_REGULAR) if burstiness > 0 else MOST_REGULAR
+    near = np.minimum(within, 4.0)
+    total: Array = 0.0
+    for n in range(1, RENEWALS):
+        total = total + gammainc(n * shape, shape * near)
+    return np.maximum(total + within - near, 0.0)
 
 
 def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Array, Array, Array]:
