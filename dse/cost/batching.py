@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,9 +258,7 @@ def _doubling(most: float) -> tuple[float, ...]:
     return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(most, 1.0)))) + 1))
 
 
-def halved(
-    grid: tuple[float, ...], table: NDArray[np.float64]
-) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+def halved(grid: tuple[float, ...], table: NDArray[np.float64]) -> tuple[tuple[float, ...], NDArray[np.float64]]:
     """A table with a point more in the middle of each two: on the line between them, or above it where the curve bends.
 
     What is read of experts grows ever more slowly with the tokens, 3 % above the line between two powers of two. Kinks
@@ -271,7 +270,7 @@ def halved(
     """
     if len(grid) < 3:
         return grid, table
-    gaps = [right - left for left, right in zip(grid, grid[1:], strict=False)]
+    gaps = [right - left for left, right in pairwise(grid)]
     slopes = [(right - left) / gap for left, right, gap in zip(table, table[1:], gaps, strict=False)]
     bends = [
         np.maximum(before - after, 0.0) / (left + right)

@@ -37,7 +37,6 @@ from dse.cost.queueing import (
 )
 from dse.cost.work import Array
 
-
 MOST_EVEN = 0.1
 """Variance over mean of the most regular number of requests that join."""
 
@@ -139,10 +138,14 @@ class UnderLoad:
     @cached_property
     def flight(self) -> Chain:
         """Sequences that decode."""
-        width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
-        span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
         tail = (self.bursts**2 + 1.0) / 2.0
-        return birth_death(self.rate, self.most, self.capacity, self.finished, self.clumps, tail, span)
+        return birth_death(self.rate, self.most, self.capacity, self.finished, self.clumps, tail, self._span)
+
+    @cached_property
+    def _span(self) -> tuple[Array, Array]:
+        """The least and the most that decode, but for one time in a million."""
+        width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
+        return self.middle - width, self.middle + width + 3.0 * self.clumps
 
     # -- iterations, at the mean number of them -----------------------------------------------------
 
@@ -236,21 +239,22 @@ class UnderLoad:
         clumps = np.maximum((decode * (joint + added) + prompt * single) / total, MOST_EVEN)
         # Who comes during a pass that takes the last place waits; the prompts that such a pass would lead to, too.
         tail = np.maximum(clumps - decode / total * (joint - 1.0) * stalled, MOST_EVEN)
-        width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
-        span = (self.middle - width, self.middle + width + 3.0 * self.clumps + 10.0 * prompt)
+        span = (self._span[0], self._span[1] + 10.0 * prompt)
         chain = birth_death(self.rate, self.slots, self.capacity, self.closed, clumps, tail, span)
-        chance = np.where(chain.states[0] == self.slots, chain.weights[0], 0.0)
         # Of bursts, requests see more than there are on average: (v - 1) / 2, as in heavy traffic.
-        chance = chance * (1.0 + (self.bursts**2 - 1.0) / 2.0 * (1.0 - self.busy) / clumps)
+        chance = chain.full * (1.0 + (self.bursts**2 - 1.0) / 2.0 * (1.0 - self.busy) / clumps)
         few, _, _ = of_constant_service(self.slots / clumps, self.busy)
         return np.clip(chance * (self.service + (1.0 - self.service) * few), 0.0, 1.0)
 
     def closed(self, requests: Array) -> Array:
         """Requests per second that finish while always so many are in the engine, in prompt passes or decoding."""
-        step = self.engine.step(np.maximum(requests, 1.0))
-        decodes = (np.maximum(self.point.steps, 1e-6) + self.passes.carried) * step + requests * self._stalled
         # Where passes of prompts carry all steps there are, these set the pace.
-        return requests / np.maximum(decodes, requests * self.cycle.each)
+        return requests / np.maximum(self._decodes_and_stalls(requests), requests * self.cycle.each)
+
+    def _decodes_and_stalls(self, requests: Array) -> Array:
+        """Seconds of a request among so many: its steps, and the prompts of all that hold them up."""
+        step = self.engine.step(np.maximum(requests, 1.0))
+        return (np.maximum(self.point.steps, 1e-6) + self.passes.carried) * step + requests * self._stalled
 
     @cached_property
     def _stalled(self) -> Array:
@@ -265,14 +269,16 @@ class UnderLoad:
 
     @cached_property
     def service(self) -> Array:
-        """Squared coefficient of variation of what a request takes of a full batch, at most 1.
+        """Squared coefficient of variation of what a request takes of a full batch.
 
-        A prompt, behind the others, and its share of decodes side by side.
+        A prompt, behind the others, and its share of decodes side by side, unless passes of prompts carry them all.
         """
-        prompt = self._stalled
-        decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
-        spread = self.passes.spread * (prompt / self.cycle.each) ** 2 + variability(self.lengths) * decode**2
-        return np.minimum(spread / (prompt + decode) ** 2, 1.0)
+        each = self.cycle.each
+        carried = self._decodes_and_stalls(self.slots) <= self.slots * each
+        prompt = np.where(carried, each, self._stalled)
+        decode = np.where(carried, 0.0, np.maximum(1.0 / self.capacity - prompt, 0.0))
+        spread = self.passes.spread * (prompt / each) ** 2 + variability(self.lengths) * decode**2
+        return spread / (prompt + decode) ** 2
 
     @cached_property
     def place(self) -> tuple[Array, Array, Array]:
@@ -281,8 +287,9 @@ class UnderLoad:
         _, constant, unlike = of_constant_service(self.slots / spread, self.busy)
         # In units of what it is with exponential service and a Poisson process.
         other, regular = self.service * (1.0 + spread) / 2.0, (1.0 - self.service) * spread * constant
-        delay = (other + regular) / (self.capacity * (1.0 - self.busy))
-        return self.engaged, delay, (other + regular * unlike) / (other + regular) * delay**2
+        delay = np.maximum(other + regular, 0.0) / (self.capacity * (1.0 - self.busy))
+        unlike = 1.0 - (1.0 - unlike) * np.clip(regular / np.maximum(other + regular, 1e-12), 0.0, 1.0)
+        return self.engaged, delay, unlike * delay**2
 
     @cached_property
     def admitted(self) -> tuple[Array, Array]:

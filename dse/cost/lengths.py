@@ -71,9 +71,7 @@ def overlap(lengths: Lengths) -> Array:
 
 def alike(lengths: Lengths) -> Array:
     """Chance that two outputs are of one length."""
-    same = [
-        expected(lengths, [np.where(one == other, 1.0, 0.0) for _, other, _ in lengths]) for _, one, _ in lengths
-    ]
+    same = [expected(lengths, [np.where(one == other, 1.0, 0.0) for _, other, _ in lengths]) for _, one, _ in lengths]
     return expected(lengths, same)
 
 

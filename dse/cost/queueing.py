@@ -128,9 +128,7 @@ def iterations(rate: Array, passes: Passes, idle: Array = 0.0) -> Iterations:
     second = each**2 + passes.spread
     third = each**3 + 3.0 * each * passes.spread + passes.skew
     # Moments of the iteration that an arrival falls into, E[L^2] / E[L] and E[L^3] / E[L].
-    square = (alone * step + begins * setup**2 + rate * (2.0 * setup * each + second)) / (
-        1.0 - (rate * each) ** 2
-    )
+    square = (alone * step + begins * setup**2 + rate * (2.0 * setup * each + second)) / (1.0 - (rate * each) ** 2)
     pairs = rate + rate**2 * square
     cube = (
         alone * step**2
@@ -141,7 +139,9 @@ def iterations(rate: Array, passes: Passes, idle: Array = 0.0) -> Iterations:
         + 3.0 * rate**2 * square * each * second
     ) / (1.0 - (rate * each) ** 3)
     over = rate * each >= 1.0
-    return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group, short)
+    return Iterations(
+        np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group, short
+    )
 
 
 def renewals(within: Array, burstiness: float) -> Array:
@@ -193,6 +193,8 @@ class Chain:
     weights: Sequence[Array]
     gap: Array
     """Numbers that a state stands for."""
+    full: Array
+    """Share of the time in which all places are taken."""
 
     def expected(self, of: Callable[[Array], Array]) -> Array:
         """Mean over time of something that depends on the number."""
@@ -285,12 +287,12 @@ def birth_death(
         most = np.maximum(most, log)
     weights = [np.exp(log - most) * gap for log in logs]
     last = weights[0] / gap
-    full = last * finished(top) / capacity * tail / (1.0 - busy)
+    full = np.where(top == places, last * finished(top) / capacity * tail / (1.0 - busy), 0.0)
     weights[0] = last * (gap - 1.0) / 2.0 + np.where(top == places, full, last)
     total: Array = 0.0
     for weight in weights:
         total = total + weight
-    return Chain(states, [weight / total for weight in weights], gap)
+    return Chain(states, [weight / total for weight in weights], gap, full / total)
 
 
 # -- constant service --------------------------------------------------------------------------------
@@ -331,14 +333,14 @@ def constant_service(servers: Array, busy: Array) -> tuple[Array, Array, Array]:
     """
     from scipy.special import gammainc
 
-    servers, busy = np.broadcast_arrays(np.asarray(servers, dtype=float), np.asarray(busy, dtype=float))
+    servers, busy = np.broadcast_arrays(np.asarray(servers, dtype=float), busy)
     # Terms fall as exp(-n c (busy - 1 - ln busy)): the first one by one, the rest as an integral over ln n.
     last = np.maximum(TERMS / (servers * (busy - 1.0 - np.log(busy))), FIRST + 1.0)
     span = np.log(last / (FIRST + 0.5)) / 2.0
     counts = [(np.full(servers.shape, float(n)), np.full(servers.shape, 1.0 / n)) for n in range(1, FIRST + 1)]
     for node, weight in zip(*np.polynomial.legendre.leggauss(NODES), strict=True):
         counts.append(((FIRST + 0.5) * np.exp(span * (node + 1.0)), weight * span))
-    chance = mean = variance = np.zeros(servers.shape)
+    chance = mean = variance = cast(Array, 0.0)
     for count, weight in counts:
         gaps, service = count * servers, count * servers * busy
         none, one, two = (gammainc(gaps + k, service) for k in range(3))
@@ -377,15 +379,16 @@ def _constant_service() -> tuple[NDArray[np.float64], ...]:
 
     What `of_constant_service` finds: all of it is smooth there.
     """
-    servers = 2.0 ** (np.arange(-2.0 * HALVINGS_OF_ONE, 2.0 * DOUBLINGS + 1.0) / 2.0)[:, None]
+    servers: NDArray[np.float64] = 2.0 ** (np.arange(-2.0 * HALVINGS_OF_ONE, 2.0 * DOUBLINGS + 1.0) / 2.0)[:, None]
     spare = np.linspace(0.0, 1.0, STEPS + 1)[1:-1]
     busy = np.clip(1.0 - spare / (1.0 - spare) / np.sqrt(servers), LEAST, 1.0 - 1e-6)
     waits, delay, unlike = constant_service(servers, busy)
     exponential = erlang_c(servers, busy)
     few = np.where(exponential > 1e-250, waits / np.maximum(exponential, 1e-250), 1.0)
     found = []
-    for values, full in ((few, 1.0), (delay * (1.0 - busy), 0.5), (unlike, 1.0)):
-        edge = np.full((len(servers), 1), full)
+    for column, saturated in ((few, 1.0), (delay * (1.0 - busy), 0.5), (unlike, 1.0)):
+        values = np.asarray(column)
+        edge = np.full((len(servers), 1), saturated)
         found.append(np.concatenate([edge, values, values[:, -1:]], axis=1))
     return tuple(found)
 
