@@ -205,14 +205,18 @@ class Chunking(Prefilling):
 
         most = np.maximum(1.0 / share, 1.0)
         again = np.where(small, share, 0.0)
-        opening, partial = np.floor(share) * full, np.ceil(share) - share
+        opening, partial = np.floor(share) * full, self._chunks(room) - share
         moment = spread * per_token**2, skew * per_token**3
         return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening, full)
+
+    def _chunks(self, room: Array) -> Array:
+        """Passes of a prompt that has them for itself, on average."""
+        return expected(self.point.lengths, [np.ceil(tokens / room) for tokens in self._computed])
 
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once, on average: the others' prompts run."""
         steps = np.maximum(self.point.steps, 1e-6)
-        chunks = np.ceil(self._prompt / self.room(slots))
+        chunks = self._chunks(self.room(slots))
         found: Array = np.maximum(slots * steps / (steps + chunks), 1.0)
         return found
 
@@ -232,7 +236,7 @@ class Chunking(Prefilling):
         step, room = self.step(decoding), self.room(decoding)
         # Requests that finish in an iteration, and as many prompts that begin: each runs in its own passes ...
         finish = decoding / np.maximum(self.point.steps, 1e-6)
-        chunks = np.ceil(self._prompt / room)
+        chunks = self._chunks(room)
         apart = step + finish * (expected(self.point.lengths, self.alone(decoding)) - chunks * step)
         # ... or where all iterations carry prompts, in common ones.
         together = self.mixed(decoding, finish * self._prompt / self.point.degrees.dp)

@@ -191,10 +191,10 @@ class Chain:
     states: Sequence[Array]
     """All numbers, or evenly spaced ones."""
     weights: Sequence[Array]
-    gap: Array
-    """Numbers that a state stands for."""
     full: Array
     """Share of the time in which all places are taken."""
+    empty: Array
+    """Share of the time in which there is none."""
 
     def expected(self, of: Callable[[Array], Array]) -> Array:
         """Mean over time of something that depends on the number."""
@@ -212,11 +212,6 @@ class Chain:
     def variance(self) -> Array:
         """Of the number."""
         return np.maximum(self.expected(lambda number: number**2) - self.mean**2, 0.0)
-
-    @cached_property
-    def empty(self) -> Array:
-        """Share of the time in which there is none."""
-        return self.expected(lambda number: np.where(np.abs(number) <= NEAR, 1.0 / self.gap, 0.0))
 
     def spread(self, pace: Callable[[Array], Array]) -> Array:
         """Variance over tokens of the seconds per token, `pace` of the number that decodes."""
@@ -278,21 +273,29 @@ def birth_death(
         # From a state to one `gap` lower: the ratio at the middle of the way, as often as there are steps.
         middle, half = (upper + lower) / 2.0, (upper - lower) / (2.0 * gap)
         born = np.maximum(rate + (clumps - 1.0) * np.maximum(middle - half, 0.0), NEAR * rate)
-        logs.append(logs[-1] - gap * np.log(born / (clumps * np.maximum(middle + half, least))))
+        step = np.log(born / (clumps * np.maximum(middle + half, least)))
+        # Nobody is joined by those who come alone.
+        single = np.log(rate / (clumps * least)) - step
+        logs.append(logs[-1] - gap * step - np.where(states[-1] - gap <= NEAR, single, 0.0))
         states.append(states[-1] - gap)
         upper = lower
     logs = [np.where(state < -NEAR, -np.inf, log) for state, log in zip(states, logs, strict=True)]
     most = logs[0]
     for log in logs[1:]:
         most = np.maximum(most, log)
-    weights = [np.exp(log - most) * gap for log in logs]
-    last = weights[0] / gap
-    full = np.where(top == places, last * finished(top) / capacity * tail / (1.0 - busy), 0.0)
-    weights[0] = last * (gap - 1.0) / 2.0 + np.where(top == places, full, last)
-    total: Array = 0.0
-    for weight in weights:
-        total = total + weight
-    return Chain(states, [weight / total for weight in weights], gap, full / total)
+    exact = [np.exp(log - most) for log in logs]
+    # The highest and the lowest number stand for half of the way to the next one.
+    lowest = 1.0 + (gap - 1.0) / 2.0 * np.minimum(rate / (clumps * least), 1.0)
+    nobody = [np.abs(state) <= NEAR for state in states]
+    weights = [one * np.where(none, lowest, gap) for one, none in zip(exact, nobody, strict=True)]
+    # While all places are taken, who waits for one is there too.
+    taken = exact[0] * np.minimum(finished(top) / capacity, 1.0 / busy) * tail / (1.0 - busy)
+    full = np.where(top == places, taken, 0.0)
+    weights[0] = exact[0] * (gap - 1.0) / 2.0 + np.where(top == places, taken, exact[0])
+    total = empty = cast(Array, 0.0)
+    for weight, one, none in zip(weights, exact, nobody, strict=True):
+        total, empty = total + weight, empty + np.where(none, one, 0.0)
+    return Chain(states, [weight / total for weight in weights], full / total, empty / total)
 
 
 # -- constant service --------------------------------------------------------------------------------

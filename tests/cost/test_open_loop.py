@@ -101,7 +101,8 @@ def test_figures_are_numbers_in_their_order_and_keep_littles_law(load, tp, pp, d
         assert 0 < low <= middle <= high < math.inf
         assert 0 < one(mean) < math.inf
     assert one(queue.latency) >= one(queue.ttft)
-    assert 0 <= one(queue.flight.waits) <= 1
+    assert all(one(value) >= 0 for value in (*queue.place, *queue.admitted, queue.released))
+    assert one(queue.engaged) <= 1
     assert one(queue.flight.mean) <= one(found.slots) * (1 + 1e-9)
     assert one(queue.ttft) >= one(queue.own[0]) * (1 if len(queue.own) == 1 else 0) * (1 - 1e-9)
 
