@@ -216,7 +216,7 @@ class Waiting:
         # The chain itself varies 1 / (1 - stalled) as much as a Poisson process. Of what varies more, bursts come
         # whatever places are free.
         alone, burst = self._clumped
-        each = 1.0 + overlap(self.lengths) * self._bounded(alone)
+        each = 1.0 + overlap(self.lengths) * np.minimum(self._bounded(alone), self.slots - 1.0)
         added = overlap(self.lengths) * (burst - alone) * (1.0 - stalled)
         joint = np.maximum(each * (1.0 - stalled), 1.0)
         single = (self.bursts**2 + passes.spread / cycle.each**2) / 2.0
