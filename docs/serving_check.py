@@ -1,12 +1,14 @@
 """Hold the analytic latencies under load against the discrete-event simulation, over a grid of deployments and loads.
 
-    python docs/serving_check.py [--grid known|fresh] [--requests 20000] [--seeds 5] [--every 1] [--csv FILE]
+    python docs/serving_check.py [--grid NAME] [--requests 20000] [--seeds 5] [--every 1] [--only TEXT] [--csv FILE]
 
 Both see the same iterations of the same cost model; the simulator plays every request, the formulas of
-`dse.cost.queueing` do not. Cases: models x accelerators x lengths x chunked or not x batch limits x loads below 85 % of
+`dse.cost.waiting` do not. Cases: models x accelerators x lengths x chunked or not x batch limits x loads below 85 % of
 the capacity. `known` is the grid that was looked at while the formulas were found; `fresh` is a sample of other models,
-accelerators, lengths, chunks, limits and loads that was not, but for its bursts (cv 1.5). Prints the error of every
-case in percent, and the share of the cases within the limits; then saturation labels, against simulated capacities.
+accelerators, lengths, chunks, limits and loads, which an earlier set of formulas was held against. `blind` is a third
+one, drawn before the formulas were final and run once afterwards; `blind-bursts` the same with bursts. Prints the error
+of every case in percent, and the share of the cases within the limits; then saturation labels, against simulated
+capacities.
 """
 
 from __future__ import annotations
