@@ -69,7 +69,7 @@ def test_prompts_alone_are_the_single_server(load):
 @pytest.mark.parametrize("load", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("workload", ["400x100", "100x800"])
 def test_one_place_is_the_single_server(load, chunk, workload):
-    """Constant service of prompt and decodes, W = load S / (2 (1 - load)); nobody who has the place waits for a pass."""
+    """Constant service of prompt and decodes, W = load S / (2 (1 - load)); who has the place waits for no pass."""
     found = at_load(load, batch=1, workload=workload, chunk=chunk)
     queue = found.queue
     service = 1 / one(found.capacity)
