@@ -135,15 +135,14 @@ class Chunking(Prefilling):
         return expected(self.point.lengths, self._computed)
 
     @cached_property
-    def _token_moments(self) -> tuple[Array, Array, Array]:
-        """Mean, variance and third central moment of the tokens of a prompt."""
-        return moments(self.point.lengths, self._computed)
+    def _owner(self) -> Array:
+        """Length of the prompt that a token belongs to, on average."""
+        return expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
 
     @cached_property
     def _mixed(self) -> NDArray[np.float64]:
         """Seconds of a mixed pass, shape (counts, FILLED, ...)."""
         found: list[list[Array]] = [[] for _ in FILLED]
-        owner = expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
         for count, step in zip(self.counts, self.steps, strict=True):
             room = max(self.tokens - count, 1.0)
             found[0].append(step)
@@ -151,7 +150,7 @@ class Chunking(Prefilling):
                 # A token sees what of its own prompt came before: on average half of the rest of it.
                 chunk = np.full(1, share * room)
                 seconds = mixed_seconds(
-                    self._at(count), self.runtime, chunk, self.point.found.tokens + (owner - chunk) / 2.0
+                    self._at(count), self.runtime, chunk, self.point.found.tokens + (self._owner - chunk) / 2.0
                 )
                 values.append(np.maximum(seconds, step))
         return np.moveaxis(stacked([stacked(values) for values in found]), 0, 1)
@@ -177,8 +176,32 @@ class Chunking(Prefilling):
             seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
         return seconds
 
+    @cached_property
+    def _deeper(self) -> NDArray[np.float64]:
+        """Seconds that a full pass is longer per token in the cache before its chunk, shape (counts, ...)."""
+        found = []
+        for count, full in zip(self.counts, self._mixed[:, -1], strict=True):
+            chunk = np.full(1, max(self.tokens - count, 1.0))
+            before = self.point.found.tokens + (self._owner - chunk) / 2.0
+            further = mixed_seconds(self._at(count), self.runtime, chunk, before + self._owner)
+            found.append(np.maximum(further - full, 0.0) / self._owner)
+        return stacked(found)
+
+    def _attended(self, running: Array) -> list[Array]:
+        """Seconds of a prompt of each length beside those of as many tokens of any: to each other, long ones attend."""
+        if len(self.point.lengths) == 1:
+            return [np.zeros(1)]
+        deeper = interpolate(self.counts, self._deeper, running / self.point.degrees.dp) / self.room(running)
+        return [deeper * tokens * (tokens - self._owner) / 2.0 for tokens in self._computed]
+
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""
+        step = self.step(running)
+        together = zip(self._level(running), self._attended(running), strict=True)
+        return [np.maximum(level + attended, step) for level, attended in together]
+
+    def _level(self, running: Array) -> list[Array]:
+        """The same if tokens of all lengths took as long."""
         room = self.room(running)
         full = self.mixed(running, room)
         passes = [np.ceil(tokens / room) - 1.0 for tokens in self._computed]
@@ -193,8 +216,9 @@ class Chunking(Prefilling):
         share = self._prompt / whole
         full = self.mixed(running, room)
         first = expected(point.lengths, self.alone(running))
-        per_token = full / whole
-        _, spread, skew = self._token_moments
+        pieces = zip(self._computed, self._attended(running), strict=True)
+        _, spread, skew = moments(point.lengths, [tokens * full / whole + attended for tokens, attended in pieces])
+        last = [np.ceil(t / room) * full - each for t, each in zip(self._computed, self._level(running), strict=True)]
         small = self._prompt < room
 
         lone = self.mixed(running, self._prompt)
@@ -206,8 +230,8 @@ class Chunking(Prefilling):
         most = np.maximum(1.0 / share, 1.0)
         again = np.where(small, share, 0.0)
         opening, partial = np.floor(share) * full, self._chunks(room) - share
-        moment = spread * per_token**2, skew * per_token**3
-        return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening, full)
+        filled = expected(point.lengths, last)
+        return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening, filled)
 
     def _chunks(self, room: Array) -> Array:
         """Passes of a prompt that has them for itself, on average."""

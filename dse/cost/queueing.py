@@ -73,8 +73,8 @@ class Passes:
     """Passes that are filled only by the next request, where one waits."""
     opening: Array = 0.0
     """Seconds of a prompt's passes before its last: who comes meanwhile fills that one."""
-    full: Array = 0.0
-    """Seconds of a pass that is filled."""
+    filled: Array = 0.0
+    """Seconds that the last pass of a prompt is longer where others fill it, on average."""
 
 
 @dataclass(frozen=True)

@@ -192,10 +192,7 @@ class Waiting:
     @property
     def _filled(self) -> Array:
         """Mean seconds that the last pass of a prompt is longer as others fill it."""
-        cycle, passes = self.cycle, self.passes
-        full = np.maximum(passes.full, 1e-30)
-        longer = expected(self.lengths, [np.ceil(alone / full - 1e-9) * full - alone for alone in self.passing])
-        return np.where(passes.opening > 0.0, (1.0 - cycle.lone) * longer, 0.0)
+        return np.where(self.passes.opening > 0.0, (1.0 - self.cycle.lone) * self.passes.filled, 0.0)
 
     @cached_property
     def waiting(self) -> Array:
