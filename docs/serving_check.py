@@ -1,12 +1,14 @@
 """Hold the analytic latencies under load against the discrete-event simulation, over a grid of deployments and loads.
 
-    python docs/serving_check.py [--grid known|fresh] [--requests 20000] [--seeds 5] [--every 1] [--csv FILE]
+    python docs/serving_check.py [--grid NAME] [--requests 20000] [--seeds 5] [--every 1] [--only TEXT] [--csv FILE]
 
 Both see the same iterations of the same cost model; the simulator plays every request, the formulas of
-`dse.cost.queueing` do not. Cases: models x accelerators x lengths x chunked or not x batch limits x loads below 85 % of
+`dse.cost.waiting` do not. Cases: models x accelerators x lengths x chunked or not x batch limits x loads below 85 % of
 the capacity. `known` is the grid that was looked at while the formulas were found; `fresh` is a sample of other models,
-accelerators, lengths, chunks, limits and loads that was not, but for its bursts (cv 1.5). Prints the error of every
-case in percent, and the share of the cases within the limits; then saturation labels, against simulated capacities.
+accelerators, lengths, chunks, limits and loads, which an earlier set of formulas was held against. `blind` is a third
+one, drawn before the formulas were final and run once afterwards; `blind-bursts` the same with bursts. Prints the error
+of every case in percent, and the share of the cases within the limits; then saturation labels, against simulated
+capacities.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ class Grid:
     loads: tuple[float, ...]
     bursts: tuple[float, ...]
     cases: int | None = None
-    """How many are drawn from the product, by seed 0; None for all."""
+    """How many are drawn from the product; None for all."""
+    sample: int = 0
+    """Seed of the draw."""
 
 
 GRIDS = {
@@ -90,6 +94,25 @@ GRIDS = {
         cases=240,
     ),
 }
+BLIND = Grid(
+    (
+        ("qwen3-14b", "gh200-96gb", "fp8", (1, 1, 1, 1), "sglang"),
+        ("mistral-small-24b", "h20", "bf16", (1, 1, 1, 1), "vllm"),
+        ("mistral-nemo-12b", "rtx-6000-ada", "fp8", (1, 1, 1, 1), "ideal"),
+        ("glm-4.5-air", "mi325x", "fp8", (2, 1, 1, 1), "ideal"),
+        ("qwen2.5-72b", "b300", "fp8", (1, 1, 1, 1), "tensorrt-llm"),
+        ("qwen3-235b-a22b", "mi355x", "fp8", (4, 1, 1, 1), "sglang"),
+        ("gemma-3-27b", "l40", "fp8", (2, 1, 1, 1), "ideal"),
+    ),
+    ("1000x100", "2000x500", "200x400", "3500x150", "256x32", "mooncake-conversation"),
+    ("none", 768, 1536),
+    (8, 24, 48, 96, 256),
+    (0.25, 0.5, 0.65, 0.75, 0.84),
+    (1.0,),
+    cases=230,
+    sample=20261128,
+)
+GRIDS |= {"blind": BLIND, "blind-bursts": replace(BLIND, bursts=(1.5,), cases=100, sample=20261129)}
 
 FIGURES = {"ttft": "first_tokens", "tpot": "gaps", "latency": "latencies"}
 """Figure -> its analytic distribution."""
@@ -143,7 +166,7 @@ def cases(grid: Grid) -> list[Case]:
     ]
     if grid.cases is None:
         return every
-    drawn = np.random.default_rng(0).choice(len(every), grid.cases, replace=False)
+    drawn = np.random.default_rng(grid.sample).choice(len(every), grid.cases, replace=False)
     return [every[index] for index in sorted(drawn.tolist())]
 
 

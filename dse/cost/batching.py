@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,8 @@ class Prefilling:
 
     @cached_property
     def counts(self) -> tuple[float, ...]:
-        """Running sequences per rank at which iterations are timed: powers of two."""
-        return _doubling(self.widest)
+        """Running sequences per rank at which iterations are timed: powers of two, one beyond the most."""
+        return _doubling(2.0 * self.widest)
 
     def _at(self, count: float) -> Point:
         return self.point.with_batch(count * self.point.degrees.dp)
@@ -47,9 +48,13 @@ class Prefilling:
         """Seconds of a decode step, shape (counts, ...)."""
         return stacked([step_seconds(self._at(count), self.runtime) for count in self.counts])
 
+    @cached_property
+    def _curve(self) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        return halved(self.counts, self.steps)
+
     def step(self, running: Array) -> Array:
         """Seconds of a decode step of so many sequences."""
-        return interpolate(self.counts, self.steps, running / self.point.degrees.dp)
+        return interpolate(*self._curve, running / self.point.degrees.dp)
 
     @cached_property
     def _sizes(self) -> tuple[float, ...]:
@@ -130,15 +135,14 @@ class Chunking(Prefilling):
         return expected(self.point.lengths, self._computed)
 
     @cached_property
-    def _token_moments(self) -> tuple[Array, Array, Array]:
-        """Mean, variance and third central moment of the tokens of a prompt."""
-        return moments(self.point.lengths, self._computed)
+    def _owner(self) -> Array:
+        """Length of the prompt that a token belongs to, on average."""
+        return expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
 
     @cached_property
     def _mixed(self) -> NDArray[np.float64]:
         """Seconds of a mixed pass, shape (counts, FILLED, ...)."""
         found: list[list[Array]] = [[] for _ in FILLED]
-        owner = expected(self.point.lengths, [tokens**2 for tokens in self._computed]) / self._prompt
         for count, step in zip(self.counts, self.steps, strict=True):
             room = max(self.tokens - count, 1.0)
             found[0].append(step)
@@ -146,10 +150,14 @@ class Chunking(Prefilling):
                 # A token sees what of its own prompt came before: on average half of the rest of it.
                 chunk = np.full(1, share * room)
                 seconds = mixed_seconds(
-                    self._at(count), self.runtime, chunk, self.point.found.tokens + (owner - chunk) / 2.0
+                    self._at(count), self.runtime, chunk, self.point.found.tokens + (self._owner - chunk) / 2.0
                 )
                 values.append(np.maximum(seconds, step))
         return np.moveaxis(stacked([stacked(values) for values in found]), 0, 1)
+
+    @cached_property
+    def _mixed_curve(self) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        return halved(self.counts, self._mixed)
 
     def room(self, running: Array) -> Array:
         """Tokens of prompts that a rank has room for."""
@@ -159,16 +167,41 @@ class Chunking(Prefilling):
         """Seconds of a pass with so many tokens of prompts on a rank."""
         place = np.clip(tokens / self.room(running), 0.0, 1.0)
         at = np.asarray(running / self.point.degrees.dp)
-        shape = self._mixed.shape
+        counts, table = self._mixed_curve
+        shape = table.shape
         further = [1] * (at.ndim + 2 - len(shape))  # axes of `running` before those of the mesh
-        values = interpolate(self.counts, self._mixed.reshape(*shape[:2], *further, *shape[2:]), at[None])
+        values = interpolate(counts, table.reshape(*shape[:2], *further, *shape[2:]), at[None])
         seconds: Array = values[0]
         for left, right, low, high in zip(FILLED, FILLED[1:], values, values[1:], strict=False):
             seconds = seconds + np.clip((place - left) / (right - left), 0.0, 1.0) * (high - low)
         return seconds
 
+    @cached_property
+    def _deeper(self) -> NDArray[np.float64]:
+        """Seconds that a full pass is longer per token in the cache before its chunk, shape (counts, ...)."""
+        found = []
+        for count, full in zip(self.counts, self._mixed[:, -1], strict=True):
+            chunk = np.full(1, max(self.tokens - count, 1.0))
+            before = self.point.found.tokens + (self._owner - chunk) / 2.0
+            further = mixed_seconds(self._at(count), self.runtime, chunk, before + self._owner)
+            found.append(np.maximum(further - full, 0.0) / self._owner)
+        return stacked(found)
+
+    def _attended(self, running: Array) -> list[Array]:
+        """Seconds of a prompt of each length beside those of as many tokens of any: to each other, long ones attend."""
+        if len(self.point.lengths) == 1:
+            return [np.zeros(1)]
+        deeper = interpolate(self.counts, self._deeper, running / self.point.degrees.dp) / self.room(running)
+        return [deeper * tokens * (tokens - self._owner) / 2.0 for tokens in self._computed]
+
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""
+        step = self.step(running)
+        together = zip(self._level(running), self._attended(running), strict=True)
+        return [np.maximum(level + attended, step) for level, attended in together]
+
+    def _level(self, running: Array) -> list[Array]:
+        """The same if tokens of all lengths took as long."""
         room = self.room(running)
         full = self.mixed(running, room)
         passes = [np.ceil(tokens / room) - 1.0 for tokens in self._computed]
@@ -183,8 +216,9 @@ class Chunking(Prefilling):
         share = self._prompt / whole
         full = self.mixed(running, room)
         first = expected(point.lengths, self.alone(running))
-        per_token = full / whole
-        _, spread, skew = self._token_moments
+        pieces = zip(self._computed, self._attended(running), strict=True)
+        _, spread, skew = moments(point.lengths, [tokens * full / whole + attended for tokens, attended in pieces])
+        last = [np.ceil(t / room) * full - each for t, each in zip(self._computed, self._level(running), strict=True)]
         small = self._prompt < room
 
         lone = self.mixed(running, self._prompt)
@@ -195,14 +229,18 @@ class Chunking(Prefilling):
 
         most = np.maximum(1.0 / share, 1.0)
         again = np.where(small, share, 0.0)
-        opening, partial = np.floor(share) * full, np.ceil(share) - share
-        moment = spread * per_token**2, skew * per_token**3
-        return Passes(self.step(running), grouped, *moment, most, again, share, partial, opening)
+        opening, partial = np.floor(share) * full, self._chunks(room) - share
+        filled = expected(point.lengths, last)
+        return Passes(self.step(running), grouped, spread, skew, most, again, share, partial, opening, filled)
+
+    def _chunks(self, room: Array) -> Array:
+        """Passes of a prompt that has them for itself, on average."""
+        return expected(self.point.lengths, [np.ceil(tokens / room) for tokens in self._computed])
 
     def decoding(self, slots: Array) -> Array:
         """Most sequences that decode at once, on average: the others' prompts run."""
         steps = np.maximum(self.point.steps, 1e-6)
-        chunks = np.ceil(self._prompt / self.room(slots))
+        chunks = self._chunks(self.room(slots))
         found: Array = np.maximum(slots * steps / (steps + chunks), 1.0)
         return found
 
@@ -222,7 +260,7 @@ class Chunking(Prefilling):
         step, room = self.step(decoding), self.room(decoding)
         # Requests that finish in an iteration, and as many prompts that begin: each runs in its own passes ...
         finish = decoding / np.maximum(self.point.steps, 1e-6)
-        chunks = np.ceil(self._prompt / room)
+        chunks = self._chunks(room)
         apart = step + finish * (expected(self.point.lengths, self.alone(decoding)) - chunks * step)
         # ... or where all iterations carry prompts, in common ones.
         together = self.mixed(decoding, finish * self._prompt / self.point.degrees.dp)
@@ -246,6 +284,33 @@ def engine_of(point: Point, runtime: RuntimeSpec, slots: Array) -> Prefilling:
 def _doubling(most: float) -> tuple[float, ...]:
     """1, 2, 4, ... up to at least `most`."""
     return tuple(2.0**power for power in range(int(np.ceil(np.log2(max(most, 1.0)))) + 1))
+
+
+def halved(grid: tuple[float, ...], table: NDArray[np.float64]) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+    """A table with a point more in the middle of each two: on the line between them, or above it where the curve bends.
+
+    What is read of experts grows ever more slowly with the tokens, 3 % above the line between two powers of two. Kinks
+    of rooflines bend upwards, and lie on the grid or not at all.
+
+    Args:
+        grid: increasing.
+        table: shape (grid, ...).
+    """
+    if len(grid) < 3:
+        return grid, table
+    gaps = [right - left for left, right in pairwise(grid)]
+    slopes = [(right - left) / gap for left, right, gap in zip(table, table[1:], gaps, strict=False)]
+    bends = [
+        np.maximum(before - after, 0.0) / (left + right)
+        for before, after, left, right in zip(slopes, slopes[1:], gaps, gaps[1:], strict=False)
+    ]
+    points, rows = [grid[0]], [table[0]]
+    for index, gap in enumerate(gaps):
+        one, other = bends[max(index - 1, 0)], bends[min(index, len(bends) - 1)]
+        both = 2.0 * one * other / np.maximum(one + other, 1e-300)  # the harmonic mean: none where either has none
+        points += [grid[index] + gap / 2.0, grid[index + 1]]
+        rows += [(table[index] + table[index + 1]) / 2.0 + both * gap**2 / 4.0, table[index + 1]]
+    return tuple(points), np.stack(rows)
 
 
 def stacked(values: Sequence[Array]) -> NDArray[np.float64]:

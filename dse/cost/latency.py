@@ -5,7 +5,7 @@
     latency   ttft + decode
 
 Each is known by its least value, mean and variance, of each length of the workload; percentiles are those of gamma laws
-with these, mixed over the lengths. Waits: `dse.cost.queueing`.
+with these, mixed over the lengths. Waits: `dse.cost.waiting`.
 """
 
 from __future__ import annotations
@@ -14,192 +14,33 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dse.cost.batching import Chunking, Prefilling
-from dse.cost.lengths import expected, overlap, variability
+from dse.cost.batching import Chunking
+from dse.cost.lengths import expected
 from dse.cost.queueing import (
     Cases,
-    Flight,
-    Iterations,
-    Passes,
     Spread,
     at_most,
-    in_flight,
-    interpolate,
-    iterations,
     quantile,
-    renewals,
-    slot_wait,
 )
+from dse.cost.waiting import Waiting, carried_steps
 from dse.cost.work import Array
 
 
-class UnderLoad:
-    """An engine with arrivals at a rate; NaN where that is at or above what it finishes."""
-
-    def __init__(self, engine: Prefilling, slots: Array, capacity: Array, rate: Array) -> None:
-        self.engine, self.point, self.slots, self.capacity = engine, engine.point, slots, capacity
-        self.lengths = engine.point.lengths
-        self.bursts = engine.point.choices.burstiness
-        self.chunked = isinstance(engine, Chunking)
-        decoding = engine.decoding(slots)
-        self.most = np.ceil(decoding)
-        self.prefilling = self.most - decoding
-        """Places that prompts take where all are taken."""
-        self.stable = rate < capacity
-        # What is overloaded is computed at a rate that is not, and hidden.
-        self.rate = np.where(self.stable, rate, 0.5 * capacity)
+class UnderLoad(Waiting):
+    """Its latencies; NaN where arrivals are at or above what it finishes."""
 
     def _shown(self, values: Array) -> Array:
         return np.where(self.stable, values, np.nan)
-
-    # -- sequences that run -------------------------------------------------------------------------
-
-    @cached_property
-    def _per_token(self) -> NDArray[np.float64]:
-        """Seconds per token at each of the engine's counts, the passes of prompts between included."""
-        counts = np.reshape(self.engine.counts, (-1, *[1] * len(self.point.mesh.shape)))
-        passes = self.engine.passes(np.minimum(counts * self.point.degrees.dp, self.engine.sustained))
-        cycle = iterations(self.rate, passes, self.bursts)
-        # Decode steps per second: those that passes carry, and those of the time without prompts.
-        carried = self.rate * _carried(passes, cycle, self.rate)
-        per_second = carried + np.maximum(1.0 - cycle.prompting, 1e-9) / passes.step
-        found: NDArray[np.float64] = 1.0 / per_second
-        return found
-
-    def per_token(self, running: Array) -> Array:
-        """Seconds per token of so many running sequences."""
-        return interpolate(self.engine.counts, self._per_token, running / self.point.degrees.dp)
-
-    def finished(self, running: Array) -> Array:
-        """Requests per second that so many running sequences finish."""
-        return running / (np.maximum(self.point.steps, 1e-6) * self.per_token(running))
-
-    @cached_property
-    def middle(self) -> Array:
-        """Running sequences that finish as many requests as arrive."""
-        low, high = np.zeros(1), np.minimum(self.most, self.engine.sustained)
-        for _ in range(20):
-            middle = (low + high) / 2.0
-            enough = self.finished(middle) >= self.rate
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        return (low + high) / 2.0
-
-    @cached_property
-    def elasticity(self) -> Array:
-        """Relative growth of the rate of completions with the number running: 1 where none slows the others."""
-        at = np.maximum(self.middle, 1.0)
-        return np.clip((self.finished(at * 1.1) / self.finished(at) - 1.0) / 0.1, 0.05, 1.0)
-
-    @cached_property
-    def joined(self) -> Array:
-        """Others that join the batch together with a request: E[X^2] / E[X] - 1 of its clump."""
-        passes = self.engine.passes(np.maximum(self.middle, 1.0))
-        cycle = iterations(self.rate, passes, self.bursts)
-        # Only what a prompt takes beside the decode steps that its passes carry holds up the others.
-        stall = np.maximum(cycle.each - passes.carried * passes.step, 0.0)
-        free = 1.0 - self.rate * stall
-        spread = self.bursts**2
-        offspring = spread * self.rate * stall + self.rate**2 * passes.spread
-        joined = (spread + self.rate * passes.step) / free + offspring / free**2 - 1.0
-        return np.maximum(joined, 0.0) * self._bounded(np.maximum(joined, 0.0))
-
-    def _bounded(self, joined: Array) -> Array:
-        """Of a clump, what fits into the places that are free: its size is about exponential."""
-        share = np.maximum(self.most - self.middle, 1.0) / np.maximum(joined, 1e-9)
-        return -np.expm1(-share)
-
-    @cached_property
-    def clumps(self) -> Array:
-        """Variance over mean of the number that joins the batch within a time that decodes."""
-        return 1.0 + overlap(self.lengths) * self.joined
-
-    @property
-    def _tail(self) -> float:
-        """How much longer a long queue is than with Poisson arrivals (heavy traffic, exponential service)."""
-        return (self.bursts**2 + 1.0) / 2.0
-
-    @cached_property
-    def flight(self) -> Flight:
-        """Sequences that run."""
-        width = 5.0 * np.sqrt((self.middle + 1.0) * np.maximum(self.clumps, 1.0) / self.elasticity) + 2.0
-        span = (self.middle - width, self.middle + width + 3.0 * self.clumps)
-        return in_flight(
-            self.rate, self.most, self.capacity, self.finished, self.per_token, self.clumps,
-            self.joined / 2.0 + self.prefilling, self._tail, span,
-        )  # fmt: skip
-
-    # -- iterations, at the mean number of them -----------------------------------------------------
-
-    @cached_property
-    def running(self) -> Array:
-        """Sequences that decode, one at least."""
-        return np.minimum(np.maximum(self.flight.mean, 1.0), self.engine.sustained)
-
-    @cached_property
-    def passes(self) -> Passes:
-        """What iterations take."""
-        return self.engine.passes(self.running)
-
-    @cached_property
-    def cycle(self) -> Iterations:
-        """Iterations as arrivals meet them."""
-        return iterations(self.rate, self.passes, self.bursts, self.flight.empty)
-
-    @cached_property
-    def own(self) -> list[Array]:
-        """Seconds of the server and of a request's own passes, of each length."""
-        runtime = self.engine.runtime
-        return [
-            runtime.request_ms * 1e-3 + runtime.prompt_token_us * 1e-6 * tokens + alone
-            for (tokens, _, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True)
-        ]
-
-    # -- waits --------------------------------------------------------------------------------------
-
-    @cached_property
-    def queued(self) -> tuple[Array, Array]:
-        """Mean and variance of the seconds that a request with a place in the batch waits, for its pass and in it."""
-        cycle, passes = self.cycle, self.passes
-        # As many come behind as before, but a pass has an end: geometric many, as far as places are left.
-        others = renewals(self.rate * cycle.met / 2.0, self.bursts)
-        ratio = others / (1.0 + others)
-        first = 1.0 - ratio ** (passes.most - 1.0)
-        anywhere = 1.0 - (1.0 - ratio**passes.most) / passes.most * (1.0 + others)
-        behind = (1.0 - ratio) * first + ratio * anywhere
-        work = self.rate * cycle.each
-        mean = cycle.met * (1.0 + work) / 2.0 + cycle.each * others * behind
-        variance = (
-            cycle.met_square * (1.0 - work * (1.0 - behind)) ** 2 / 12.0
-            + others * (1.0 + behind) * (cycle.each**2 + passes.spread)
-            + ((1.0 + work * (1.0 + behind)) / 2.0) ** 2 * np.maximum(cycle.met_square - cycle.met**2, 0.0)
-        )
-        # Bursts make a wait that is about exponential, as in heavy traffic (Kingman 1962), with what of a burst comes
-        # within the time of a prompt.
-        more = np.maximum(renewals(work, self.bursts) - work, 0.0)
-        bursts = cycle.each * more / np.maximum(1.0 - work, 1e-9)
-        decay = ((1.0 + more) * cycle.each + passes.spread / cycle.each) / (2.0 * np.maximum(1.0 - work, 1e-9))
-        return mean, variance + 2.0 * bursts * decay
-
-    @cached_property
-    def place(self) -> tuple[Array, Array]:
-        """Chance that a request finds no place in the batch, and the mean seconds until one is free."""
-        busy = np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
-        # The work of a request in a full batch: a prompt behind the others, and its share of decodes side by side.
-        prompt = self.cycle.each
-        decode = np.maximum(1.0 / self.capacity - prompt, 0.0)
-        service = (self.passes.spread + variability(self.lengths) * decode**2) / (prompt + decode) ** 2
-        delay = slot_wait(busy, self.slots, self.capacity, self.bursts**2, service)
-        return self.flight.waits, delay
 
     # -- means --------------------------------------------------------------------------------------
 
     @cached_property
     def ttft(self) -> Array:
         """Mean seconds to the first token."""
-        chance, delay = self.place
-        return self._shown(expected(self.lengths, self.own) + self.queued[0] + chance * delay)
+        chance, delay, _ = self.place
+        waits = (1.0 - chance) * self.admitted[0] + chance * (delay + self.released)
+        return self._shown(expected(self.lengths, self.own) + waits)
 
     @cached_property
     def tpot(self) -> Array:
@@ -223,11 +64,12 @@ class UnderLoad:
         of_engine = self._beside_chunks if self.chunked else self._between_prompts
         # The number running drifts: over a long residence it averages out.
         memory = np.maximum(self.flight.variance, 1e-9) / (self.rate * self.clumps)
+        paces = self.flight.spread(self.per_token)
         found = []
-        for (_, output, _), alone in zip(self.lengths, self.engine.alone(self.running), strict=True):
+        for (_, output, _), alone in zip(self.lengths, self.passing, strict=True):
             steps = np.maximum(output - 1.0, 0.0)
             mean, variance = of_engine(steps, pace, alone)
-            drift = steps**2 * self.flight.pace_variance / (1.0 + mean / memory / 2.0)
+            drift = steps**2 * paces / (1.0 + mean / memory / 2.0)
             found.append((mean, variance + drift))
         return found
 
@@ -240,14 +82,14 @@ class UnderLoad:
         mean = np.maximum(steps * pace + (own / passes.step - 1.0) * gap, steps * passes.step)
         free = 1.0 - self.rate * cycle.each
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
-        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._bounded(self.joined)
+        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._fits(self.joined)
         some = steps > 0
         return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
 
     def _beside_chunks(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
         """Mean and variance of so many steps that take longer while prompts run beside them."""
         cycle, passes = self.cycle, self.passes
-        carried = _carried(passes, cycle, self.rate)
+        carried = carried_steps(passes, cycle)
         mixed = np.maximum(cycle.prompting / (self.rate * carried), passes.step)
         slower, busy = 1.0 - passes.step / mixed, cycle.prompting
         # Work in front when a prompt is done, against that at the end of an average step: what is more is yet to run.
@@ -269,12 +111,13 @@ class UnderLoad:
     @cached_property
     def first_tokens(self) -> Cases:
         """Seconds to the first token: each length twice, with a place in the batch at once and without."""
-        chance, delay = self.place
-        mean, variance = self.queued
+        chance, delay, spread = self.place
+        mean, variance = self.admitted
+        released = self.released
         cases: list[tuple[Array, Spread]] = []
         for (_, _, weight), own in zip(self.lengths, self.own, strict=True):
-            spread = Spread(own, own + mean, variance)
-            cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
+            cases.append((weight * (1.0 - chance), Spread(own, own + mean, variance)))
+            cases.append((weight * chance, Spread(own, own + delay + released, spread + released**2)))
         return cases
 
     @cached_property
@@ -336,8 +179,3 @@ class UnderLoad:
                 met = np.minimum(met, at_most(self.latencies[pair], slo["latency_s"]) / some)
             total = total + weight * met
         return self._shown(total)
-
-
-def _carried(passes: Passes, cycle: Iterations, rate: Array) -> Array:
-    """Decode steps that the passes of a request carry, on average."""
-    return passes.carried + passes.partial * np.exp(-rate * passes.opening) / cycle.group

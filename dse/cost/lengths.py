@@ -87,6 +87,12 @@ def overlap(lengths: Lengths) -> Array:
     return expected(lengths, shared) / expected(lengths, [output for _, output, _ in lengths])
 
 
+def alike(lengths: Lengths) -> Array:
+    """Chance that two outputs are of one length."""
+    same = [expected(lengths, [np.where(one == other, 1.0, 0.0) for _, other, _ in lengths]) for _, one, _ in lengths]
+    return expected(lengths, same)
+
+
 def variability(lengths: Lengths) -> Array:
     """Squared coefficient of variation of the outputs."""
     mean, variance, _ = moments(lengths, [output for _, output, _ in lengths])

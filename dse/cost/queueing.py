@@ -14,26 +14,29 @@ An engine alternates prompt passes with decode steps (`dse.cost.open_loop` says 
                  decodes, and all prompts of a busy period join at once: in time that decodes, arrivals come in clumps
                  of X requests, E[X^2] / E[X] = (1 + rate t) / (1 - rate s) + rate s / (1 - rate s)^2 (the total
                  progeny of a branching process, Borel-Tanner).
-    slots        beyond the most that may run, requests wait in order: the chain's geometric tail, its mean corrected
-                 for the variability of arrivals and service (Allen-Cunneen; Cosmetatos 1975 for constant service).
+    places       all who are in the engine, in prompt passes or decoding, are a chain of the same kind, whose death
+                 rates are the throughputs of an engine that always holds so many (`dse.cost.waiting`); its highest
+                 state stands for all who wait for a place. How long they do: `dse.cost.servers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.servers import variability_of_gaps
 from dse.cost.work import Array
 
 ROUNDS = 12
 """Of the bisection of the requests of a pass: to 1/4000 of the most."""
 
-RENEWALS, MOST_REGULAR = 40, 100.0
-"""Gaps looked at after an arrival, and the shape of the gamma law of arrivals that come like a clock."""
+RENEWALS = 40
+"""Gaps looked at after an arrival."""
 
 NEAR = 1e-6
 """Evenly spaced states that are this near to none are none."""
@@ -45,7 +48,7 @@ HALVINGS = 24
 """Of the bracket of a quantile: to a millionth of fifteen standard deviations."""
 
 STATES = 49
-"""Numbers in flight that the chain is computed at: all of them, or evenly spaced ones around the mean."""
+"""Numbers that a chain is computed at: all of them, or evenly spaced ones around the mean."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Passes:
     """Passes that are filled only by the next request, where one waits."""
     opening: Array = 0.0
     """Seconds of a prompt's passes before its last: who comes meanwhile fills that one."""
+    filled: Array = 0.0
+    """Seconds that the last pass of a prompt is longer where others fill it, on average."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +93,16 @@ class Iterations:
     """Seconds that each request adds."""
     group: Array
     """Requests that pass together, on average."""
+    lone: Array
+    """Share of the prompts whose last pass nobody else fills."""
 
 
-def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array = 0.0) -> Iterations:
+def iterations(rate: Array, passes: Passes, idle: Array = 0.0) -> Iterations:
     """Lengths of iterations in the steady state; infinite where prompts alone overload the engine.
 
     Args:
         rate: requests per second.
         passes: what iterations take.
-        burstiness: coefficient of variation of the times between arrivals.
         idle: share of the time without prompts in which nobody decodes either: who arrives then waits for no step.
     """
     step = passes.step
@@ -105,27 +111,21 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
     low, high = np.ones(1), np.maximum(passes.most, 1.0)
     for _ in range(ROUNDS):
         group = (low + high) / 2.0
-        each, setup = _parts(passes, first, rate, group)
+        each, setup, short = _parts(passes, first, rate, group)
         # Runs of passes per second, that begin after a decode step in which someone came and end after a pass in which
         # nobody did.
         begun = np.maximum(1.0 - rate * (each + setup / group), 0.0) / step * arrived
         ended = rate / group * np.exp(-rate * (setup + each * group))
         low, high = np.where(ended > begun, group, low), np.where(ended > begun, high, group)
     group = (low + high) / 2.0
-    each, setup = _parts(passes, first, rate, group)
+    each, setup, short = _parts(passes, first, rate, group)
     prompting, begins = np.minimum(rate * (each + setup / group), FULL), rate / group
     alone = (1.0 - prompting) * (1.0 - idle)
-    # Pairs of arrivals beside those of a Poisson process: who came, came with others of a burst. Of what is more
-    # regular there are fewer, as Kingman's bound has it.
-    work = rate * each
-    extra = 2.0 * (renewals(work, burstiness) - work) if burstiness > 1.0 else (burstiness**2 - 1.0) * work
     second = each**2 + passes.spread
     third = each**3 + 3.0 * each * passes.spread + passes.skew
     # Moments of the iteration that an arrival falls into, E[L^2] / E[L] and E[L^3] / E[L].
-    square = (alone * step + begins * setup**2 + rate * (2.0 * setup * each + second) + extra * each) / (
-        1.0 - (rate * each) ** 2
-    )
-    pairs = rate + extra / np.maximum(each, 1e-12) + rate**2 * square
+    square = (alone * step + begins * setup**2 + rate * (2.0 * setup * each + second)) / (1.0 - (rate * each) ** 2)
+    pairs = rate + rate**2 * square
     cube = (
         alone * step**2
         + begins * setup**3
@@ -135,7 +135,9 @@ def iterations(rate: Array, passes: Passes, burstiness: float = 1.0, idle: Array
         + 3.0 * rate**2 * square * each * second
     ) / (1.0 - (rate * each) ** 3)
     over = rate * each >= 1.0
-    return Iterations(np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group)
+    return Iterations(
+        np.where(over, np.inf, square), np.where(over, np.inf, cube), setup, prompting, each, group, short
+    )
 
 
 def renewals(within: Array, burstiness: float) -> Array:
@@ -148,7 +150,7 @@ def renewals(within: Array, burstiness: float) -> Array:
         return within
     from scipy.special import gammainc
 
-    shape = min(1.0 / burstiness**2, MOST_REGULAR) if burstiness > 0 else MOST_REGULAR
+    shape = 1.0 / variability_of_gaps(burstiness)
     near = np.minimum(within, 4.0)
     total: Array = 0.0
     for n in range(1, RENEWALS):
@@ -156,109 +158,143 @@ def renewals(within: Array, burstiness: float) -> Array:
     return np.maximum(total + within - near, 0.0)
 
 
-def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Array, Array]:
-    """Seconds that each request adds to a pass of so many, and those of the pass beside."""
+def _parts(passes: Passes, first: Array, rate: Array, group: Array) -> tuple[Array, Array, Array]:
+    """Seconds that each request adds to a pass of so many, those of the pass beside, and share of short last passes."""
     others = np.clip(group, 2.0, np.maximum(passes.most, 2.0))
     each = (passes.grouped(others) - first) / (others - 1.0)
     setup = np.maximum(first - each, 0.0)
     # Passes beyond the first count as the requests' own time.
     each = each + setup * passes.again
-    return each, setup * (1.0 - passes.again) * np.exp(-rate * passes.opening)
+    short = lone(rate, passes, each, setup)
+    return each, setup * (1.0 - passes.again) * short, short
+
+
+def lone(rate: Array, passes: Passes, each: Array, setup: Array) -> Array:
+    """Chance that nobody waits when the last pass of a prompt begins, which is a short one then; 1 if it is the only.
+
+    Who leaves a single server leaves it empty as often as it is, and it begins `setup` earlier: with p the share of
+    the time that prompts take, (1 - p) exp(rate setup), where p = rate (each + (1 - p) setup).
+    """
+    free = np.maximum(1.0 - rate * each, 0.0) / (1.0 + rate * setup)
+    found = np.where(passes.opening > 0.0, np.minimum(free * np.exp(rate * setup), np.exp(-rate * passes.opening)), 1.0)
+    return cast(Array, found)
 
 
 @dataclass(frozen=True)
-class Flight:
-    """Sequences in the batch, and requests that wait for a place in it."""
+class Chain:
+    """How many there are of something, in the long run: states from the top down, and their probabilities."""
 
-    mean: Array
-    """Sequences in the batch."""
-    variance: Array
-    pace_variance: Array
-    """Variance of the seconds per token, over tokens."""
+    states: Sequence[Array]
+    """All numbers, or evenly spaced ones."""
+    weights: Sequence[Array]
+    full: Array
+    """Share of the time in which all places are taken."""
     empty: Array
     """Share of the time in which there is none."""
-    waits: Array
-    """Share of requests that find no place."""
+
+    def expected(self, of: Callable[[Array], Array]) -> Array:
+        """Mean over time of something that depends on the number."""
+        total: Array = 0.0
+        for state, weight in zip(self.states, self.weights, strict=True):  # in a fixed order
+            total = total + weight * of(state)
+        return total
+
+    @cached_property
+    def mean(self) -> Array:
+        """Mean number."""
+        return self.expected(lambda number: number)
+
+    @cached_property
+    def variance(self) -> Array:
+        """Of the number."""
+        return np.maximum(self.expected(lambda number: number**2) - self.mean**2, 0.0)
+
+    def spread(self, pace: Callable[[Array], Array]) -> Array:
+        """Variance over tokens of the seconds per token, `pace` of the number that decodes."""
+        # Tokens come at a rate of k / pace(k).
+        tokens = self.expected(lambda number: number / pace(np.maximum(number, 1.0)))
+        square = self.expected(lambda number: number * pace(np.maximum(number, 1.0)))
+        return np.maximum(square / tokens - (self.mean / tokens) ** 2, 0.0)
+
+    def leaves(self, places: Array, others: Array) -> Array:
+        """How many others there are where all have a place, over how many there are in any case.
+
+        Args:
+            places: for those that the chain counts and the others.
+            others: mean of their number, which is geometric.
+        """
+        ratio = others / (1.0 + others)
+        log = np.log(np.maximum(ratio, 1e-300))
+        fit = inside = cast(Array, 0.0)
+        for state, weight in zip(self.states, self.weights, strict=True):
+            free = np.maximum(places - state, 0.0)
+            none = np.exp(free * log)
+            # Sum of j (1 - r) r^j below `free`, over r / (1 - r).
+            inside = inside + weight * (1.0 - none - free * none / (1.0 + others) / np.maximum(ratio, 1e-300))
+            fit = fit + weight * (1.0 - none)
+        return np.clip(inside / np.maximum(fit, 1e-12), 0.0, 1.0)
 
 
-def in_flight(
+def birth_death(
     rate: Array,
-    slots: Array,
+    places: Array,
     capacity: Array,
     finished: Callable[[Array], Array],
-    pace: Callable[[Array], Array],
     clumps: Array,
-    ahead: Array,
-    tail: float,
+    tail: Array,
     span: tuple[Array, Array],
-) -> Flight:
-    """The number of running sequences, as a birth-death chain.
+) -> Chain:
+    """The chain of requests that arrive at a rate and finish the faster the more there are, as far as places go.
 
     With births that come in clumps, the chain whose birth rate is (rate + (clumps - 1) finished(k)) / clumps: where no
-    sequence slows another it is the negative binomial law, of mean rate x residence and `clumps` times that variance.
+    request slows another it is the negative binomial law, of mean rate x residence and `clumps` times that variance.
+    Its highest state, all places taken, stands for all who wait for one as well.
 
     Args:
         rate: requests per second.
-        slots: most sequences that run.
-        capacity: requests per second that a full batch finishes.
-        finished: requests per second that so many running sequences finish.
-        pace: seconds per token of so many.
+        places: the most that are served at once.
+        capacity: requests per second that finish while all places are taken.
+        finished: requests per second that so many finish.
         clumps: variance over mean of the number that join within a time, 1 for a Poisson process.
-        ahead: requests that join before one that arrives and count not yet, on average; they are geometric.
-        tail: how much longer the queue behind a full batch is than with Poisson arrivals.
+        tail: the same of those that join where all places are taken. With `clumps` as many leave as come.
         span: the least and the most that matter.
     """
-    bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(slots, np.ceil(span[1]))
+    bottom, top = np.maximum(np.floor(span[0]), 0.0), np.minimum(places, np.ceil(span[1]))
     gap = np.maximum((top - bottom) / (STATES - 1), 1.0)
     busy = np.minimum(rate / capacity, 1.0 - 1e-9)
+    least, upper = finished(np.ones(1)), finished(np.maximum(top, 0.0))
     states, logs = [top], [np.zeros(1)]
     for _ in range(STATES - 1):
-        lower = states[-1] - gap
+        lower = finished(np.maximum(states[-1] - gap, 0.0))
         # From a state to one `gap` lower: the ratio at the middle of the way, as often as there are steps.
-        middle = lower + gap / 2.0
-        few, more = finished(np.maximum(middle - 0.5, 0.0)), finished(np.maximum(middle + 0.5, 1.0))
-        logs.append(logs[-1] - gap * np.log((rate + (clumps - 1.0) * few) / (clumps * more)))
-        states.append(lower)
+        middle, half = (upper + lower) / 2.0, (upper - lower) / (2.0 * gap)
+        born = np.maximum(rate + (clumps - 1.0) * np.maximum(middle - half, 0.0), NEAR * rate)
+        step = np.log(born / (clumps * np.maximum(middle + half, least)))
+        # Nobody is joined by those who come alone.
+        single = np.log(rate / (clumps * least)) - step
+        logs.append(logs[-1] - gap * step - np.where(states[-1] - gap <= NEAR, single, 0.0))
+        states.append(states[-1] - gap)
+        upper = lower
     logs = [np.where(state < -NEAR, -np.inf, log) for state, log in zip(states, logs, strict=True)]
     most = logs[0]
     for log in logs[1:]:
         most = np.maximum(most, log)
-    full = np.where(top == slots, np.exp(logs[0] - most), 0.0)
-    weights = [np.exp(log - most) * gap for log in logs]
-    weights[0] = weights[0] * (gap + 1.0) / (2.0 * gap)
-    beyond = full * busy / (1.0 - busy) * tail
-    weights[0] = weights[0] + beyond
-    total = mean = square = empty = tokens = paced = cast(Array, 0.0)
-    for state, weight in zip(states, weights, strict=True):
-        total, mean, square = total + weight, mean + weight * state, square + weight * state**2
-        empty = empty + np.where(np.abs(state) <= NEAR, weight / gap, 0.0)
-        # Tokens come at a rate of k / pace(k).
-        seconds = pace(np.maximum(state, 1.0))
-        tokens, paced = tokens + weight * state / seconds, paced + weight * state * seconds
-    of_tokens = paced / tokens - (mean / tokens) ** 2
-    mean = mean / total
-    variance = np.maximum(square / total - mean**2, 0.0)
-    # Who joins behind others finds their places taken too.
-    ratio = np.minimum(np.exp((logs[1] - logs[0]) / gap) * ahead / (1.0 + ahead), 0.95)
-    waits = np.minimum((full * tail / (1.0 - busy) + full * ratio / (1.0 - ratio)) / total, 1.0)
-    return Flight(mean, variance, np.maximum(of_tokens, 0.0), empty / total, waits)
+    exact = [np.exp(log - most) for log in logs]
+    # The highest and the lowest number stand for half of the way to the next one.
+    lowest = 1.0 + (gap - 1.0) / 2.0 * np.minimum(rate / (clumps * least), 1.0)
+    nobody = [np.abs(state) <= NEAR for state in states]
+    weights = [one * np.where(none, lowest, gap) for one, none in zip(exact, nobody, strict=True)]
+    # While all places are taken, who waits for one is there too.
+    taken = exact[0] * np.minimum(finished(top) / capacity, 1.0 / busy) * tail / (1.0 - busy)
+    full = np.where(top == places, taken, 0.0)
+    weights[0] = exact[0] * (gap - 1.0) / 2.0 + np.where(top == places, taken, exact[0])
+    total = empty = cast(Array, 0.0)
+    for weight, one, none in zip(weights, exact, nobody, strict=True):
+        total, empty = total + weight, empty + np.where(none, one, 0.0)
+    return Chain(states, [weight / total for weight in weights], full / total, empty / total)
 
 
-def slot_wait(busy: Array, slots: Array, capacity: Array, arrivals: float, service: Array) -> Array:
-    """Mean seconds that a request which finds the batch full waits for a place in it.
-
-    Args:
-        busy: load of the full batch, below 1.
-        slots: most sequences that run.
-        capacity: requests per second that a full batch finishes.
-        arrivals: squared coefficient of variation of the times between arrivals.
-        service: of the work of a request.
-    """
-    # Constant service halves the wait of exponential service on one server, and by less on many (Cosmetatos 1975).
-    many = (1.0 - busy) * (slots - 1.0) * (np.sqrt(4.0 + 5.0 * slots) - 2.0) / (16.0 * busy * slots)
-    constant = 0.5 * (1.0 + np.minimum(many, 1.0))
-    factor = (arrivals - 1.0) / 2.0 + service + (1.0 - service) * constant
-    return np.maximum(factor, 0.0) / (capacity * (1.0 - busy))
+# -- percentiles -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -281,11 +317,6 @@ class Spread:
         found = gammainc(shape, np.maximum(room, 0.0) * shape / safe)
         found = np.where(certain, np.where(limit >= self.mean, 1.0, 0.0), np.where(room > 0.0, found, 0.0))
         return cast(Array, np.where(limit >= self.most, 1.0, found))
-
-    def delayed(self, chance: Array, seconds: Array) -> list[tuple[Array, Spread]]:
-        """With some chance an exponential delay of so many mean seconds on top: the cases and their probability."""
-        longer = Spread(self.least, self.mean + seconds, self.variance + seconds**2)
-        return [(1.0 - chance, self), (chance, longer)]
 
 
 Cases = Sequence[tuple[Array, Spread]]

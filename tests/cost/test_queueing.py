@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dse.cost.queueing import Passes, Spread, at_most, in_flight, interpolate, iterations, quantile, renewals, slot_wait
+from dse.cost.queueing import (
+    Passes,
+    Spread,
+    at_most,
+    birth_death,
+    interpolate,
+    iterations,
+    lone,
+    quantile,
+    renewals,
+)
+from dse.cost.servers import erlang_c
 
 
 def one(value) -> float:
@@ -84,13 +96,13 @@ def test_a_clock_brings_one_per_tick():
 # -- in flight ---------------------------------------------------------------------------------------
 
 
-def chain(offered: float, slots: float, clumps=1.0, slowing=0.0, ahead=0.0):
+def chain(offered: float, places: float, clumps=1.0, slowing=0.0, tail=None):
     """Requests of one second each at a rate of `offered`, where each further one slows all by `slowing`."""
     finished = lambda running: running / (1 + slowing * running)  # noqa: E731
     width = 6 * math.sqrt((offered + 1) * clumps) + 4
-    capacity = float(finished(slots))
+    capacity = float(finished(places))
     span = (np.array([offered - width]), np.array([offered + width + 3 * clumps]))
-    return in_flight(offered, np.array([slots]), capacity, finished, lambda k: 1.0, clumps, ahead, 1.0, span)
+    return birth_death(offered, np.array([places]), capacity, finished, clumps, tail or clumps, span)
 
 
 @given(st.floats(0.05, 300))
@@ -98,7 +110,7 @@ def test_where_nobody_waits_nor_slows_it_is_poisson(offered):
     found = chain(offered, 1e6)
     assert one(found.mean) == pytest.approx(offered, rel=0.01)
     assert one(found.variance) == pytest.approx(offered, rel=0.05)
-    assert one(found.waits) == 0
+    assert one(found.full) == 0
 
 
 @given(offered=st.floats(3, 100), clumps=st.floats(1, 8))
@@ -108,38 +120,53 @@ def test_clumps_widen_it_and_leave_the_mean(offered, clumps):
     assert one(found.variance) == pytest.approx(clumps * offered, rel=0.15)
 
 
-def erlang_c(offered: float, servers: int) -> float:
-    terms = [1.0]
-    for k in range(1, servers + 1):
-        terms.append(terms[-1] * offered / k)
-    last = terms[-1] / (1 - offered / servers)
-    return last / (sum(terms[:-1]) + last)
-
-
 @given(servers=st.integers(1, 30), load=st.floats(0.1, 0.97))
 def test_with_so_many_places_it_is_erlang_c(servers, load):
     found = chain(load * servers, float(servers))
-    assert one(found.waits) == pytest.approx(erlang_c(load * servers, servers), rel=0.02, abs=1e-9)
+    assert one(found.full) == pytest.approx(one(erlang_c(float(servers), load)), rel=0.02, abs=1e-9)
     assert one(found.mean) == pytest.approx(load * servers, rel=0.01)  # busy servers
 
 
-def test_who_joins_behind_others_waits_more_often():
-    assert one(chain(8.0, 10.0, ahead=1.0).waits) > one(chain(8.0, 10.0).waits)
+@given(load=st.floats(0.05, 0.95), clumps=st.floats(1, 5))
+def test_one_place_is_taken_as_often_as_the_load_says_however_requests_clump(load, clumps):
+    assert one(chain(load, 1.0, clumps).full) == pytest.approx(load, rel=1e-6)
 
 
-@pytest.mark.parametrize("slots", [1.0, 16.0, 256.0])
-def test_constant_service_waits_half_as_long_on_one_server_and_less_than_exponential_on_many(slots):
-    exponential, constant = (one(slot_wait(0.8, np.array([slots]), 10.0, 1.0, service)) for service in (1.0, 0.0))
-    assert exponential == pytest.approx(1 / (10 * 0.2))  # M/M/c
-    assert 0.5 <= constant / exponential < 1
-    if slots == 1:
-        assert constant == pytest.approx(exponential / 2)
+@given(places=st.integers(2, 40), load=st.floats(0.3, 0.9), slowing=st.floats(0, 0.2), clumps=st.floats(1, 3))
+def test_as_many_leave_as_come(places, load, slowing, clumps):
+    finished = lambda running: running / (1 + slowing * running)  # noqa: E731
+    rate = load * float(finished(places))
+    whole = (np.zeros(1), np.array([float(places)]))
+    found = birth_death(rate, np.array([float(places)]), float(finished(places)), finished, clumps, clumps, whole)
+    assert one(found.expected(lambda k: finished(np.maximum(k, 0.0)))) == pytest.approx(rate, rel=1e-6)
 
 
-def test_constant_service_on_sixteen_servers_is_as_simulated():
-    """Mean wait of M/D/16 at 80 %: 0.0548 service times (200,000 customers)."""
-    wait = erlang_c(12.8, 16) * one(slot_wait(0.8, np.array([16.0]), 16.0, 1.0, 0.0))
-    assert wait == pytest.approx(0.0548, rel=0.05)
+@given(loads=st.lists(st.floats(0.05, 0.95), min_size=2, max_size=2).map(sorted), places=st.integers(1, 300))
+def test_places_are_taken_the_more_the_more_come(loads, places):
+    few, many = (one(chain(load * places, float(places), 1.5).full) for load in loads)
+    assert 0 <= few <= many + 1e-9 <= 1 + 1e-9
+
+
+@given(st.floats(0.5, 12), st.floats(0.05, 5))
+def test_of_others_who_have_places_there_are_fewer(offered, others):
+    found = chain(offered, 1e6)
+    shares = [one(found.leaves(np.array([places]), np.array([others]))) for places in (1.0, 4.0, 16.0, 400.0)]
+    assert shares == sorted(shares)
+    assert shares[0] >= 0
+    assert shares[-1] == pytest.approx(1.0, rel=1e-3)
+
+
+# -- chunks ------------------------------------------------------------------------------------------
+
+
+@given(rate=st.floats(0.01, 6), each=st.floats(0.05, 0.15), setup=st.floats(0, 0.05))
+def test_the_last_pass_of_a_prompt_is_short_where_nobody_waits(rate, each, setup):
+    short = one(lone(np.array([rate]), passes(each), each, setup))
+    assert short == 1  # the only pass of its prompt
+    several = replace(passes(each), opening=0.9 * each)
+    short, more = (one(lone(np.array([r]), several, each, setup)) for r in (rate, 1.1 * rate))
+    assert 0 <= more <= short + 1e-12 <= 1 + 1e-12
+    assert one(lone(np.array([1e-9]), several, each, setup)) == pytest.approx(1.0)
 
 
 # -- percentiles -------------------------------------------------------------------------------------

@@ -39,6 +39,21 @@ def test_means_within_ten_percent_and_tails_within_a_quarter(case):
         assert ours == pytest.approx(theirs, rel=limit + 0.03), name
 
 
+SMALL = [
+    check.Case(H100, "1155x211", "none", 16, 0.8),
+    check.Case(H100, "azure-conversation", "none", 16, 0.7),
+    check.Case(A100S, "1155x211", 512, 8, 0.7),
+    check.Case(H100, "4096x512", 512, 24, 0.75, burstiness=1.5),
+]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+def test_waits_for_a_place_in_a_small_batch(case):
+    """Mean time to the first token, most of which is that wait; 15,000 requests tell it to some 5 %."""
+    predicted, played = check.compared(case, 15_000, seeds=1)
+    assert predicted[0] == pytest.approx(played[0], rel=check.MEAN + 0.05)
+
+
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda case: case.name)
 def test_a_replica_finishes_what_its_capacity_says(case):
     with np.errstate(all="ignore"):
