@@ -20,7 +20,7 @@ import numpy as np
 
 from dse.cost.latency import UnderLoad
 from dse.cost.lengths import expected
-from dse.cost.queueing import Cases, Flight, Spread, at_most, quantile
+from dse.cost.queueing import Cases, Chain, Spread, at_most, quantile
 from dse.cost.work import Array
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class Queue(UnderLoad):
     """Prompts in front of a prefill worker, of which nobody decodes."""
 
     @cached_property
-    def flight(self) -> Flight:
+    def flight(self) -> Chain:
         """Sequences that decode: none."""
         none = np.zeros(1)
-        return Flight(none, none, none, np.ones(1), none)
+        return Chain([none], [np.ones(1)], full=none, empty=np.ones(1))
 
     def wait(self, workers: Array) -> tuple[Array, Array]:
         """Mean and variance of the seconds that a request waits, with so many workers as full as this one."""
@@ -103,27 +103,27 @@ class PoolsUnderLoad:
         return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
 
     @cached_property
-    def place(self) -> tuple[Array, Array]:
-        """Chance that a request finds no place to decode in, and the mean seconds until one is free."""
-        chance, delay = self.decodes.place
+    def place(self) -> tuple[Array, Array, Array]:
+        """Chance that a request finds no place to decode in; mean and variance of the seconds until one is free."""
         some = self.point.steps > 0
-        return np.where(some, chance, 0.0), np.where(some, delay, 0.0)
+        chance, delay, variance = (np.where(some, value, 0.0) for value in self.decodes.place)
+        return chance, delay, variance
 
     @cached_property
     def ttft(self) -> Array:
         """Mean seconds to the first token."""
-        chance, delay = self.place
+        chance, delay, _ = self.place
         return self._shown(expected(self.point.lengths, self.own) + self.waits[0] + chance * delay)
 
     @cached_property
     def first_tokens(self) -> Cases:
         """Seconds to the first token: each length twice, with a place to decode in at once and without."""
-        chance, delay = self.place
+        chance, delay, unlike = self.place
         mean, variance = self.waits
         cases: list[tuple[Array, Spread]] = []
         for (_, _, weight), own in zip(self.point.lengths, self.own, strict=True):
-            spread = Spread(own, own + mean, variance)
-            cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
+            cases.append((weight * (1.0 - chance), Spread(own, own + mean, variance)))
+            cases.append((weight * chance, Spread(own, own + mean + delay, variance + unlike)))
         return cases
 
     # -- after it -----------------------------------------------------------------------------------
