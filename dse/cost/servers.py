@@ -141,7 +141,8 @@ def of_constant_service(servers: Array, busy: Array) -> tuple[Array, Array, Arra
     spare = (1.0 - busy) * np.sqrt(servers)
     row = np.clip(2.0 * (np.log2(servers) + HALVINGS), 0.0, 2.0 * (HALVINGS + DOUBLINGS) - NEAR)
     column = np.clip(spare / (1.0 + spare) * STEPS, 0.0, STEPS - NEAR)
-    i, j = np.floor(row).astype(np.intp), np.floor(column).astype(np.intp)
+    # Of what is no number (a deployment that cannot run) any cell will do: the result is none either.
+    i, j = (np.floor(np.nan_to_num(place)).astype(np.intp) for place in (row, column))
     right, up = column - j, row - i
     few, long, unlike = (
         (table[i, j] * (1.0 - right) + table[i, j + 1] * right) * (1.0 - up)
