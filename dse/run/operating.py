@@ -26,6 +26,8 @@ MEASURES = (*LATENCIES, "joules_per_output_token", "memory_gb_per_device", "accu
 def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequence[float]) -> list[Plain]:
     """One row per size: its configuration, `MEASURES`, evidence, most sequences at once, share of the time for prompts.
 
+    Of static blocks also the seconds to the first token, `block_first_s`, and to the end of a block, `block_s`.
+
     Args:
         deployment: of the plan.
         buckets: of its model's.
@@ -74,4 +76,5 @@ def _of_blocks(served: Static, rates: Sequence[float]) -> Plain:
     return {
         "ttft_ms": queue.ttft * 1e3, "tpot_ms": tpot, "latency_s": queue.latency,
         "ttft_p99_ms": (late + blocks.prompt) * 1e3, "tpot_p99_ms": tpot, "latency_p99_s": late + blocks.seconds,
+        "block_first_s": blocks.prompt, "block_s": blocks.seconds,
     }  # fmt: skip

@@ -157,14 +157,14 @@ def _candidates(problem: Problem) -> Iterator[Plain]:
                 }  # fmt: skip
 
 
-def _verification(solved: Solved) -> Plain | None:
-    """What the simulator said; None where nothing could be replayed."""
-    if not solved.tried:
-        return None
+def _verification(solved: Solved) -> Plain:
+    """What the simulator said; `holds` is None, and `because` says why, where nothing was replayed."""
+    demoted = len(solved.tried) - 1 if solved.verified else len(solved.tried)
     return {
         "holds": solved.verified,
+        "because": solved.because,
         "seed": solved.problem.plan.file.verify.seed,
-        "demoted": len(solved.tried) - 1 if solved.verified else len(solved.tried),
+        "demoted": demoted,
         "tried": [each.plain() for each in solved.tried],
     }
 
