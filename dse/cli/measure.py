@@ -158,14 +158,13 @@ def calibrate(data: tuple[str, ...], hardware: str, as_json: bool, **options: An
 
 def _accuracy(measured: str, fidelity: str, path: Path) -> None:
     """Write the figures and print the table of them."""
-    import json
-
     from dse.calibrate.accuracy import measure, table
+    from dse.plain import json_bytes
     from dse.run.store import writing
 
     found = measure(measured, fidelity)
     with writing(path):
-        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_bytes(json_bytes(found, pretty=True))
     for line in table(found):
         click.echo(line)
     click.echo(f"wrote {path}", err=True)

@@ -86,8 +86,6 @@ def _unheard(code: int) -> int:
 
 def print_json(value: Any) -> None:
     """Print plain values as JSON; NaN and infinities become null."""
-    import json
+    from dse.plain import json_bytes
 
-    from dse.run.store import finite
-
-    click.echo(json.dumps(finite(value), indent=1, ensure_ascii=False, default=str))
+    click.echo(json_bytes(value, pretty=True).decode(), nl=False)

@@ -15,7 +15,8 @@ from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
 from dse.cost.open_loop import ATTAINED, OpenLoop
 from dse.cost.phases import Point
-from dse.cost.pooled import Pooled, PoolsUnderLoad
+from dse.cost.pooled import Pooled
+from dse.cost.pools_under_load import PoolsUnderLoad
 from dse.cost.serving import Static, SteadyMemory
 from dse.cost.work import Array
 from dse.spec.slo import Limit

@@ -258,15 +258,16 @@ def _resident(works: Iterable[Work]) -> Array:
 def _largest(fits: Callable[[Array], Any], cap: float, shape: tuple[int, ...]) -> Array:
     """Largest whole number in 0..cap for which `fits` holds, at each point of a mesh; `fits` is monotone.
 
-    Bisection, or on few points a search over many values at once, along an axis before those of the mesh: there
-    a round costs the same whatever the number of values.
+    Bisection in ratios, or on few points a search over many values at once, along an axis before those of the mesh:
+    there a round costs the same whatever the number of values.
     """
     values = max(1, PROBES // max(math.prod(shape), 1))
     narrow = (1,) * len(shape)  # what does not vary along an axis is not repeated along it
     shares = np.arange(1, values + 1).reshape(-1, *narrow) / (values + 1)
     low, high = np.zeros((1, *narrow)), np.full((1, *narrow), cap + 1)
     while np.any(high - low > 1):
-        tried = np.floor(low + (high - low) * shares)
+        least = np.maximum(low, 1.0)
+        tried = np.clip(np.floor(least * (high / least) ** shares), low + 1, np.maximum(high - 1, low))
         good = fits(tried) | (tried == low)  # `low` is known to fit, even where nothing can be computed for 0
         low = np.max(np.where(good, tried, low), axis=0, keepdims=True)
         high = np.min(np.where(good, high, tried), axis=0, keepdims=True)

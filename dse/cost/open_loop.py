@@ -8,14 +8,17 @@ latencies those of `dse.cost.latency`.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dse.cost.batching import Prefilling, engine_of
-from dse.cost.latency import UnderLoad
 from dse.cost.phases import Point
 from dse.cost.serving import Steady
 from dse.cost.work import Array
+
+if TYPE_CHECKING:  # queues are for those who ask: most sweeps have no arrivals
+    from dse.cost.batching import Prefilling
+    from dse.cost.latency import UnderLoad
 
 BACKLOGGED = 0.85
 """Load from which queues are called backlogged: beyond it they are several times as long as the work in front."""
@@ -40,6 +43,8 @@ class OpenLoop(Steady):
     @cached_property
     def engine(self) -> Prefilling:
         """Its iterations."""
+        from dse.cost.batching import engine_of
+
         return engine_of(self.point, self.runtime, self.slots)
 
     @cached_property
@@ -49,6 +54,8 @@ class OpenLoop(Steady):
 
     def at(self, rate: Array) -> UnderLoad:
         """Latencies at a rate."""
+        from dse.cost.latency import UnderLoad
+
         return UnderLoad(self.engine, self.slots, self.capacity, rate)
 
     @cached_property

@@ -1,21 +1,13 @@
-"""Disaggregated serving where requests arrive at a rate: a queue for prompts, then places to decode in.
+"""Disaggregated serving where requests arrive at a rate: both pools, the link between them, the queues in front.
 
-    ttft      server + wait for a pass + pass of the own prompt + exposed transfer + admission where it is decoded
-    decode    tokens at the pace of the number running: no prompt comes between
-
-A prefill worker is the engine of `dse.cost.batching` without decode steps, a decode worker the same without prompts;
-each takes its part of the arrivals (rate / x, rate / y). With x prefill workers a request goes to the one with the
-fewest: the chance to wait is rho^(sqrt(2 (x + 1)) - 1) instead of rho, and who waits, waits 1/x as long (Sakasegawa
-1977), and for what the dispatcher does not see. That the y decode workers gain from each other as well is left out:
-their latencies err on the slow side. A link slower than the passes sets the pace of a prefill worker, and has a queue
-where the caches arrive.
+Workers: `dse.cost.workers`. Latencies: `dse.cost.pools_under_load`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,164 +15,16 @@ from numpy.typing import NDArray
 from dse.cost.choices import PREFILL
 from dse.cost.disaggregated import Disaggregated
 from dse.cost.handover import Handover, Link
-from dse.cost.latency import UnderLoad
-from dse.cost.lengths import expected
 from dse.cost.matching import Matched
 from dse.cost.mesh import Mesh
 from dse.cost.open_loop import ATTAINED, BACKLOGGED, SECTIONS
 from dse.cost.phases import Point
-from dse.cost.queueing import Cases, Flight, Spread, at_most, quantile
 from dse.cost.serving import Pool, Spell, Spells
 from dse.cost.work import Array
-from dse.cost.workers import DecodeWorker, PrefillWorker, Prompting
 
-
-class Queue(UnderLoad):
-    """Prompts in front of a prefill worker, of which nobody decodes."""
-
-    @cached_property
-    def flight(self) -> Flight:
-        """Sequences that decode: none."""
-        none = np.zeros(1)
-        return Flight(none, none, none, np.ones(1), none)
-
-    def wait(self, workers: Array) -> tuple[Array, Array]:
-        """Mean and variance of the seconds that a request waits, with so many workers as full as this one."""
-        mean, variance = self.queued
-        busy = np.clip(self.cycle.prompting, 1e-12, 1.0)
-        chance = busy ** (np.sqrt(2.0 * (workers + 1.0)) - 1.0)
-        shared, square = mean / busy / workers, (variance + mean**2) / busy / workers**2
-        # Among workers with equally many requests the one sent to is not the next to be free: half of its pass is left,
-        # of the other's one part in x + 1.
-        blind = (self.cycle.each + self.cycle.setup) * (0.5 - 1.0 / (workers + 1.0))
-        of_all = chance * (shared + blind)
-        square = chance * (square + 2.0 * shared * blind + 4.0 / 3.0 * blind**2)
-        return of_all, np.maximum(square - of_all**2, 0.0)
-
-
-class PoolsUnderLoad:
-    """Both pools with arrivals at a rate; NaN where one of them is overloaded."""
-
-    def __init__(self, pools: Pooled, rate: Array) -> None:
-        self.pools, self.point = pools, pools.point
-        self.stable = rate < pools.capacity
-        # What is overloaded is computed at a rate that is not, and hidden.
-        self.rate = np.where(self.stable, rate, 0.5 * pools.capacity)
-        x, y = pools.matched.prefill, pools.matched.decode
-        prompts, decodes, slots = pools.prompting, pools.decoder.engine, pools.decoder.slots
-        most = pools.prefiller.most
-        self.prompts = Queue(prompts, most, prompts.finished(most), self.rate / x)
-        self.decodes = UnderLoad(decodes, slots, decodes.finished(slots), self.rate / y)
-        self.flight = self.decodes.flight
-
-    def _shown(self, values: Array) -> Array:
-        return np.where(self.stable, values, np.nan)
-
-    # -- to the first token -------------------------------------------------------------------------
-
-    @cached_property
-    def own(self) -> list[Array]:
-        """Seconds of the server, the own pass and what of the transfer it does not hide, of each length."""
-        return [own + self.exposed for own in self.prompts.own]
-
-    @cached_property
-    def exposed(self) -> Array:
-        """Seconds of the transfer that the pass of as many as pass together does not hide."""
-        group, pools = np.maximum(self.prompts.cycle.group, 1.0), self.pools
-        return pools.handover.exposed(pools.sending(pools.link)(group), pools.prompting.computing(group))
-
-    @cached_property
-    def arriving(self) -> tuple[Array, Array]:
-        """Mean and variance of the wait for the link of the receiver: constant service, Poisson arrivals."""
-        each = self.pools.handover.arriving(self.pools.link)
-        busy = np.minimum(self.rate / self.pools.matched.decode * each, 1.0 - 1e-9)
-        wait = busy * each / (2.0 * (1.0 - busy))
-        return wait, wait**2 + busy * each**2 / (3.0 * (1.0 - busy))
-
-    @cached_property
-    def waits(self) -> tuple[Array, Array]:
-        """Mean and variance of the seconds that a request waits for a prefill worker, the link and a decode step."""
-        parts = (self.prompts.wait(self.pools.matched.prefill), self.arriving, self._joining)
-        mean, variance = (sum((part[place] for part in parts), start=cast(Array, 0.0)) for place in (0, 1))
-        return mean, variance
-
-    @cached_property
-    def _joining(self) -> tuple[Array, Array]:
-        mean, variance = self.decodes.queued
-        some = self.point.steps > 0
-        return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
-
-    @cached_property
-    def place(self) -> tuple[Array, Array]:
-        """Chance that a request finds no place to decode in, and the mean seconds until one is free."""
-        chance, delay = self.decodes.place
-        some = self.point.steps > 0
-        return np.where(some, chance, 0.0), np.where(some, delay, 0.0)
-
-    @cached_property
-    def ttft(self) -> Array:
-        """Mean seconds to the first token."""
-        chance, delay = self.place
-        return self._shown(expected(self.point.lengths, self.own) + self.waits[0] + chance * delay)
-
-    @cached_property
-    def first_tokens(self) -> Cases:
-        """Seconds to the first token: each length twice, with a place to decode in at once and without."""
-        chance, delay = self.place
-        mean, variance = self.waits
-        cases: list[tuple[Array, Spread]] = []
-        for (_, _, weight), own in zip(self.point.lengths, self.own, strict=True):
-            spread = Spread(own, own + mean, variance)
-            cases += [(weight * share, each) for share, each in spread.delayed(chance, delay)]
-        return cases
-
-    # -- after it -----------------------------------------------------------------------------------
-
-    @cached_property
-    def tpot(self) -> Array:
-        """Mean seconds per token after the first."""
-        return self._shown(self.decodes.tpot)
-
-    @cached_property
-    def latency(self) -> Array:
-        """Mean seconds from arrival to the last token."""
-        return self.ttft + expected(self.point.lengths, [each.mean for each in self.decodes.decodes])
-
-    @property
-    def gaps(self) -> Cases:
-        """Seconds per token after the first, over the requests that have such."""
-        return self.decodes.gaps
-
-    @cached_property
-    def latencies(self) -> Cases:
-        """Seconds from arrival to the last token: cases as of the first tokens."""
-        cases: list[tuple[Array, Spread]] = []
-        for index, decode in enumerate(self.decodes.decodes):
-            for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
-                whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))
-                cases.append((weight, Spread(*whole)))
-        return cases
-
-    def quantile(self, cases: str, share: float) -> Array:
-        """A quantile of `first_tokens`, `gaps` or `latencies`."""
-        return self._shown(quantile(getattr(self, cases), share))
-
-    @cached_property
-    def attainment(self) -> Array:
-        """Share of requests that meet every SLO; time to the first token and time per token as independent."""
-        slo = self.point.choices.slo
-        total: Array = 0.0
-        for index, (_, output, weight) in enumerate(self.point.lengths):
-            pair, some = slice(2 * index, 2 * index + 2), np.where(weight > 0, weight, 1.0)
-            met: Any = np.ones(1)
-            if "ttft_ms" in slo:
-                met = at_most(self.first_tokens[pair], slo["ttft_ms"] * 1e-3) / some
-            if "tpot_ms" in slo:
-                met = met * np.where(output > 1, self.gaps[index][1].below(slo["tpot_ms"] * 1e-3), 1.0)
-            if "latency_s" in slo:
-                met = np.minimum(met, at_most(self.latencies[pair], slo["latency_s"]) / some)
-            total = total + weight * met
-        return self._shown(total)
+if TYPE_CHECKING:  # queues are for those who ask: most sweeps have no arrivals
+    from dse.cost.pools_under_load import PoolsUnderLoad
+    from dse.cost.workers import DecodeWorker, PrefillWorker, Prompting
 
 
 class Pooled(Disaggregated):
@@ -191,12 +35,16 @@ class Pooled(Disaggregated):
     @cached_property
     def prefiller(self) -> PrefillWorker:
         """A prefill worker."""
+        from dse.cost.workers import PrefillWorker
+
         point = Point(self.point.model, self.chosen.prefill, self.point.mesh.renamed(PREFILL))
         return PrefillWorker(point, self.runtime)
 
     @cached_property
     def decoder(self) -> DecodeWorker:
         """A decode worker."""
+        from dse.cost.workers import DecodeWorker
+
         return DecodeWorker(self.point, self.runtime)
 
     @property
@@ -275,6 +123,8 @@ class Pooled(Disaggregated):
 
     def at(self, rate: Array) -> PoolsUnderLoad:
         """Latencies at a rate."""
+        from dse.cost.pools_under_load import PoolsUnderLoad
+
         return PoolsUnderLoad(self, rate)
 
     @cached_property

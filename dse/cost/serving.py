@@ -19,11 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from dse.cost.batching import Chunking, engine_of
 from dse.cost.engine import prompt_seconds, step_seconds
 from dse.cost.lengths import expected, held
 from dse.cost.memory import Memory
@@ -32,6 +31,9 @@ from dse.cost.placement.placed import memory_of
 from dse.cost.setting import Phase
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
+
+if TYPE_CHECKING:
+    from dse.cost.batching import Chunking
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,8 @@ class Steady(Static):
     @cached_property
     def chunking(self) -> Chunking | None:
         """The mixed passes of chunked prefill; None where prompts run whole."""
+        from dse.cost.batching import Chunking, engine_of
+
         found = engine_of(self.point, self.runtime, self.batch)
         return found if isinstance(found, Chunking) else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache, partial
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.errors import CannotRun
+from dse.plain import json_bytes
 from dse.report.charts import report_data
 
 if TYPE_CHECKING:
@@ -61,12 +61,11 @@ def write_explain(explain: Mapping[str, Any], path: Path) -> Path:
 
 
 def script_json(value: Any) -> str:
-    """JSON that is safe inside a script element: no `<`, `>` or `&`, and null for NaN and infinity."""
-    try:
-        text = _dumps(value)
-    except ValueError:  # rare, and walking every value first would double the time of a report
-        text = _dumps(_finite(value))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    """JSON that is safe inside a script element: no `<`, `>` or `&`, and no line separator of Unicode's own."""
+    text = json_bytes(value).decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def _json_pieces(data: Mapping[str, Any]) -> Iterator[str]:
@@ -82,25 +81,6 @@ def _json_pieces(data: Mapping[str, Any]) -> Iterator[str]:
             yield script_json(value)
         before = ","
     yield "}"
-
-
-def _dumps(value: Any) -> str:
-    # Everything outside ASCII is escaped, U+2028 and U+2029 with it.
-    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)  # a NumPy scalar, or a date
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 class _Frontier(Mapping[str, list[Any]]):

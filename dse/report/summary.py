@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
+
+import click
 
 from dse.report.columns import CONFIGURATION, DEGREES, MISSING, Column, describe, layout, number_text, where
+from dse.report.listing import aligned
 from dse.report.thinning import group_keys, objective_arrays, thin
 from dse.report.today import comparisons
 from dse.report.trust import CHANCE, SURE, leads, sentences
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
 ROWS_PER_GROUP = 8
 GROUPS = 12
@@ -36,7 +37,9 @@ def print_summary(
     manifest: Mapping[str, Any],
     frontier: Sequence[Mapping[str, Any]],
     folder: str | Path | None = None,
-    console: Console | None = None,
+    *,
+    width: int | None = None,
+    out: TextIO | None = None,
 ) -> None:
     """Print the points scored, why others fell, each group's frontier, the evidence and the report's place.
 
@@ -44,20 +47,19 @@ def print_summary(
         manifest: The run's manifest.
         frontier: The frontier's rows.
         folder: The run's folder.
-        console: Where to print; standard output when absent (plain text when that is not a terminal).
+        width: Columns of the page; the terminal's when absent.
+        out: Where to print; standard output when absent (plain text when that is not a terminal).
     """
-    from rich.console import Console
-    from rich.text import Text
+    # Lines of text, not rich's tables: those take 40 ms for six groups, and their import 20, a tenth of a small sweep.
+    width = width or shutil.get_terminal_size().columns
 
-    console = console or Console(highlight=False)
-
-    def say(text: str = "", style: str = "") -> None:
-        console.print(Text(text, style=style))  # Text: a user's `[bold]` is a name, not markup
+    def say(text: str = "", **style: Any) -> None:
+        click.secho(text, file=out, **style)
 
     def say_wrapped(line: str) -> None:
-        say(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+        say(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    "))
 
-    say(_headline(manifest), "bold")
+    say(textwrap.fill(_headline(manifest), width), bold=True)
     say(_speed(manifest))
     for line in _reasons(manifest):
         say_wrapped(line)
@@ -70,8 +72,10 @@ def print_summary(
     for key in groups[:GROUPS]:
         rows, hidden = _rows_of(key, keys, manifest, frontier, columns)
         say()
-        say(f"{', '.join(map(str, key)) or 'Frontier'}: {len(rows) + hidden:,} on the frontier", "bold")
-        console.print(_table(manifest, rows, columns, console.width))
+        say(f"{', '.join(map(str, key)) or 'Frontier'}: {len(rows) + hidden:,} on the frontier", bold=True)
+        head, body = _table(manifest, rows, columns, width)
+        say("\n".join(head), bold=True)
+        say("\n".join(["─" * max(map(len, [*head, *body])), *body]))
         if hidden:
             say(f"  and {hidden:,} more")
         for line in (*filter(None, [sure.get(key)]), *_today(today.get(key))):
@@ -80,10 +84,9 @@ def print_summary(
         say(f"\nand {len(groups) - GROUPS:,} more groups")
     say()
     for line in sentences(manifest, columns):
-        say(textwrap.fill(line, console.width))
+        say(textwrap.fill(line, width))
     if folder:
-        # Unwrapped: a path broken over lines cannot be copied.
-        console.print(Text(f"Report: {Path(folder) / 'report.html'}"), soft_wrap=True)
+        say(f"Report: {Path(folder) / 'report.html'}")  # unwrapped: a path broken over lines cannot be copied
 
 
 def _today(group: Mapping[str, Any] | None) -> Iterator[str]:
@@ -138,12 +141,8 @@ def _table(
     rows: Sequence[Mapping[str, Any]],
     columns: Mapping[str, list[Any]],
     width: int,
-) -> Table:
-    """The group's rows; configuration columns that cannot all fit the width are left to the report."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+) -> tuple[list[str], list[str]]:
+    """Head and body of the group's rows; configuration columns that cannot all fit are left to the report."""
     objectives = manifest.get("objectives") or ()
     shown = [describe(name, objectives) for name in _columns_to_show(manifest, columns)]
     cells = {
@@ -153,7 +152,6 @@ def _table(
     if max(map(len, cells.get("layout", [""]))) > LONG_LAYOUT:
         cells["layout"] = [text.replace(" + ", "\n+ ") for text in cells["layout"]]
     room = width
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     aims = [objective["name"] for objective in objectives]
     # Objectives claim their room first: they are what the reader came for; then what says which point it is.
     widths = {}
@@ -169,14 +167,20 @@ def _table(
             continue
         widths[column.name] = wanted
         room -= wanted + 2
-    shown = [column for column in shown if column.name in cells]
-    for column in shown:
-        numeric = all(isinstance(row.get(column.name), int | float | None) for row in rows)
-        header = Text(f"{column.label}\n{column.unit}" if column.unit else column.label)
-        table.add_column(header, justify="right" if numeric else "left", overflow="fold", width=widths[column.name])
-    for place in range(len(rows)):
-        table.add_row(*(Text(cells[column.name][2 + place]) for column in shown))
-    return table
+    named = [name for name in cells if name in widths]
+    right = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in named]
+    heads = [[line for text in cells[name][:2] for line in _folded(text, widths[name])] for name in named]
+    height = max(map(len, heads))
+    titles = zip(*([""] * (height - len(head)) + head for head in heads), strict=True)
+    folded = ([_folded(cells[name][2 + place], widths[name]) for name in named] for place in range(len(rows)))
+    values = [line for row in folded for line in zip_longest(*row, fillvalue="")]
+    lines = list(aligned([*titles, *values], right))
+    return lines[:height], lines[height:]
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Lines of at most so many characters; none of nothing."""
+    return [part for line in text.split("\n") if line for part in textwrap.wrap(line, width)]
 
 
 def _rank(name: str, aims: Sequence[str], varying: bool) -> int:

@@ -5,7 +5,7 @@ Points of one model are computed together, as everywhere; each explanation then 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,14 +17,13 @@ from dse.cost.disaggregated import Disaggregated
 from dse.cost.memory import Memory
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
-from dse.cost.placement.affine import BELOW, Tier
+from dse.cost.placement.affine import BELOW, STREAMS, Tier
 from dse.cost.placement.placed import Placed
-from dse.cost.placement.plan import STREAMS
 from dse.cost.serving import Pool
 from dse.cost.setting import PHASES, Phase
 from dse.cost.work import BYTE_KINDS, Operands, is_zero
 from dse.run.placed import tier_gb
-from dse.run.rows import Columns, complete, pieces, row, select
+from dse.run.rows import Columns, Piece, complete, pieces, row, select
 from dse.run.score import Engine
 from dse.spec.model import FeedForward
 
@@ -32,13 +31,16 @@ _NO_STEPS = {"seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "t
 """The decode phase of a request that generates one token."""
 
 
-def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None = None) -> dict[int, dict[str, Any]]:
+def explain_points(
+    engine: Engine, numbers: Sequence[int], known: Columns | None = None, held: Iterable[Piece] | None = None
+) -> dict[int, dict[str, Any]]:
     """Everything about the points with these numbers, as plain values; figures per device.
 
     Args:
         engine: the resolved sweep.
         numbers: which points.
         known: complete columns that hold them, where there are.
+        held: pieces that hold them, where they are kept.
 
     Returns:
         Per number: `point` (its row), `hardware`, `phases` (per phase: seconds, bound, operators, time by
@@ -49,13 +51,14 @@ def explain_points(engine: Engine, numbers: Sequence[int], known: Columns | None
         ValueError: a number lies outside the space.
     """
     columns = complete(engine, numbers) if known is None else select(known, numbers)
+    place = {number: index for index, number in enumerate(columns["number"])}
     found: dict[int, dict[str, Any]] = {}
-    for piece in pieces(engine, numbers):
-        model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
+    for piece in pieces(engine, numbers) if held is None else held:
+        explained = _Explained(piece.scored, len(piece.numbers))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            explained = _Explained(Scored.of(model, choices, piece.mesh), len(piece.numbers))
-            for index, (number, where) in enumerate(zip(piece.numbers.tolist(), piece.where.tolist(), strict=True)):
-                found[number] = {"point": row(columns, where), **explained.of(index)}
+            for index, number in enumerate(piece.numbers.tolist()):
+                if number in place:
+                    found[number] = {"point": row(columns, place[number]), **explained.of(index)}
     return found
 
 

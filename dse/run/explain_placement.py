@@ -9,8 +9,8 @@ import numpy as np
 
 from dse.cost.choices import AXES, Choices
 from dse.cost.mesh import Mesh
-from dse.cost.placement.affine import TIERS, Shares, Tensor, Tier
-from dse.cost.placement.plan import STREAMS, Plan
+from dse.cost.placement.affine import STREAMS, TIERS, Shares, Tensor, Tier
+from dse.cost.placement.plan import Plan
 from dse.cost.placement.tiers import Tiers
 from dse.cost.setting import PHASES, Phase
 from dse.search.place import Candidate, Search, plan_of, rounded

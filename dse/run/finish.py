@@ -23,13 +23,17 @@ from dse.run.folder import Run
 from dse.run.groups import axis_columns, box_columns
 from dse.run.misses import missed_points, nearest_misses
 from dse.run.resolve import Sweep
-from dse.run.rows import Columns, complete, row, select
+from dse.run.rows import Columns, Piece, complete, pieces, row, select
 from dse.run.score import Engine, Tally
 from dse.run.store import Store, writing
 from dse.search.rows import distinct
 
 DETAILS = 200
 """Frontier points the report explains operator by operator."""
+
+FEW = 1000
+"""Points whose pieces are kept from rows to explanations, contenders among them: of so few, a pass costs as much as
+its operators, however many points it has."""
 
 
 def finish(engine: Engine, store: Store, tally: Tally, executor: str, start: float) -> dict[str, Any]:
@@ -55,7 +59,11 @@ def _write_tables(
     contested = contests(engine.divisions, tally.front.fronts())
     kept = _union(contest.front for contest in contested.values())
     best = _union(numbers for of_group in tally.top.tops().values() for numbers, _ in of_group)
-    rows = complete(engine, _union([kept, best, missed_points(tally)]))
+    contenders = _union(contest.numbers for contest in contested.values())
+    beside = contenders if len(contenders) <= FEW else []
+    numbers = _union([kept, best, missed_points(tally), beside])
+    held = list(pieces(engine, numbers)) if len(numbers) <= FEW else None
+    rows = complete(engine, numbers, held)
     chances = front_probabilities(engine, contested, rows)
     rows["front_probability"] = [chances.get(number) for number in rows["number"]]
     release_freed_memory()
@@ -84,7 +92,7 @@ def _write_tables(
     )
     del rows
     release_freed_memory()  # explanations are the next that grow
-    return manifest, _details(engine, frontier)
+    return manifest, _details(engine, frontier, held)
 
 
 def rewrite_report(folder: str | Path) -> Path:
@@ -103,10 +111,10 @@ def rewrite_report(folder: str | Path) -> Path:
         return write_report(run.folder, _details(engine, frontier))
 
 
-def _details(engine: Engine, frontier: Columns) -> dict[int, dict[str, Any]]:
+def _details(engine: Engine, frontier: Columns, held: Iterable[Piece] | None = None) -> dict[int, dict[str, Any]]:
     """The explanations the report holds."""
     chosen = [frontier["number"][row] for row in rows_to_explain(frontier, _question(engine.sweep), DETAILS)]
-    return explain_points(engine, chosen, frontier)
+    return explain_points(engine, chosen, frontier, held)
 
 
 def _union(numbers: Iterable[ArrayLike]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dse.cost.feasible import MEMORY, OVERLOADED, STRUCTURE
-from dse.cost.metrics import METRICS, NO_PRICE, Scored
+from dse.cost.metrics import METRICS, NO_PRICE
 from dse.run.explain import memory_gb
 from dse.run.rows import Columns, pieces, row, select
 from dse.run.score import Engine, Tally
@@ -49,9 +49,8 @@ def nearest_misses(engine: Engine, tally: Tally, known: Columns) -> dict[str, di
 def _memory(engine: Engine, numbers: list[int]) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for piece in pieces(engine, numbers):
-        model, choices = engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            memory = memory_gb(Scored.of(model, choices, piece.mesh), len(piece.numbers))
+            memory = memory_gb(piece.scored, len(piece.numbers))
         found |= dict(zip(piece.numbers.tolist(), memory, strict=True))
     return found
 

@@ -11,8 +11,6 @@ from dse.cost.metrics import Scored
 from dse.cost.phases import Point
 from dse.cost.placement.affine import TENSORS, TIERS, Tensor, Tier
 from dse.cost.placement.placed import Placed, PlacedMemory
-from dse.cost.placement.schedules import NUM_BATCHES, has_experts, schedules_of
-from dse.cost.placement.tiers import Tiers
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
 
@@ -55,6 +53,8 @@ def placement_caps(sweep: Sweep) -> Iterator[str]:
     """How many placements a point of an offloading sweep is given, in words."""
     if "lp" not in sweep.axes.offload:
         return
+    from dse.cost.placement.schedules import NUM_BATCHES, schedules_of
+
     ways = {len(schedules_of(model)) for model in sweep.models}
     cuts = ", ".join(map(str, NUM_BATCHES))
     yield f"offload lp: at most {max(ways)} placements per point: {cuts} GPU batches, and what the host computes"
@@ -62,6 +62,8 @@ def placement_caps(sweep: Sweep) -> Iterator[str]:
 
 def tier_gb(point: Placed, tier: Tier, size: int) -> list[dict[str, float]]:
     """What lies on a tier at its peak, per device and use, GB; of what fits nowhere, only how much it is."""
+    from dse.cost.placement.tiers import Tiers
+
     placed, memory = point.placement, PlacedMemory(point)
     tiers = Tiers.on(point.mesh, point.choices)
     limit = {"accelerator": memory.limit, "host": tiers.host_bytes, "disk": tiers.disk_bytes}[tier]
@@ -80,12 +82,14 @@ NAMES: dict[Tensor, str] = {"weights": "weights", "experts": "experts", "cache":
 
 def tensors_of(models: Sequence[ModelSpec]) -> list[Tensor]:
     """Tensors that any of the models has."""
+    from dse.cost.placement.schedules import has_experts
+
     experts = any(has_experts(model) for model in models)
     return [tensor for tensor in TENSORS if tensor != "experts" or experts]
 
 
 def _share(point: Point, tensor: Tensor, tier: Tier) -> Array:
-    if tensor == "experts" and not has_experts(point.model):
+    if tensor == "experts" and tensor not in tensors_of([point.model]):
         return np.nan
     if isinstance(point, Placed):
         return point.placement.shares[tensor][tier]
@@ -94,6 +98,8 @@ def _share(point: Point, tensor: Tensor, tier: Tier) -> Array:
 
 def written_per_day(point: Placed) -> Array:
     """Bytes a replica's disks would take in a day of blocks one after the other: their endurance is finite."""
+    from dse.cost.placement.tiers import Tiers
+
     rate = Tiers.on(point.mesh, point.choices).disk_write
     streams = point.placement.streams
     written = (streams["prefill", "disk_write"] + point.steps * streams["decode", "disk_write"]) / rate

@@ -14,12 +14,13 @@ from typing import Any
 from dse import __version__
 from dse.cost import COST_MODEL
 from dse.errors import InputError
+from dse.plain import json_bytes, plain
 from dse.run.fleet_facts import mean_latency
 from dse.run.owning import rent_or_buy
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
-from dse.run.store import Store, finite, write_whole, writing
+from dse.run.store import Store, write_whole, writing
 from dse.run.today_fleet import today
 from dse.run.verified import Solved, solve
 from dse.run.what_if import WhatIf
@@ -300,12 +301,11 @@ def write_plan(found: PlanResult, out: str | Path = "results") -> Path:
     from dse.report.plan_html import write_plan_report
 
     folder = Store.of(Path(out), found.answer["name"], found.answer["hash"]).folder
-    plain: Plain = finite(found.answer)
-    text = json.dumps(plain, indent=1, ensure_ascii=False, default=str)
-    write_whole(folder / "plan.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    text = json_bytes(found.answer, pretty=True)
+    write_whole(folder / "plan.json", lambda path: path.write_bytes(text))
     write_whole(folder / "candidates.csv", lambda path: _write_csv(path, found.candidates))
     with writing(folder / "report.html"):
-        write_plan_report(plain, folder / "report.html")
+        write_plan_report(plain(found.answer), folder / "report.html")
     return folder
 
 

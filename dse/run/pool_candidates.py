@@ -2,20 +2,20 @@
 
     workers   of every layout, accelerator and precision: requests/s of full prompt passes, and of as many sequences as
               have a step within the latencies. No pair serves more than min(x R_p, y R_d) of these.
-    pairs     per size of deployment the two layouts that serve most per device (`dse.cost.matching`), and the same
-              with one prefill worker more, for queues
-    rates     the highest at which a deployment keeps the latencies (`dse.cost.pooled`), of those that replicas of the
-              same accelerators cannot stand in for; of these, few that come near the best (`dse.run.pool_choice`)
+    pairs     per size of request and of deployment the two layouts and the counts that serve most per device
+              (`dse.cost.matching`), of full prefill workers and of as full ones as queues allow
+    rates     the highest at which a deployment keeps the latencies (`dse.cost.pools_under_load`), where replicas of
+              the same accelerators cannot stand in for it; of these, few that come near the best
+              (`dse.run.pool_choice`)
 
-Like accelerators are paired with each other; unlike ones where they are the cheapest for some size: two kinds for its
-prompts, two for its tokens.
+Like accelerators are paired with each other; unlike ones of a vendor where they are the cheapest for some size: two
+kinds for its prompts, two for its tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from dse.run.pool_choice import Rivals, needed
 from dse.run.pool_workers import Workers, decode_workers, prefill_workers
 from dse.run.pooled_deployment import PooledDeployment, widest
 from dse.run.resolve import Sweep
+from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 from dse.spec.slo import Limit, Slo
 
@@ -44,7 +45,7 @@ CELLS = 400_000
 SLICE = 20_000
 """Deployments times sizes whose queues are computed at once."""
 CHEAPEST = 2
-"""Accelerators that are the cheapest for the prompts of a size, and for its tokens, of which unlike pairs are made."""
+"""Accelerators that are the cheapest for the prompts of a size, and for its tokens, that unlike pairs are made with."""
 
 
 # -- pairs --------------------------------------------------------------------------------------------
@@ -65,26 +66,40 @@ def _pairings(choices: Choices, tables: tuple[Workers, Workers], usd: Mapping[st
     prefill = choices.pools.prefill
     chips = [(p, d) for p, one in enumerate(prefill.hardware) for d, other in enumerate(choices.hardware)
              if one.name == other.name]  # fmt: skip
-    cheap = [
-        _cheapest(table, [usd.get(chip.name, np.inf) for chip in hardware])
+    costs = tuple(
+        _cost(table, [usd.get(chip.name, np.inf) for chip in hardware])
         for table, hardware in zip(tables, (prefill.hardware, choices.hardware), strict=True)
-    ]
-    for of_prefill, of_decode in zip(*cheap, strict=True):
-        chips += list(product(of_prefill, of_decode))
+    )
+    chips += _unlike(costs, (prefill.hardware, choices.hardware))
     apart = [scheme.name for scheme in prefill.precision] != [scheme.name for scheme in choices.precision]
     schemes = [(p, d) for p, one in enumerate(prefill.precision) for d, other in enumerate(choices.precision)
                if one.kv_cache == other.kv_cache and (apart or one.name == other.name)]  # fmt: skip
     return [(p, a, d, b) for p, d in dict.fromkeys(chips) for a, b in schemes]
 
 
-def _cheapest(table: Workers, usd: Sequence[float]) -> Iterator[list[int]]:
-    """Per size, the chips with the least dollars per request."""
+def _cost(table: Workers, usd: Sequence[float]) -> Floats:
+    """Dollars for so many requests on the best workers of each chip. Shape (chips, sizes)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         cost = table.devices[:, None, None, None] * np.array(usd)[None, :, None, None] / table.usable
-    of_chip = np.where(table.usable > 0, cost, np.inf).min(axis=(0, 2))
-    for column in of_chip.T:
-        order = np.argsort(column, kind="stable")[:CHEAPEST].tolist()
-        yield [chip for chip in order if np.isfinite(column[chip])]
+    return np.asarray(np.where(table.usable > 0, cost, np.inf).min(axis=(0, 2)))
+
+
+def _unlike(costs: Sequence[Floats], chips: Sequence[Sequence[HardwareSpec]]) -> Iterator[tuple[int, int]]:
+    """Per size, the cheapest chips for prompts and for tokens, each with the cheapest of its vendor for the other.
+
+    The transports of engines (NIXL, RIXL, Mooncake) join accelerators of one vendor.
+    """
+    for size in range(costs[0].shape[1]):
+
+        def ranked(pool: int, vendor: str | None, size: int = size) -> list[int]:
+            column, of_pool = costs[pool][:, size], chips[pool]
+            able = [at for at, chip in enumerate(of_pool) if column[at] < np.inf and vendor in (None, chip.vendor)]
+            return sorted(able, key=lambda at: (column[at], of_pool[at].name))
+
+        for mine, other in ((0, 1), (1, 0)):
+            for chip in ranked(mine, None)[:CHEAPEST]:
+                for partner in ranked(other, chips[mine][chip].vendor)[:1]:
+                    yield (chip, partner) if mine == 0 else (partner, chip)
 
 
 def _units(tables: tuple[Workers, Workers], pairings: Sequence[Kinds], caps: Sequence[int], most: int) -> list[Unit]:
@@ -176,6 +191,8 @@ def _of_box(
     )
     units = _units(tables, _pairings(choices, tables, usd), caps, pools.max_workers)
     made = [_deployment(sweep, box, model, unit) for unit in units]
+    order = sorted(range(len(units)), key=lambda place: made[place].name)  # the same whatever the order of the input
+    units, made = [units[place] for place in order], [made[place] for place in order]
     bound = np.array([_bound(tables, unit) for unit in units]).reshape(len(units), len(sweep.axes.workload))
     kept = np.flatnonzero(~rivals.beat([each.held for each in made], bound))
     units, made, bound = [units[place] for place in kept], [made[place] for place in kept], bound[kept]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,18 +48,21 @@ PIECE = 4096
 Columns = dict[str, list[Any]]
 
 
-def complete(engine: Engine, numbers: Sequence[int]) -> Columns:
+def complete(engine: Engine, numbers: Sequence[int], held: Iterable[Piece] | None = None) -> Columns:
     """All columns of the points with these numbers, in this order.
+
+    Args:
+        engine: the resolved sweep.
+        numbers: which points.
+        held: the pieces of these points, where they are kept.
 
     Raises:
         ValueError: a number lies outside the space.
     """
-    found = [
-        (piece.where, _rows(engine, piece.box, piece.model, piece.mesh, piece.numbers))
-        for piece in pieces(engine, numbers)
-    ]
+    found = [(piece.where, _rows(piece)) for piece in (pieces(engine, numbers) if held is None else held)]
     if not found:
-        return _rows(engine, 0, 0, _nothing(engine), np.zeros(0, dtype=np.int64))
+        none = np.zeros(0, dtype=np.int64)
+        return _rows(Piece(engine, 0, 0, _nothing(engine), none, none))
     order = np.argsort(np.concatenate([where for where, _ in found]), kind="stable").tolist()
     joined = {name: [value for _, rows in found for value in rows[name]] for name in found[0][1]}
     return {name: [values[i] for i in order] for name, values in joined.items()}
@@ -75,12 +79,19 @@ def complete_in_chunks(engine: Engine, numbers: range) -> Iterator[pa.Table]:
 class Piece:
     """Points of one box and model, as a list."""
 
+    engine: Engine
     box: int
     model: int
     mesh: Mesh
     numbers: NDArray[np.int64]
     where: NDArray[np.intp]
     """Their places among the numbers asked for."""
+
+    @cached_property
+    def scored(self) -> Scored:
+        """Their metrics; who keeps the piece keeps what was computed."""
+        sweep = self.engine.sweep
+        return Scored.of(sweep.models[self.model], sweep.choices_of(self.box, self.model), self.mesh)
 
 
 def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
@@ -101,7 +112,7 @@ def pieces(engine: Engine, numbers: Sequence[int]) -> Iterator[Piece]:
                 axes = engine.sweep.choices_of(box, index).axes
                 mesh = Mesh.points(axes, [coordinate[chosen] for coordinate in coordinates])
                 where = of_box[chosen]
-                yield Piece(box, index, mesh, wanted[where], where)
+                yield Piece(engine, box, index, mesh, wanted[where], where)
 
 
 def select(columns: Columns, numbers: Sequence[int]) -> Columns:
@@ -121,13 +132,12 @@ def _nothing(engine: Engine) -> Mesh:
     return Mesh.points(axes, [np.zeros(0, dtype=np.intp) for _ in axes])
 
 
-def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArray[np.int64]) -> Columns:
+def _rows(piece: Piece) -> Columns:
+    engine, box, model_index, mesh = piece.engine, piece.box, piece.model, piece.mesh
     sweep, choices = engine.sweep, engine.sweep.choices_of(box, model_index)
-    model = sweep.models[model_index]
-    size = len(numbers)
+    size, scored = len(piece.numbers), piece.scored
     shown = shown_metrics(sweep)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scored = Scored.of(model, choices, mesh)
         metrics = {
             name: np.broadcast_to(np.asarray(metric.of(scored), dtype=float), (size,)).tolist()
             for name, metric in METRICS.items()
@@ -139,7 +149,7 @@ def _rows(engine: Engine, box: int, model_index: int, mesh: Mesh, numbers: NDArr
     for axis, columns in axis_columns(sweep, box, model_index).items():
         index = mesh.index[axis].tolist() if axis in mesh.index else [0] * size
         labels |= {name: [values[i] for i in index] for name, values in columns.items()}
-    rows: Columns = {"number": numbers.tolist(), "model": [model.name] * size}
+    rows: Columns = {"number": piece.numbers.tolist(), "model": [sweep.models[model_index].name] * size}
     rows |= labels
     rows |= {name: [value] * size for name, value in box_columns(sweep, box).items()}
     rows |= metrics

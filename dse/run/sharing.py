@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dse.cost.choices import PREFILL, Choices
 from dse.cost.mesh import Index, Mesh
-from dse.cost.metrics import METRICS, Error, Scored
+from dse.cost.metrics import METRICS, Error
 from dse.cost.setting import PHASES, Phase
 from dse.run.contests import accelerator
 from dse.run.evidence import ERRORS, evidence
@@ -97,7 +97,7 @@ def _told(engine: Engine, numbers: NDArray[np.int64], rows: Columns) -> tuple[ND
     told: Columns = {name: [None if index is None else rows[name][index] for index in known] for name in TOLD}
     unknown = [index for index, found in enumerate(known) if found is None]
     for piece in pieces(engine, numbers[unknown].tolist()):
-        of_piece = _computed(engine, piece)
+        of_piece = _computed(piece)
         for name, values in of_piece.items():
             for index, value in zip(piece.where.tolist(), values, strict=True):
                 told[name][unknown[index]] = value
@@ -110,9 +110,9 @@ def _told(engine: Engine, numbers: NDArray[np.int64], rows: Columns) -> tuple[ND
     )
 
 
-def _computed(engine: Engine, piece: Piece) -> Columns:
+def _computed(piece: Piece) -> Columns:
     """The columns `TOLD` of some points."""
-    scored = Scored.of(engine.sweep.models[piece.model], engine.sweep.choices_of(piece.box, piece.model), piece.mesh)
+    scored = piece.scored
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         metrics = {name: METRICS[name].of(scored) for name in ("ttft_ms", "latency_s")}
         of_metrics = {name: np.broadcast_to(value, piece.mesh.shape).tolist() for name, value in metrics.items()}

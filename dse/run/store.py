@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dse.cost.techniques import TECHNIQUES
 from dse.errors import CannotRun, Fault, InputError
+from dse.plain import json_bytes, plain
 from dse.run.lock import lock_file
 from dse.run.score import Tally
 from dse.search.space import Part
@@ -188,10 +189,10 @@ class Store:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Write the manifest and return it as it is read back; NaN becomes null."""
-        plain: dict[str, Any] = finite(manifest)
-        text = json.dumps(plain, indent=1, ensure_ascii=False, default=str)
-        write_whole(self.manifest_path, lambda path: path.write_text(text + "\n", encoding="utf-8"))
-        return plain
+        text = json_bytes(manifest, pretty=True)
+        write_whole(self.manifest_path, lambda path: path.write_bytes(text))
+        found: dict[str, Any] = plain(manifest)
+        return found
 
     def write_table(self, name: str, columns: Columns, text: Collection[str] = (), *, csv: bool = False) -> None:
         """Write `name`.parquet, and .csv if asked."""
@@ -380,16 +381,3 @@ def _kept(tally: Tally) -> dict[str, NDArray[Any]]:
         "number": np.concatenate([number for *_, number, _ in kept]),
     }
     return columns | {f"cost_{objective}": np.ascontiguousarray(column) for objective, column in enumerate(table.T)}
-
-
-def finite(value: Any) -> Any:
-    """The value with NaN and infinities as None: JSON has no such numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

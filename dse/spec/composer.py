@@ -119,11 +119,12 @@ class _Composer:
     def _take(self, event: Any) -> None:
         mark = event.start_mark
         line, column = mark.line + 1, mark.column + 1
+        if type(event) is yaml.ScalarEvent:  # most events are
+            node = self._scalar(event, Node(line, column))
+            self._anchor(event.anchor, node)
+            self._attach(node)
+            return
         match event:
-            case yaml.ScalarEvent():  # most events are
-                node = self._scalar(event, Node(line, column))
-                self._anchor(event.anchor, node)
-                self._attach(node)
             case yaml.DocumentStartEvent():
                 self.documents += 1
                 if self.documents > 1:

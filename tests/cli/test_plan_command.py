@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dse import plan
-from dse.run.store import finite
+from dse.plain import plain
 from dse.spec.plan import HOURS_PER_MONTH
 
 PLAN = """\
@@ -67,7 +67,7 @@ def measured(tmp_path) -> Path:
 def answer(tmp_path_factory) -> dict:
     path = tmp_path_factory.mktemp("plan") / "chat.yaml"
     path.write_text(PLAN)
-    return json.loads(json.dumps(finite(plan(path).answer)))
+    return plain(plan(path).answer)
 
 
 def test_json_has_what_a_script_needs(answer):

@@ -6,14 +6,13 @@ import io
 
 import fake_run
 import pytest
-from rich.console import Console
 
 from dse.report.summary import print_summary
 
 
 def printed(manifest, frontier, width=80, **options) -> str:
     out = io.StringIO()
-    print_summary(manifest, frontier, console=Console(file=out, width=width, highlight=False), **options)
+    print_summary(manifest, frontier, width=width, out=out, **options)
     return out.getvalue()
 
 

@@ -6,7 +6,6 @@ import io
 
 import fake_run
 import pytest
-from rich.console import Console
 
 from dse.report.charts import report_data
 from dse.report.summary import print_summary
@@ -69,7 +68,7 @@ def run():
 
 def printed(manifest, frontier) -> str:
     out = io.StringIO()
-    print_summary(manifest, frontier, console=Console(file=out, width=120, highlight=False))
+    print_summary(manifest, frontier, width=120, out=out)
     return out.getvalue()
 
 

@@ -24,6 +24,12 @@ Shares = Mapping[Tensor, Mapping[Tier, Array]]
 BELOW: tuple[Tier, ...] = ("host", "disk")
 """Tiers from which a tensor crosses the host link to be used."""
 
+Stream = Literal["accelerator", "host", "to_device", "to_host", "disk_read", "disk_write", "host_memory"]
+STREAMS: tuple[Stream, ...] = (
+    "accelerator", "host", "to_device", "to_host", "disk_read", "disk_write", "host_memory",
+)  # fmt: skip
+"""What works beside each other: two processors, two directions of a link, of a disk, and the host's memory."""
+
 
 @dataclass
 class Affine:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
-from dse.cost.placement.affine import Tier
+from dse.cost.placement.affine import STREAMS, Stream, Tier
 from dse.cost.placement.ledger import TENSOR_OF, GpuBatch, kind_of
-from dse.cost.placement.plan import STREAMS, Stream
-from dse.cost.placement.schedules import Placement, place
 from dse.cost.setting import Phase
 from dse.cost.work import Array, Work
+
+if TYPE_CHECKING:
+    from dse.cost.placement.schedules import Placement
 
 
 def _same(values: Array) -> Array:
@@ -36,6 +37,8 @@ class Placed(Point):
     @cached_property
     def placement(self) -> Placement:
         """The best placement."""
+        from dse.cost.placement.schedules import place  # the programs and their solver: most sweeps place nothing
+
         return place(self.model, self.choices, self.mesh)
 
     @property

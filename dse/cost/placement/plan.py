@@ -20,16 +20,11 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.placement.affine import BELOW, TENSORS, TIERS, Affine, Shares, Tensor, Tier
+from dse.cost.placement.affine import BELOW, STREAMS, TENSORS, TIERS, Affine, Shares, Stream, Tensor, Tier
 from dse.cost.placement.ledger import TENSOR_OF, Entry, Kind, Ledger
 from dse.cost.placement.tiers import Tiers
 from dse.cost.setting import PHASES, Phase
 from dse.cost.work import Array
-
-Stream = Literal["accelerator", "host", "to_device", "to_host", "disk_read", "disk_write", "host_memory"]
-STREAMS: tuple[Stream, ...] = (
-    "accelerator", "host", "to_device", "to_host", "disk_read", "disk_write", "host_memory",
-)  # fmt: skip
 
 Overlap = Literal["serial", "pairwise", "full"]
 

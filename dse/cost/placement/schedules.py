@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dse.cost.choices import Choices
 from dse.cost.mesh import Mesh
-from dse.cost.placement.affine import TIERS, Shares, Tensor, Tier
+from dse.cost.placement.affine import STREAMS, TIERS, Shares, Stream, Tensor, Tier
 from dse.cost.placement.ledger import Ledger
-from dse.cost.placement.plan import STREAMS, Devices, Overlap, Plan, Stream, device_choices, make_plan, sum_of
+from dse.cost.placement.plan import Devices, Overlap, Plan, device_choices, make_plan, sum_of
 from dse.cost.placement.program import build, shares_of
 from dse.cost.placement.tiers import Tiers
 from dse.cost.setting import PHASES, Phase
