@@ -64,7 +64,9 @@ def _load(found: Mapping[str, Any]) -> str:
     if found["load"] is None:
         return f"{measured}, all at once: {found['saturation']} (sustains {highest})"
     offered = number_text(found["offered_requests_per_s"])
-    return f"{measured}, offered {offered} of at most {highest}: load {found['load']:.0%}, {found['saturation']}"
+    return (
+        f"{measured}, offered {offered} where {highest} are sustained: load {found['load']:.0%}, {found['saturation']}"
+    )
 
 
 def _latencies(found: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import dse as library
+from dse.report.columns import number_text
 
 LLAMA = ("--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--precision", "bf16")
 DRAWN = ("--rate", "8", "--requests", "500", "--seed", "1")
@@ -215,3 +216,14 @@ def test_what_cannot_run_exits_1(dse, options, message):
 def test_axes_a_simulation_has_otherwise_are_refused(axis):
     with pytest.raises(library.InputError, match=axis):
         library.simulate("llama-3.1-8b", "h100-sxm", rate=1, **{axis: "static"})
+
+
+@pytest.mark.parametrize("rate", [4, 6, 15])
+def test_an_overloaded_deployment_answers_no_more_than_it_is_said_to_sustain(dse, rate):
+    """The backlog that measures the rate is another draw; the run itself may finish a few per cent more."""
+    chip = ("--model", "llama-3.1-8b", "--hardware", "l4", "--lengths", "512x128")
+    asked = ("simulate", *chip, "--rate", rate, "--requests", 600)
+    found = json.loads(dse(*asked, "--json").out)
+    assert found["requests_per_s"] <= found["capacity_requests_per_s"] < 1.05 * found["requests_per_s"]
+    assert found["load"] == pytest.approx(rate / found["capacity_requests_per_s"])
+    assert f"{number_text(found['capacity_requests_per_s'])} requests/s are sustained: load" in dse(*asked).out

@@ -47,7 +47,7 @@ function drawUse() {
   const time = Object.entries({ prompt: "prompt passes", mixed: "mixed passes", decode: "decode steps", idle: "idle" })
     .filter(([key]) => found.utilisation[key] > 0).map(([key, label]) => [label, percent(found.utilisation[key])]);
   const load = [
-    ["offered, requests/s", number(found.offered_requests_per_s)], ["sustained at most", number(found.capacity_requests_per_s)],
+    ["offered, requests/s", number(found.offered_requests_per_s)], ["sustained", number(found.capacity_requests_per_s)],
     ["running, mean and most", `${number(found.running.mean)}, ${number(found.running.most)}`], ["slots of a replica", number(found.slots[0])],
     ["waiting, mean and most", `${number(found.waiting.mean)}, ${number(found.waiting.most)}`],
     ["evictions from the full cache", number(found.preemptions)], ["tokens computed again", number(found.recomputed_tokens)],
