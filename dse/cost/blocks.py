@@ -6,8 +6,8 @@ blocks that follow each other without a pause (Bailey 1954, J. R. Stat. Soc. B 1
     left     requests that find no place in the next block: L' = max(L + A - b, 0), A of mean r T; by Spitzer's identity
              (1956) E[L] = sum over k of E[max(A_k - k b, 0)] / k, A_k Poisson of mean k r T. It is also the queue of
              M/D/c with c = b servers (Crommelin 1932). Its tail falls as exp(-theta x), r T (exp(theta) - 1) = theta b.
-    wait     till the running block ends, U uniform over T, and T for every b of those in front: the ones left, and the N
-             that came since the block began, Poisson of mean r (T - U). Its mean is T / 2 + E[L] / r (Little's law).
+    wait     till the running block ends, U uniform over T, and T for every b of those in front: the ones left, and who
+             came since the block began, Poisson of mean r (T - U). Its mean is T / 2 + E[L] / r (Little's law).
 
 A block that is not full is taken to last as long as a full one, and an arrival at an idle server to wait as if a block
 ran: both on the safe side. Arrivals whose times between have another coefficient of variation c come in clumps of c^2.
@@ -56,7 +56,8 @@ class Blocks:
         """Those at some places of a static steady state's mesh."""
         shape = served.point.mesh.shape
         parts = (served.point.batch, served.ttft, served.tpot, served.latency)
-        return cls(*(np.broadcast_to(part, shape)[places] for part in parts), served.point.choices.burstiness)
+        block, prompt, step, seconds = (np.broadcast_to(part, shape)[places] for part in parts)
+        return cls(block, prompt, step, seconds, served.point.choices.burstiness)
 
     @cached_property
     def capacity(self) -> Floats:
@@ -100,13 +101,13 @@ class BlocksUnderLoad:
         from scipy.special import gammainc
 
         mean, most = k * self.came, k * self.most
-        return np.maximum(mean * gammainc(most, mean) - most * gammainc(most + 1.0, mean), 0.0)
+        return np.asarray(np.maximum(mean * gammainc(most, mean) - most * gammainc(most + 1.0, mean), 0.0))
 
     @cached_property
     def decay(self) -> Floats:
         """The positive theta with came (exp(theta) - 1) = theta most."""
         ratio = self.most / self.came
-        theta = 2.0 * np.log(ratio) + 1e-9  # beyond it: the chord's slope exceeds `ratio` there
+        theta = 2.0 * np.log(ratio) + 1e-9  # beyond it: x - 1 / x > 2 log(x) for x > 1
         for _ in range(ROUNDS):
             theta = theta - (np.expm1(theta) - ratio * theta) / (np.exp(theta) - ratio)
         return np.maximum(theta, 1e-12)
@@ -117,7 +118,7 @@ class BlocksUnderLoad:
 
         mean, least = self.came * gone, np.maximum(blocks * self.most, 1e-9)
         height = np.minimum(self.left * np.expm1(self.decay), 1.0)
-        tail = height * np.exp(self.decay * (gone * self.most - least))
+        tail = height * np.exp(np.minimum(self.decay * (gone * self.most - least), 0.0))
         found = gammainc(least, mean) + tail * gammaincc(least, mean * np.exp(self.decay))
         return np.asarray(np.where(blocks > 0.0, np.minimum(found, 1.0), 1.0))
 
