@@ -73,10 +73,14 @@ def _body(answer: Plain, console: Console, say: Callable[..., None], wrapped: Ca
     for line in sentences(answer):
         wrapped(line)
     for entry in answer["deployments"]:
-        if entry.get("launch"):
+        commands, notes = entry.get("launch"), entry.get("launch_notes")
+        if commands or notes:
             say(f"\n{entry['name']}, {entry['replicas']} x:", "bold")
-            for line in entry["launch"]["vllm"].splitlines():
+        if commands:
+            for line in next(iter(commands.values())).splitlines():
                 console.print(Text(f"  {line}"), soft_wrap=True)
+        for note in notes or ():
+            wrapped(f"  {note}")
     say()
 
 

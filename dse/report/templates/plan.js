@@ -51,9 +51,13 @@ function drawDeployments() {
     figure("utilisation_at_peak", "In use at peak", percent), text("evidence", "Rests on", trusted),
   ], data.deployments);
   byId("launch").replaceChildren(...data.deployments.flatMap((row) => {
-    const commands = Object.entries(row.launch || {});
-    if (!commands.length) return [];
-    return [el("h3", {}, `${row.name}, ${row.replicas} ×`), ...commands.map(([engine, command]) => el("p", {}, `${engine}: `, ...command.split("\n").flatMap((line) => [el("code", {}, line), el("br")])))];
+    const commands = Object.entries(row.launch || {}), notes = row.launch_notes || [];
+    if (!commands.length && !notes.length) return [];
+    return [
+      el("h3", {}, `${row.name}, ${row.replicas} ×`),
+      ...commands.map(([engine, command]) => el("p", {}, `${engine}: `, ...command.split("\n").flatMap((line) => [el("code", {}, line), el("br")]))),
+      ...notes.map((note) => el("p", {}, note)),
+    ];
   }));
 }
 
