@@ -75,8 +75,8 @@ def test_quantised_weights_are_a_checkpoint_of_their_own():
     (note,) = found.notes
     assert note == (
         "Llama-3.1-8B-w4a16-g128 stands for a checkpoint of meta-llama/Llama-3.1-8B whose weights are int4 in groups "
-        "of 128: for vllm AWQ (not on Volta), GPTQ or compressed-tensors, for sglang AWQ, GPTQ or compressed-tensors, for "
-        "tensorrt-llm NVIDIA Model Optimizer's."
+        "of 128: for vllm AWQ (not on Volta), GPTQ or compressed-tensors, for sglang AWQ, GPTQ or compressed-tensors, "
+        "for tensorrt-llm NVIDIA Model Optimizer's."
     )
 
 
