@@ -58,7 +58,7 @@ def find_candidates(plan: Plan) -> Candidates:
     """The undominated deployments of every model on every accelerator."""
     found = Candidates()
     sweeps = [model.sweep for model in plan.models if model.sweep is not None]
-    points = sum(Engine(sweep).space.size for sweep in sweeps)
+    points = sum(_size(sweep) for sweep in sweeps)
     indices = range(len(plan.models))
     for part in mapped(lambda index: _of_model(plan, index), indices, worth_it=points > FORKED):
         found.deployments += part.deployments
@@ -130,8 +130,13 @@ def deployments_of(
                 rates, excess, status = _rated(scored, slo, most_loss)
             found += _best(sweep, box, model, mesh, rates)
             _note_misses(misses, sweep, box, mesh, excess, status)
-    pooled = [variant["serving"] == POOLED for variant in sweep.variants]
-    return found, misses, sum(box.size for box, apart in zip(engine.space.boxes, pooled, strict=True) if not apart)
+    return found, misses, _size(sweep)
+
+
+def _size(sweep: Sweep) -> int:
+    """Points of all boxes but those of two pools, whose pairs are not all looked at."""
+    boxes = zip(Engine(sweep).space.boxes, sweep.variants, strict=True)
+    return sum(box.size for box, variant in boxes if variant["serving"] != POOLED)
 
 
 def _sensible(sweep: Sweep, box: int) -> bool:

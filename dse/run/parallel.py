@@ -21,12 +21,12 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], *, worth_i
     Args:
         function: of what this process holds; its results can be sent.
         items: what to apply it to.
-        worth_it: seconds of work, not a fraction of one.
+        worth_it: seconds of work, not a fraction of one. What is itself one of such items forks no further.
     """
-    workers = min(_cores(), len(items))
-    if not worth_it or workers < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return [function(item) for item in items]
     global _job
+    workers = min(_cores(), len(items))
+    if not worth_it or workers < 2 or _job is not None or "fork" not in multiprocessing.get_all_start_methods():
+        return [function(item) for item in items]
     _job = function, items
     try:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:

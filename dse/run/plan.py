@@ -194,6 +194,11 @@ def _assumptions(problem: Problem) -> list[str]:
     ]
     if problem.plan.table:
         found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
+    if any(deployment.pool_facts for deployment in problem.deployments.values()):
+        found.append(
+            "Workers of two pools serve their own deployment alone, caches travel over links that nothing else uses, "
+            "and unlike accelerators are of one vendor."
+        )
     if problem.plan.file.price.kinds == ("purchase",):
         found.append("Owned devices pay for power and cooling at full draw.")
     return found

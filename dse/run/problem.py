@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dse.run.candidates import Candidates, find_candidates
 from dse.run.deployment import Deployment
-from dse.run.planning import Plan, on_hardware
+from dse.run.plan_axes import on_hardware
+from dse.run.planning import Plan
 from dse.search.fleet import Answer, Fleet, Option
 from dse.search.fleet_program import cheapest, most_served
 from dse.spec.slo import Slo
