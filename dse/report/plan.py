@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.report.columns import MISSING, number_text
+from dse.report.plan_words import NAMED, fleet_text, headlines, sentences, signed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,16 +18,6 @@ Plain = Mapping[str, Any]
 ALTERNATIVES = 12
 """Rows of that table; the report shows all."""
 BUCKETS = 16
-
-_LIMITS = {
-    "limit usd_per_hour": "the budget",
-    "limit capital_usd": "the capital",
-    "limit watts": "the power",
-    "headroom": "the head-room",
-    "redundancy": "the redundancy",
-    "whole boxes": "whole boxes",
-}
-TRAFFIC = "10 % more traffic"
 
 
 def print_plan(answer: Plain, folder: str | Path | None = None, console: Console | None = None) -> None:
@@ -53,6 +44,11 @@ def print_plan(answer: Plain, folder: str | Path | None = None, console: Console
         _body(answer, console, say, wrapped)
     else:
         wrapped(f"{answer['name']}: {answer['status']}: {answer['reason']}", "bold")
+        if len(answer["unserved"]) > NAMED:
+            say()
+            say("What nothing serves", "bold")
+            _table(console, [_unserved(entry) for entry in answer["unserved"]])
+            say()
     for line in _foot(answer):
         wrapped(line)
     if folder:
@@ -82,47 +78,6 @@ def _body(answer: Plain, console: Console, say: Callable[..., None], wrapped: Ca
         for note in notes or ():
             wrapped(f"  {note}")
     say()
-
-
-def headlines(answer: Plain) -> Iterator[str]:
-    """Money, energy and how the program ended, in a line each."""
-    costs = answer["economics"]
-    yield (
-        f"${costs['usd_per_hour']:,.2f} an hour, ${costs['usd_per_month']:,.0f} a month, "
-        f"${costs['usd_per_year']:,.0f} a year{_capital(costs)}; "
-        f"{costs['utilisation']:.0%} in use at the mean demand of {number_text(costs['requests_per_s'])} requests/s."
-    )
-    per_token = [
-        f"${number_text(costs[key])} per million {words}"
-        for key, words in (
-            ("usd_per_million_input_tokens", "prompt tokens"),
-            ("usd_per_million_output_tokens", "generated tokens"),
-            ("usd_per_million_tokens", "tokens of either kind"),
-        )
-        if costs.get(key) is not None
-    ]
-    power = ""
-    if costs.get("power_kw") is not None:
-        power = (
-            f"; {number_text(costs['power_kw'])} kW on average, {number_text(costs['power_kw_limit'])} kW at most, "
-            f"{number_text(costs['output_tokens_per_joule'])} generated tokens per joule"
-        )
-    yield f"{', '.join(per_token)}{power}."
-    yield _solved(answer)
-
-
-def _solved(answer: Plain) -> str:
-    """How the program ended, and what is certain of the answer."""
-    better = f"none serves more than {answer['bound']:,.3g} requests/s"
-    if answer["objective"] == "cost":
-        better = f"none is cheaper than ${answer['bound']:,.2f}/h"
-    if answer["status"] == "optimal":
-        return f"Optimal to {answer['gap']:.2%}: of the fleets from these deployments {better}."
-    return f"The time limit struck first: {better}, this one may be {answer['gap']:.2%} off."
-
-
-def _capital(costs: Plain) -> str:
-    return f", ${costs['capital_usd']:,.0f} to buy" if costs["capital_usd"] else ""
 
 
 def tables(answer: Plain) -> Iterator[tuple[str, list[dict[str, str]]]]:
@@ -169,8 +124,8 @@ def alternative_row(entry: Plain) -> dict[str, str]:
         "": entry["title"] + latency,
         "fleet": fleet_text(entry["instances"]),
         "$/h": f"{entry['usd_per_hour']:,.2f}",
-        "more": f"{entry['difference_usd_per_hour']:+,.2f}",
-        "%": f"{entry['difference_pct']:+.1f}",
+        "more": signed(entry["difference_usd_per_hour"], 2),
+        "%": signed(entry["difference_pct"], 1),
         "served": f"{entry['served']:.0%}",
         "kW": number_text(entry["power_kw"]),
     }
@@ -188,9 +143,13 @@ def _bucket(entry: Plain) -> dict[str, str]:
     }
 
 
-def fleet_text(instances: Mapping[str, int]) -> str:
-    """`4 x mi300x + 1 x h100-sxm`."""
-    return " + ".join(f"{count} x {name}" for name, count in instances.items()) or "none"
+def _unserved(entry: Plain) -> dict[str, str]:
+    return {
+        "model": str(entry["model"]),
+        "size": f"{entry['input']}x{entry['output']}",
+        "requests/s": number_text(entry["requests_per_s"]),
+        "why": entry["reason"],
+    }
 
 
 def _table(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
@@ -207,139 +166,6 @@ def _table(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()))
     console.print(table)
-
-
-def sentences(answer: Plain) -> Iterator[str]:
-    """Everything that is said of an answer, a sentence each."""
-    yield from _verified(answer.get("verification"))
-    yield from binding_sentences(answer)
-    yield from growth_sentences(answer)
-    yield from _today(answer.get("current"))
-    yield from error_sentences(answer)
-    yield from _bought(answer.get("rent_or_buy") or ())
-
-
-def _bought(rows: Iterable[Plain]) -> Iterator[str]:
-    """When buying what is rented pays."""
-    for row in rows:
-        if row["months_to_break_even"] is not None:
-            yield (
-                f"{row['hardware']}: ${row['purchase_usd']:,.0f} to buy has paid for itself after "
-                f"{row['months_to_break_even']:.0f} months of ${row['rent_usd_per_hour']:,.2f}/h, power paid."
-            )
-
-
-def _verified(found: Plain | None) -> Iterator[str]:
-    """What the simulator said."""
-    if not found:
-        return
-    if found["holds"] is None:
-        yield f"Not simulated, because {found['because']}: what is said of latencies rests on the cost model alone."
-        return
-    last = found["tried"][-1]
-    measured = "; ".join(
-        f"{model}: {', '.join(_measured(name, value) for name, value in values.items())}"
-        for model, values in last["measured"].items()
-    )
-    held = "keeps its latencies" if found["holds"] else "MISSES its latencies"
-    yield f"Simulated with {last['requests']:,} requests at the peak, the answer {held}: {measured}."
-    yield from _replayed(last)
-    for each in found["tried"][:-1]:
-        late = ", ".join(name for names in each["missed"].values() for name in names)
-        cost = f"${each['usd_per_hour']:,.2f}/h"
-        yield f"Demoted: {fleet_text(each['instances'])} for {cost}, which misses {late} in the simulator."
-
-
-def _replayed(found: Plain) -> Iterator[str]:
-    """Of what the simulator did not see all."""
-    parts = [f"{each['replicas']} of {each['of']} replicas of {name}"
-             for name, each in found["replayed"].items() if each["replicas"] < each["of"]]  # fmt: skip
-    if parts:
-        yield f"Replayed were, with their share of the arrivals, {'; '.join(parts)}."
-    for name, why in found["not_replayed"].items():
-        yield f"Not simulated: {name}, because {why}."
-    if found["not_replayed"]:
-        yield f"The requests simulated are {found['share_of_requests']:.0%} of all."
-
-
-def _measured(name: str, value: float) -> str:
-    metric, statistic = name.split(":")
-    word, unit = metric.rsplit("_", 1)
-    return f"{statistic} {word.upper()} {number_text(value)} {unit}"
-
-
-def _today(found: Plain | None) -> Iterator[str]:
-    """Today's fleet, and what staying with it costs."""
-    if not found:
-        return
-    cost = "at no known price" if found["usd_per_hour"] is None else f"for ${found['usd_per_hour']:,.2f}/h"
-    text = f"Today's {fleet_text(found['instances'])} {cost}"
-    if not found["carries_the_demand"]:
-        yield f"{text} does not carry the peak with its head-room: it serves {found['served']:.0%} of it."
-        yield from (f"Of today's, what serves nothing: {reason}." for reason in found["cannot"])
-    elif found["regret_usd_per_hour"] is None:
-        yield f"{text} carries the demand."
-    else:
-        yield f"{text} carries the demand; staying costs ${found['regret_usd_per_hour']:,.2f}/h more than moving."
-
-
-def binding_sentences(answer: Plain) -> Iterator[str]:
-    """What the answer costs its limits, in words."""
-    for entry in answer["binding"]:
-        yield _binding(entry)
-
-
-def _binding(entry: Plain) -> str:
-    what, change, then = str(entry["what"]), entry["change"], fleet_text(entry["instances"])
-    possible = change is not None and change == change
-    if what == TRAFFIC:
-        if not possible:
-            return f"{TRAFFIC} would not fit the limits."
-        return f"{TRAFFIC} costs ${change:,.2f}/h more ({then})."
-    dual = f"; its last unit is worth ${entry['dual']:,.3g}/h" if entry.get("dual") else ""
-    worth = f"{change:+.3g} requests/s served"
-    if entry["unit"] == "usd_per_hour":
-        worth = f"${-change:,.2f}/h less" if possible else "no fleet was found"
-    if what.startswith("slo "):
-        metric, statistic = what.removeprefix("slo ").split(":")
-        return f"The {statistic} limit on {metric.split('_')[0].upper()} binds: a quarter looser, {worth} ({then})."
-    name = _LIMITS.get(what) or _limit_name(what)
-    return f"{name[0].upper()}{name[1:]} binds: without it, {worth} ({then}){dual}."
-
-
-def _limit_name(what: str) -> str:
-    name = what.removeprefix("limit ")
-    return name.replace("stock:", "the stock of ").replace("watts@", "the power in ")
-
-
-def growth_sentences(answer: Plain) -> Iterator[str]:
-    """When growing demand outruns the answer."""
-    growth = answer.get("growth")
-    if not growth:
-        return
-    head, full = growth["years_until_headroom_is_used"], growth["years_until_saturated"]
-    if head is None:
-        yield "The growth stated never outruns it within twenty years."
-    else:
-        until = "never" if full is None else f"in {full:.1f} years"
-        yield f"Growth uses up the head-room in {head:.1f} years and everything {until}."
-
-
-def error_sentences(answer: Plain) -> Iterator[str]:
-    """What a wrong price or throughput would do."""
-    entries = [entry for entry in answer["sensitivity"] if entry["factor"] < 1 and "throughputs" in entry["what"]]
-    for entry in entries:
-        still = (
-            "still carries the peak"
-            if entry["recommended_still_carries_the_demand"]
-            else "no longer does with its head-room"
-        )
-        again = (
-            ""
-            if entry["usd_per_hour"] is None or entry["usd_per_hour"] != entry["usd_per_hour"]
-            else (f"; the answer would then be {fleet_text(entry['instances'])} for ${entry['usd_per_hour']:,.2f}/h")
-        )
-        yield f"With {entry['what']}, {1 - entry['factor']:.0%} lower, the fleet {still}{again}."
 
 
 def _foot(answer: Plain) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.report.html import render_page, write_page
-from dse.report.plan import headlines, sentences
+from dse.report.plan_words import headlines, sentences
 
 
 def write_plan_report(answer: Mapping[str, Any], path: Path) -> Path:

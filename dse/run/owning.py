@@ -21,11 +21,13 @@ def rent_or_buy(problem: Problem, answer: Answer) -> list[Plain]:
         bought = purchase(device.chip, device.hardware, file)
         if rented is None or bought is None or bought.usd is None:
             continue
+        region = file.budget.regions.get(device.device.site)
+        capital = bought.usd * (region.price_factor if region is not None else 1.0)
         power = device.device.watts / 1e3 * file.economics.pue * file.economics.usd_per_kwh
         saved = device.device.usd_per_hour - power
         found.append({
-            "hardware": name, "rent_usd_per_hour": device.device.usd_per_hour, "purchase_usd": bought.usd,
+            "hardware": name, "rent_usd_per_hour": device.device.usd_per_hour, "purchase_usd": capital,
             "power_usd_per_hour": power, "purchase_source": bought.source,
-            "months_to_break_even": bought.usd / saved / HOURS_PER_MONTH if saved > 0 else None,
+            "months_to_break_even": capital / saved / HOURS_PER_MONTH if saved > 0 else None,
         })  # fmt: skip
     return found

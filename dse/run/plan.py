@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,20 @@ from dse import __version__
 from dse.cost import COST_MODEL
 from dse.errors import InputError
 from dse.plain import json_bytes, plain
+from dse.run.answered import Answered
+from dse.run.binding import limitless
 from dse.run.fleet_facts import mean_latency
 from dse.run.owning import rent_or_buy
+from dse.run.planned_table import unused
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
 from dse.run.store import Store, write_whole, writing
 from dse.run.today_fleet import today
+from dse.run.unserved import unserved, unserved_words
 from dse.run.verified import Solved, solve
-from dse.run.what_if import WhatIf
+from dse.run.what_if import what_if
+from dse.run.wrong import break_even, growth
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
 from dse.spec.reading import exists, from_value, library_file, read
@@ -104,8 +108,9 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
     problem = solved.problem
     found: Plain = {"name": resolved.name, "hash": _hash(problem), "version": __version__, "cost_model": COST_MODEL,
                     "objective": resolved.file.objective}  # fmt: skip
-    if len(problem.fleet.unservable) and not problem.maximising:
-        nothing = {**_nothing("infeasible"), "reason": _unservable(problem)}
+    unservable, wanted = len(problem.fleet.unservable), len(problem.fleet.wanted)
+    if unservable == wanted or (unservable and not problem.maximising):
+        nothing = {**_nothing("infeasible"), "reason": unserved_words(unserved(problem))}
         return PlanResult({**found, **nothing, **_given(problem)}, tuple(_candidates(problem)))
     answer = solved.answer
     if not answer.found or not answer.devices:
@@ -116,10 +121,10 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
 
 def _described(solved: Solved) -> Plain:
     problem, answer = solved.problem, solved.answer
-    facts, what_if = solved.facts, WhatIf(problem, answer)
+    facts, asked = solved.facts, Answered(problem, answer)
     deployments = facts.deployments()
     errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
-    changes = what_if.all(max(errors, default=None))
+    changes = what_if(asked, max(errors, default=None))
     changes["alternatives"][0] |= mean_latency(facts)
     return {
         "status": answer.status,
@@ -129,16 +134,16 @@ def _described(solved: Solved) -> Plain:
         "cost_usd_per_hour": answer.usd_per_hour,
         "instances": dict(answer.devices),
         "deployments": deployments,
-        "buckets": facts.buckets(what_if.margins),
+        "buckets": facts.buckets(None if problem.maximising else asked.margins),
         "served": problem.served_share(answer),
         "latency": dict(mean_latency(facts)),
         "alternatives": [*changes["alternatives"], *changes["latency"]["fastest"]],
         "binding": changes["binding"],
         "economics": facts.economics(),
         "frontier": {"served": changes["frontier_served"], "latency": changes["latency"]["frontier"]},
-        "growth": what_if.growth(),
+        "growth": growth(asked),
         "sensitivity": changes["sensitivity"],
-        "break_even": what_if.break_even(),
+        "break_even": break_even(asked),
         "rent_or_buy": rent_or_buy(problem, answer),
         "current": today(problem, answer),
         "verification": _verification(solved),
@@ -176,6 +181,8 @@ def _given(problem: Problem) -> Plain:
     return {
         "prices": [plan_.devices[name].plain() for name in sorted(plan_.devices)],
         "slo": {model.name: {limit.name: limit.most for limit in model.slo.limits} for model in plan_.models},
+        "time_limit_s": plan_.file.time_limit_s,
+        "unserved": unserved(problem),
         "left_out": {"no_price": list(plan_.unpriced)},
         "candidates": {
             "points": problem.candidates.points,
@@ -194,6 +201,10 @@ def _assumptions(problem: Problem) -> list[str]:
     ]
     if problem.plan.table:
         found.append("Throughputs are those of the table; a size without a row takes that of the next larger one.")
+        if ignored := unused(problem.plan.source):
+            mean = "mean" if len(ignored) > 1 else "means"
+            found.append(f"Of the candidates, {' and '.join(ignored)} {mean} nothing beside a table: its rows rest on "
+                         "what they were measured with.")  # fmt: skip
     if any(deployment.pool_facts for deployment in problem.deployments.values()):
         found.append(
             "Workers of two pools serve their own deployment alone, caches travel over links that nothing else uses, "
@@ -212,21 +223,6 @@ def _nothing(status: str) -> Plain:
     }  # fmt: skip
 
 
-def _unservable(problem: Problem) -> str:
-    """The sizes nothing serves, each with what comes nearest."""
-    texts = []
-    for place in problem.fleet.unservable:
-        bucket = problem.plan.buckets[place]
-        text = f"no candidate serves {bucket.size} of {problem.plan.models[bucket.model].name}"
-        miss = problem.candidates.misses.get(int(place))
-        if miss is not None and miss.words:
-            text += f"; nearest: {miss.words}" if math.isfinite(miss.excess) else f": {miss.words}"
-        elif problem.plan.table:
-            text += " within its latencies: its throughput is 0 everywhere, or no row is as large"
-        texts.append(text)
-    return "; ".join(texts)
-
-
 def _why_not(problem: Problem, answer: Answer) -> str:
     """What stands in the way where every size could be served."""
     if answer.status == "unknown":
@@ -234,9 +230,7 @@ def _why_not(problem: Problem, answer: Answer) -> str:
     if problem.maximising:
         return "the limits allow not one replica of any candidate"
     fleet = problem.fleet
-    free = cheapest(replace(fleet, usd_per_hour=None, capital_usd=None, watts=None, site_watts={}, devices={
-        name: replace(device, stock=None) for name, device in fleet.devices.items()
-    }), time_limit=problem.plan.file.time_limit_s)  # fmt: skip
+    free = cheapest(limitless(fleet), time_limit=problem.plan.file.time_limit_s)
     within = most_served(fleet, time_limit=problem.plan.file.time_limit_s)
     share = problem.served_share(within) if within.found else 0.0
     text = f"the limits allow at most {share:.0%} of the demand"
@@ -258,6 +252,8 @@ def _sentence(problem: Problem, answer: Answer, alternatives: Sequence[Plain]) -
     single = next((entry for entry in alternatives if entry["title"] == "best single type"), None)
     if single is None:
         return f"{text}; no single type could."
+    if problem.maximising and set(single["instances"]) == set(answer.devices):
+        return f"{text}, and no mix serves more."
     if problem.maximising:
         return f"{text}; the best single type, {_count_words(single['instances'])}, serves {single['served']:.0%}."
     if set(single["instances"]) == set(answer.devices):

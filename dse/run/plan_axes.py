@@ -14,7 +14,7 @@ from dse.run.faults import Faults
 from dse.run.prices import PricedDevice
 from dse.run.resolve import Sweep, sweep_of
 from dse.search.space import Layout, layouts_of
-from dse.spec.catalog import hardware_names
+from dse.spec.catalog import chip_names
 from dse.spec.composer import Steps
 from dse.spec.model import ModelSpec, MoE
 from dse.spec.plan import Candidates, PlanFile
@@ -102,7 +102,7 @@ def _sweep_file(file: PlanFile, limited: bool) -> SweepFile:
     stated = {
         "name": file.name,
         "models": [entry.model for entry in file.models],
-        "hardware": hardware_names() if own.hardware == "all" else own.hardware,
+        "hardware": chip_names() if own.hardware == "all" else own.hardware,
         "precision": own.precision,
         "workload": "1024x256",
         "parallel": own.parallel,

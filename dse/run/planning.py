@@ -11,10 +11,11 @@ from dse.run.axes import DEGREES, OPEN, POOLED, Axes
 from dse.run.demand import Bucket, buckets_of
 from dse.run.faults import Faults
 from dse.run.plan_axes import PAIR, candidate_axes, candidate_sweep
-from dse.run.prices import PricedDevice, priced, unlisted
+from dse.run.planned_table import competing, hardware_of, library_chip, misplaced
+from dse.run.prices import PricedDevice, counted_as, priced, unlisted
 from dse.run.resolve import Sweep, accuracy_of
 from dse.search.space import Layout
-from dse.spec.catalog import load_precision
+from dse.spec.catalog import chip_names, load_precision
 from dse.spec.composer import Steps
 from dse.spec.hardware import HardwareSpec
 from dse.spec.plan import CurrentEntry, PlanFile
@@ -42,8 +43,8 @@ class Today:
     """A part of today's fleet."""
 
     entry: CurrentEntry
-    sweep: Sweep
-    """Its deployment on the buckets of its model."""
+    sweep: Sweep | None
+    """Its deployment on the buckets of its model; None where a table says what it serves."""
     model: int
 
 
@@ -93,15 +94,14 @@ def resolve_plan(document: Document) -> Plan:
     if file.throughput is not None:
         with faults.collected(), document.at(("throughput",)):
             table = tuple(read_throughput(beside(document, file.throughput)))
-        faults.found += _misplaced(file, document)
+        faults.found += misplaced(file, table, document)
     else:
         axes = candidate_axes(file, document, any(slo.limits for slo in slos), faults)
     faults.check()
     faults.found += _names(file, axes, table, document)
     faults.check()
     if axes is None:
-        names = list(dict.fromkeys(row.hardware for row in table))
-        devices, unpriced = unlisted(names, file, document)
+        devices, unpriced = unlisted(competing(file, table, document), file, document)
     else:
         devices, unpriced = priced(_chips(axes), file)
     models = tuple(
@@ -167,9 +167,8 @@ def _today(plan: Plan, document: Document) -> list[Today]:
                     document.fault((*at, "model"), f"{label!r} is no model of this plan{suggest(label, names)}")
                 )
             base = plan.models[names.index(label)].sweep
-            if base is None:
-                raise InputError(document.fault(at, "goes without 'throughput': a table does not say how today's runs"))
-            found.append(Today(entry, _deployed(base, entry, document, at), names.index(label)))
+            sweep = _deployed(base, entry, document, at) if base is not None else None
+            found.append(Today(entry, sweep, names.index(label)))
     faults.check()
     return found
 
@@ -192,15 +191,13 @@ def _deployed(base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -
 
 def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document) -> Iterator[Fault]:
     """Accelerators and metrics of the plan that are none of its own, models that stand twice or have no rows."""
+    known = _known_hardware(file, axes, table)
+    models = [_label(entry.model, index) for index, entry in enumerate(file.models)]
     if axes is not None:
-        known = [chip.name for chip in _chips(axes)]
         models = [model.name for model in axes.models]
-    else:
-        known = list(dict.fromkeys(row.hardware for row in table))
-        models = [_label(entry.model, index) for index, entry in enumerate(file.models)]
     yield from _unknown_hardware(file, known, document)
     if axes is not None and axes.serving == (POOLED,) and not file.budget.regions:
-        held = sum(file.budget.stock.get(name, PAIR) for name in known)
+        held = sum(file.budget.stock.get(name, PAIR) for name in set(known.values()))
         if held < PAIR:
             message = f"{POOLED} serving needs {PAIR} accelerators at least, one for prompts and one to decode; there"
             yield document.fault(("budget", "stock"), f"{message} {'is 1' if held else 'are none'}")
@@ -220,25 +217,39 @@ def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], documen
         yield document.fault(("throughput",), wanted)
 
 
-def _unknown_hardware(file: PlanFile, known: Sequence[str], document: Document) -> Iterator[Fault]:
-    named: list[tuple[Steps, Mapping[str, float]]] = [
+def _known_hardware(file: PlanFile, axes: Axes | None, table: Sequence[Measured]) -> dict[str, str]:
+    """Accelerator -> the chip it is counted as, for all that the plan may name."""
+    if axes is not None:
+        return {chip.name: counted_as(chip.name, chip) for chip in _chips(axes)}
+    names = hardware_of(table)
+    if file.candidates.hardware == "all":  # of the library, with or without rows
+        names = list(dict.fromkeys([*names, *chip_names()]))
+    return {name: counted_as(name, library_chip(name)) for name in names}
+
+
+def _unknown_hardware(file: PlanFile, known: Mapping[str, str], document: Document) -> Iterator[Fault]:
+    """Names that are none of the plan's hardware.
+
+    Args:
+        file: the plan.
+        known: accelerator -> the chip it is counted as.
+        document: where it stands.
+    """
+    stocks: list[tuple[Steps, Mapping[str, float]]] = [
         (("budget", "stock"), file.budget.stock),
         *((("budget", "regions", name, "stock"), region.stock) for name, region in file.budget.regions.items()),
+    ]
+    prices: list[tuple[Steps, Mapping[str, float]]] = [
         (("price", "override"), file.price.override),
         (("price", "purchase"), file.price.purchase),
     ]
-    for at, names in named:
+    chips = list(dict.fromkeys(known.values()))
+    for at, names in [*stocks, *prices]:
+        counted = (at, names) in stocks
         for name in names:
-            if name not in known:
-                message = f"{name!r} is not among this plan's hardware{suggest(name, known)}"
+            if counted and name in known and name not in chips:
+                message = f"{name!r} is a box of {known[name]}; give the stock of {known[name]}"
                 yield document.fault((*at, name), message, key=True)
-
-
-def _misplaced(file: PlanFile, document: Document) -> list[Fault]:
-    """What a plan with measured throughputs cannot say: the table already rests on it."""
-    given = document.value if isinstance(document.value, Mapping) else {}
-    return [
-        document.fault((name,), "goes without 'throughput': the table's rows already rest on it", key=True)
-        for name in ("candidates", "constraints", "current")
-        if name in given
-    ]
+            elif name not in known and name not in chips:
+                message = f"{name!r} is not among this plan's hardware{suggest(name, [*known, *chips])}"
+                yield document.fault((*at, name), message, key=True)

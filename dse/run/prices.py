@@ -35,7 +35,7 @@ class PricedDevice:
             "hardware": self.device.name,
             "usd_per_device_hour": self.device.usd_per_hour,
             "kind": self.price.kind,
-            "usd_purchase": self.price.usd,
+            "usd_purchase": self.device.capital_usd or None,
             "energy_usd_per_device_hour": self.energy_usd_per_hour,
             "provider": self.price.provider,
             "date": self.price.date,
@@ -86,17 +86,24 @@ def _split(found: Mapping[str, PricedDevice | None], file: PlanFile) -> tuple[di
 
 def _everywhere(priced: PricedDevice, file: PlanFile) -> Iterator[PricedDevice]:
     """An accelerator in each region that has it."""
+    kind, energy = priced.device.kind, priced.energy_usd_per_hour
     for name, region in file.budget.regions.items():
-        if region.only and priced.chip not in region.stock:
+        if region.only and kind not in region.stock:
             continue
-        device = replace(
-            priced.device,
-            name=f"{priced.chip}@{name}",
-            usd_per_hour=priced.device.usd_per_hour * region.price_factor,
-            stock=region.stock.get(priced.chip, priced.device.stock),
-            site=name,
+        yield replace(
+            priced,
+            device=replace(
+                priced.device,
+                name=f"{priced.chip}@{name}",
+                # The factor is on what an accelerator costs: its rent, or its purchase. A bought one's energy has a
+                # price of its own, which `economics` states.
+                usd_per_hour=(priced.device.usd_per_hour - energy) * region.price_factor + energy,
+                capital_usd=priced.device.capital_usd * region.price_factor,
+                stock=region.stock.get(kind, priced.device.stock),
+                site=name,
+                counted_as=f"{kind}@{name}",
+            ),
         )
-        yield replace(priced, device=device, energy_usd_per_hour=priced.energy_usd_per_hour * region.price_factor)
 
 
 def priced_device(name: str, chip: HardwareSpec | None, file: PlanFile) -> PricedDevice | None:
@@ -116,15 +123,17 @@ def priced_device(name: str, chip: HardwareSpec | None, file: PlanFile) -> Price
         watts,
         price.usd or 0.0,
         chip.box.devices if file.whole_boxes and chip is not None else 1,
-        file.budget.stock.get(name),
+        file.budget.stock.get(counted_as(name, chip)),
+        counted_as=counted_as(name, chip),
     )
     return PricedDevice(device, price, chip, energy, name)
 
 
 def _quote(name: str, chip: HardwareSpec | None, watts: float, file: PlanFile) -> tuple[Price | None, float, float]:
     """The quote, what a device costs by the hour, and how much of that is energy."""
-    if name in file.price.override:
-        price = quote((), "assumed", file.price.override[name])
+    override = _stated(file.price.override, name, chip)
+    if override is not None:
+        price = quote((), "assumed", override)
         assert price is not None
         assert price.usd_per_hour is not None
         return price, price.usd_per_hour, 0.0
@@ -142,10 +151,21 @@ def _quote(name: str, chip: HardwareSpec | None, watts: float, file: PlanFile) -
 
 def purchase(name: str, chip: HardwareSpec | None, file: PlanFile) -> Price | None:
     """The user's purchase price, else the library's latest."""
-    if name in file.price.purchase:
-        return Price(kind="purchase", usd=file.price.purchase[name], provider="user", source="set by the user")
+    stated = _stated(file.price.purchase, name, chip)
+    if stated is not None:
+        return Price(kind="purchase", usd=stated, provider="user", source="set by the user")
     quotes = [price for price in (chip.prices if chip is not None else ()) if price.kind == "purchase"]
     return max(quotes, key=lambda price: (price.month, -(price.usd or 0.0)), default=None)
+
+
+def counted_as(name: str, chip: HardwareSpec | None) -> str:
+    """The name of an accelerator's stock: that of the chip where a box of it has a file of its own."""
+    return (chip.box_of if chip is not None else None) or name
+
+
+def _stated(prices: Mapping[str, float], name: str, chip: HardwareSpec | None) -> float | None:
+    """The user's own price of an accelerator, or of the chip that is in its box."""
+    return prices.get(name, prices.get(counted_as(name, chip)))
 
 
 def idle_watts(device: PricedDevice, host_share: float) -> float:

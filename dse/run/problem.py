@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from dse.run.candidates import Candidates, find_candidates
 from dse.run.deployment import Deployment
 from dse.run.plan_axes import on_hardware
+from dse.run.planned_table import rows_of, table_rates
 from dse.run.planning import Plan
-from dse.search.fleet import Answer, Fleet, Option
-from dse.search.fleet_program import cheapest, most_served
+from dse.search.fleet import Answer, Fleet, Option, tidied
+from dse.search.fleet_program import UNUSED, cheapest, most_served
 from dse.spec.slo import Slo
 
 Floats = NDArray[np.float64]
+
+SERVED_IN_FULL = 1e-8
+"""Distance of a served share from one that sums of floats explain: shares are held to nine decimals."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,11 @@ class Problem:
         known = all(self.fleet.devices[name].watts for name in answer.devices)
         return answer.watts / 1e3 if known else None
 
-    def served_share(self, answer: Answer) -> float:
-        """Share of the demand that an answer serves."""
-        return answer.served(self.fleet) / float(self.fleet.demand.sum()) if answer.found else math.nan
+    def served_share(self, answer: Answer, fleet: Fleet | None = None) -> float:
+        """Share of the demand, or of that of a changed problem, that an answer serves."""
+        fleet = self.fleet if fleet is None else fleet
+        share = answer.served(fleet) / float(fleet.demand.sum()) if answer.found else math.nan
+        return 1.0 if abs(share - 1) < SERVED_IN_FULL else share
 
     def under(self, slos: Sequence[Slo], hardware: Collection[str]) -> Problem:
         """The same plan with other latencies, on some of its accelerators.
@@ -123,27 +129,15 @@ def _fleet(plan: Plan, options: Sequence[Option]) -> Fleet:
 
 
 def _of_table(plan: Plan) -> tuple[list[Option], dict[str, list[str]]]:
-    """An option per model and accelerator of a table; a bucket takes the row of its size, else the next larger one.
-
-    A larger request asks for more of everything, so that the row is on the safe side.
-    """
+    """An option per model and accelerator of a table."""
     options, sources = [], {}
     single = len(plan.models) == 1
     for index, model in enumerate(plan.models):
         for device, priced in plan.devices.items():
-            rows = [
-                row for row in plan.table
-                if row.hardware == priced.chip and row.model in ((model.name, "") if single else (model.name,))
-            ]  # fmt: skip
-            rates, texts = np.zeros(len(plan.buckets)), [""] * len(plan.buckets)
-            for place, bucket in enumerate(plan.buckets):
-                larger = [row for row in rows if row.input >= bucket.input and row.output >= bucket.output]
-                if bucket.model == index and larger:
-                    row = min(larger, key=lambda row: (row.input + row.output, row.input))
-                    rates[place], texts[place] = row.requests_per_s, f"{row.input}x{row.output}"
+            rows = rows_of(plan.table, priced.chip, model.name, single=single)
             name = device if single else f"{model.name} {device}"
+            rates, sources[name] = table_rates(rows, plan.buckets, index)
             options.append(Option(name, device, 1, rates))
-            sources[name] = texts
     return options, sources
 
 
@@ -176,5 +170,5 @@ def balanced(fleet: Fleet, answer: Answer) -> Answer:
         return answer
     shares = np.zeros_like(answer.shares)
     for (o, b), share in zip(pairs, found.x, strict=False):
-        shares[o, b] = round(float(share), 9) if share > 1e-9 else 0.0
-    return replace(answer, shares=shares)
+        shares[o, b] = share if share > UNUSED else 0.0
+    return replace(answer, shares=tidied(shares))

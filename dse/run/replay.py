@@ -20,7 +20,7 @@ from dse.run.fleet_facts import Facts
 from dse.run.pooled_deployment import PooledDeployment
 from dse.run.problem import Problem
 from dse.search.fleet import Answer
-from dse.simulate.blocks import Answered, Block, run_blocks
+from dse.simulate.blocks import BlocksRecord, Block, run_blocks
 from dse.simulate.deployment import Deployment as Simulated
 from dse.simulate.fleet import Dispatch, Record, simulate
 from dse.simulate.pools import transfer_of
@@ -178,7 +178,7 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> tupl
     return times, Played(replicas, standing, count)
 
 
-def _played(deployment: Deployment, rows: Mapping[int, Plain], replicas: int, trace: Trace) -> Record | Answered:
+def _played(deployment: Deployment, rows: Mapping[int, Plain], replicas: int, trace: Trace) -> Record | BlocksRecord:
     """A trace through so many replicas, which run at most what their rows say at once."""
     most = int(max(row["slots"] for row in rows.values()))
     sweep, mesh = deployment.points([0], [1.0])

@@ -15,7 +15,7 @@ each. That is Mélange's assumption (2404.14527), stated here and checked by the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -38,9 +38,16 @@ class Device:
     box: int = 1
     """Devices that can only be had together."""
     stock: int | None = None
-    """Most devices there are; None for any number."""
+    """Most devices of this kind there are; None for any number."""
     site: str = ""
     """Where it stands."""
+    counted_as: str = ""
+    """What it is where its name says more, as that of a box: devices of one chip are counted together."""
+
+    @property
+    def kind(self) -> str:
+        """What it is counted as where there is a stock, or fleets are to differ in kind."""
+        return self.counted_as or self.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +112,11 @@ class Fleet:
         return np.where(self.rates > 0, loads, np.inf)
 
     @property
+    def worths(self) -> Floats:
+        """Requests/s of each bucket, by their worth. Shape (buckets,)."""
+        return self.demand if self.weights is None else self.demand * self.weights
+
+    @property
     def wanted(self) -> NDArray[np.intp]:
         """Buckets with any demand."""
         return np.flatnonzero(self.demand > 0)
@@ -114,6 +126,19 @@ class Fleet:
         """Buckets with demand that no option can serve."""
         can = np.any(self.rates > 0, axis=0) if self.options else np.zeros(len(self.demand), dtype=bool)
         return np.flatnonzero((self.demand > 0) & ~can)
+
+    @property
+    def stocks(self) -> dict[str, int]:
+        """The most there are, by kind of device."""
+        found: dict[str, int] = {}
+        for _, device in sorted(self.devices.items()):
+            if device.stock is not None:
+                found[device.kind] = min(device.stock, found.get(device.kind, device.stock))
+        return found
+
+    def kinds_of(self, devices: Iterable[str]) -> frozenset[str]:
+        """The kinds among some devices, given by name."""
+        return frozenset(self.devices[name].kind for name in devices)
 
     @property
     def coupled(self) -> bool:
@@ -183,9 +208,31 @@ class Answer:
         """Requests/s served."""
         return float(np.sum(self.shares.sum(axis=0) * fleet.demand)) if len(self.options) else 0.0
 
+    def worth(self, fleet: Fleet) -> float:
+        """Requests/s served, by their worth."""
+        return float(np.sum(self.shares.sum(axis=0) * fleet.worths)) if len(self.options) else 0.0
+
 
 def _rates(options: Sequence[Option]) -> Floats:
     return np.array([option.rates for option in options])
+
+
+WHOLE = 1e-6
+"""Distance of a bucket's total share from one that is the solver's noise."""
+
+HELD_DIGITS = 9
+"""Decimals of a share in an answer."""
+
+
+def tidied(shares: Floats) -> Floats:
+    """Shares without the noise of a solver: rounded, and those of a bucket that is served in full sum to one.
+
+    Args:
+        shares: of each bucket per option. Shape (options, buckets).
+    """
+    shares = np.round(shares, HELD_DIGITS)
+    totals = shares.sum(axis=0)
+    return np.asarray(np.where(np.abs(totals - 1) < WHOLE, shares / np.where(totals > 0, totals, 1.0), shares))
 
 
 def canonical(fleet: Fleet) -> Fleet:
@@ -230,8 +277,9 @@ def _scarce(fleet: Fleet, options: Sequence[Option]) -> Floats:
     if fleet.capital_usd is not None:
         per_device.append([device.capital_usd for device in of])
     per_device += [[each.watts if each.site == site else 0.0 for each in of] for site in sorted(fleet.site_watts)]
+    per_device += [[float(each.kind == kind) for each in of] for kind in fleet.stocks]
     for place, device in enumerate(of):
-        if device.stock is not None or device.box > 1:
+        if device.box > 1:
             per_device.append([float(place == other) for other in range(len(of))])
     things = []
     for each in per_device:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.search.fleet import Answer, Fleet, canonical, pruned
+from dse.search.fleet import Answer, Fleet, canonical, pruned, tidied
 from dse.search.milp import GAP, Solved, minimise, relax
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ HAIR = 1e-4
 """Replicas' worth of load below which a share needs a row of its own to have a replica stand: up to 1e-6 of one is none
 to a solver, and a size that is asked for once a day would be served by nothing."""
 
-HELD_DIGITS = 9
-"""Decimals of a share in an answer."""
-
 
 @dataclass
 class Program:
@@ -53,6 +50,8 @@ class Program:
     counts: list[LpVariable]
     devices: dict[str, LpAffineExpression]
     """Accelerators paid for, by name."""
+    limits: dict[str, str]
+    """Limit -> its row: PuLP makes one name of `a-b` and `a_b`."""
     whole: int = 1
     """What a share of one is in the unit of the variables: 1, or the slices."""
 
@@ -73,17 +72,18 @@ class Program:
     @property
     def served(self) -> LpAffineExpression:
         """Requests/s served, by their worth."""
-        return _total((float(self._worths[bucket]) / self.whole, share) for (_, bucket), share in self.shares.items())
+        worths = self.fleet.worths
+        return _total((float(worths[bucket]) / self.whole, share) for (_, bucket), share in self.shares.items())
 
     @property
     def worth(self) -> float:
         """Of all requests/s that are asked for, by their worth."""
-        return float(self._worths.sum())
+        return float(self.fleet.worths.sum())
 
     @property
-    def _worths(self) -> NDArray[np.float64]:
-        fleet = self.fleet
-        return fleet.demand if fleet.weights is None else fleet.demand * fleet.weights
+    def unserved(self) -> LpAffineExpression:
+        """To be minimised for served demand, a share of all that is asked for: solvers' tolerances are absolute too."""
+        return -1 / self.worth * self.served if self.worth else -self.served
 
 
 def cheapest(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: bool = False) -> Answer:
@@ -112,40 +112,62 @@ def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: b
     Args:
         fleet: the problem.
         time_limit: seconds per program.
-        rough: to `ROUGH_GAP`, and any of those that serve as much.
+        rough: to `ROUGH_GAP`, and any of those that serve as much and cost as little.
     """
     program = written(pruned(canonical(fleet)), all_of_it=False)
-    # A share of all that is asked for: the solver's tolerances are absolute as well.
-    served = -1 / program.worth * program.served if program.worth else -program.served
-    aims = [served] if rough else [served, program.usd_per_hour, program.ranks]
-    solved = minimise(program.problem, aims, time_limit, ROUGH_GAP if rough else GAP)
+    # Without the cost as an aim, a solver fills any budget: what serves as much for less is not a tie but the answer.
+    aims = [program.unserved, program.usd_per_hour, *([] if rough else [program.ranks])]
+    solved = minimise(program.problem, aims, time_limit, *((ROUGH_GAP, ROUGH_GAP) if rough else (GAP,)))
     return _answer(program, Solved(solved.status, -solved.value * program.worth, -solved.bound * program.worth))
+
+
+def cheapest_serving(fleet: Fleet, worth: float, *, time_limit: float | None = TIME_LIMIT) -> Answer:
+    """The cheapest fleet that serves at least so much of the demand, to `ROUGH_GAP`.
+
+    Args:
+        fleet: the problem.
+        worth: requests/s, by their worth.
+        time_limit: seconds.
+    """
+    program = written(pruned(canonical(fleet)), all_of_it=False)
+    if program.worth:
+        program.problem += program.unserved <= -(worth / program.worth) * (1 - UNUSED), "served_at_least"
+    return _answer(program, minimise(program.problem, [program.usd_per_hour], time_limit, ROUGH_GAP))
 
 
 @dataclass(frozen=True)
 class Multipliers:
-    """Multipliers of the relaxed program: what one unit more of each limit, or of demand, changes the cost by."""
+    """Multipliers of the relaxed program: what one unit more of each limit, or of demand, changes the answer by."""
 
     bound: float
-    """Cost of the relaxed program: no fleet is cheaper."""
+    """Cost of the relaxed program, or what it serves: no fleet is better."""
     limits: Mapping[str, float]
-    """Limit -> dollars per hour saved per unit more (a dollar per hour, a watt, a dollar, a device)."""
+    """Limit -> dollars per hour saved, or requests/s served, per unit more (a dollar per hour, a watt, a dollar, a
+    device)."""
     demand: NDArray[np.float64]
-    """Dollars per hour for one request/s more of each bucket."""
+    """Dollars per hour for one request/s more of each bucket; NaN where served demand is what is wanted."""
 
 
-def multipliers(fleet: Fleet) -> Multipliers | None:
-    """What the limits cost at the margin; None where even the relaxed program is infeasible."""
+def multipliers(fleet: Fleet, *, serving: bool = False) -> Multipliers | None:
+    """What the limits cost at the margin; None where even the relaxed program is infeasible.
+
+    Args:
+        fleet: the problem.
+        serving: whether as much as possible is to be served, rather than all for as little as possible.
+    """
     fleet = canonical(fleet)
-    if len(fleet.unservable):
+    if len(fleet.unservable) and not serving:
         return None
-    program = written(fleet, all_of_it=True)
-    solved = relax(program.problem, program.usd_per_hour)
+    program = written(fleet, all_of_it=not serving)
+    solved = relax(program.problem, program.unserved if serving else program.usd_per_hour)
     if solved.status != "optimal":
         return None
+    unit = (program.worth or 1.0) if serving else 1.0
     duals = {name: float(row.pi or 0.0) for name, row in program.problem.constraints.items()}
-    limits = {name.removeprefix("limit_"): max(-dual, 0.0) for name, dual in duals.items() if name.startswith("limit_")}
+    limits = {name: max(-duals[row], 0.0) * unit for name, row in program.limits.items()}
     demand = np.zeros(len(fleet.demand))
+    if serving:
+        return Multipliers(-solved.value * unit, limits, np.full_like(demand, math.nan))
     for bucket in fleet.wanted:
         # A row reads sum f = whole; a request/s more of the bucket makes its loads so much larger.
         paid = sum(
@@ -189,7 +211,7 @@ def most_served_by(fleet: Fleet, counts: Sequence[int]) -> Answer:
     program = written(free, all_of_it=False)
     for variable, count in zip(program.counts, counts, strict=True):
         variable.lowBound = variable.upBound = count
-    return _answer(program, minimise(program.problem, [-program.served]))
+    return _answer(program, minimise(program.problem, [program.unserved]))
 
 
 def parted(fleet: Fleet) -> list[Fleet]:
@@ -283,7 +305,7 @@ def written(fleet: Fleet, *, all_of_it: bool) -> Program:
             if load * whole < HAIR:
                 problem += share <= whole * standing
         problem += _total(terms) <= standing, f"load_{place}"
-    program = Program(fleet, problem, shares, counts, _devices(fleet, problem, counts), whole)
+    program = Program(fleet, problem, shares, counts, _devices(fleet, problem, counts), {}, whole)
     _limit(program)
     return program
 
@@ -305,20 +327,23 @@ def _devices(fleet: Fleet, problem: LpProblem, counts: Sequence[LpVariable]) -> 
 
 
 def _limit(program: Program) -> None:
-    """The rows of the limits, each with a name of its own."""
+    """The rows of the limits."""
     fleet, held = program.fleet, program.devices
     rows: dict[str, tuple[Any, float | None]] = {
         "usd_per_hour": (program.usd_per_hour, fleet.usd_per_hour),
         "capital_usd": (_total((fleet.devices[h].capital_usd, n) for h, n in held.items()), fleet.capital_usd),
         "watts": (_total((fleet.devices[h].watts, n) for h, n in held.items()), fleet.watts),
-        **{f"stock:{h}": (n, fleet.devices[h].stock) for h, n in held.items()},
     }
+    for kind, stock in fleet.stocks.items():
+        if of_kind := [(1.0, n) for h, n in held.items() if fleet.devices[h].kind == kind]:
+            rows[f"stock:{kind}"] = (_total(of_kind), stock)
     for site, limit in fleet.site_watts.items():
         there = ((fleet.devices[h].watts, n) for h, n in held.items() if fleet.devices[h].site == site)
         rows[f"watts@{site}"] = (_total(there), limit)
     for name, (total, most) in rows.items():
         if most is not None:
-            program.problem += total <= most, f"limit_{name}"
+            program.limits[name] = f"limit_{len(program.limits)}"
+            program.problem += total <= most, program.limits[name]
 
 
 def _most(fleet: Fleet, place: int) -> int:
@@ -344,7 +369,7 @@ def _answer(program: Program, solved: Solved) -> Answer:
     shares = np.zeros((len(fleet.options), len(fleet.demand)))
     for (place, bucket), share in program.shares.items():
         value = (share.value() or 0.0) / program.whole
-        shares[place, bucket] = round(value, HELD_DIGITS) if value > UNUSED else 0.0
+        shares[place, bucket] = value if value > UNUSED else 0.0
     devices = {name: round(held.value() or 0.0) for name, held in program.devices.items()}
     devices = {name: held for name, held in devices.items() if held}
     of = {name: fleet.devices[name] for name in devices}
@@ -354,7 +379,7 @@ def _answer(program: Program, solved: Solved) -> Answer:
         solved.bound,
         tuple(fleet.options[place] for place in used),
         counts[used],
-        shares[used],
+        tidied(shares[used]),
         devices,
         sum(of[name].usd_per_hour * held for name, held in devices.items()),
         sum(of[name].capital_usd * held for name, held in devices.items()),

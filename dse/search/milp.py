@@ -70,7 +70,11 @@ def quiet() -> Iterator[None]:
 
 
 def minimise(
-    problem: LpProblem, aims: Sequence[LpAffineExpression], time_limit: float | None = None, gap: float = GAP
+    problem: LpProblem,
+    aims: Sequence[LpAffineExpression],
+    time_limit: float | None = None,
+    gap: float = GAP,
+    tie_gap: float = 0.0,
 ) -> Solved:
     """Minimise the aims one after the other, each among the answers that are best in those before it.
 
@@ -82,6 +86,7 @@ def minimise(
         aims: at least one.
         time_limit: seconds for the first aim.
         gap: relative gap to close in it.
+        tie_gap: the same in the later aims.
     """
     first, *others = aims
     solved = _run(problem, first, timeLimit=time_limit, gapRel=gap)
@@ -91,7 +96,7 @@ def minimise(
     held, best = first, solved.value
     for index, aim in enumerate(others):
         problem += held <= best + SLACK * max(abs(best), 1.0), f"as_good_in_aim_{index}"
-        tie = _run(problem, aim, mip_max_nodes=TIE_NODES, gapRel=0.0)
+        tie = _run(problem, aim, mip_max_nodes=TIE_NODES, gapRel=tie_gap)
         if tie.status not in ("optimal", "feasible"):
             for variable, value in zip(problem.variables(), values, strict=True):
                 variable.varValue = value

@@ -35,7 +35,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class BlocksRecord:
     """What happened: one entry per request, in the order of the trace."""
 
     trace: Trace
@@ -70,7 +70,7 @@ class _Server:
     assigned: int = 0
 
 
-def run_blocks(trace: Trace, servers: int, blocks: Mapping[Size, Block]) -> Answered:
+def run_blocks(trace: Trace, servers: int, blocks: Mapping[Size, Block]) -> BlocksRecord:
     """A trace through servers alike.
 
     Args:
@@ -114,4 +114,4 @@ def run_blocks(trace: Trace, servers: int, blocks: Mapping[Size, Block]) -> Answ
         if not server.busy:
             start(number, arrival)
     end_until(np.inf)
-    return Answered(trace, first, last, ran)
+    return BlocksRecord(trace, first, last, ran)

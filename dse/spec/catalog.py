@@ -113,6 +113,18 @@ def hardware_names() -> list[str]:
     return names(HARDWARE)
 
 
+def chip_names() -> list[str]:
+    """Every accelerator that has a name, but for files that describe a particular box of another."""
+    return [name for name in hardware_names() if not _is_box(name)]
+
+
+def _is_box(name: str) -> bool:
+    try:
+        return load_hardware(name).box_of is not None
+    except InputError:  # a broken file says so where it is used
+        return False
+
+
 def precision_names() -> list[str]:
     """Every precision scheme that has a name."""
     from dse.spec.precision import library_precisions

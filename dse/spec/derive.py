@@ -15,7 +15,7 @@ from dse.spec.reading import Document, build
 MAX_VARIANTS = 10_000
 _LISTS = ("aliases", "prices")
 _FLAT = ("sources",)
-_NOT_COLUMNS = ("name", "notes", "vendor", "kind", "architecture")
+_NOT_COLUMNS = ("name", "notes", "vendor", "kind", "architecture", "box_of")
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,9 @@ class HardwareSpec(Strict):
     """Absent: the accelerator shares the host's memory, or stands alone."""
     box: Box = Box()
     """The default box."""
+    box_of: Text | None = None
+    """The chip whose one particular box this file describes, in the library under its own name. Plans leave it out of
+    `all`, count it with that chip's stock, and take that chip's price where it has none of its own."""
     power: Power | None = None
     """Absent: energy is not known."""
     prices: tuple[Price, ...] = ()

@@ -85,7 +85,8 @@ class Region(Strict):
     """A place where devices stand, with limits and prices of its own."""
 
     price_factor: Positive = 1.0
-    """On the price of every accelerator there."""
+    """On the price of every accelerator there: on rent, energy included, or on what is paid for a bought one. The power
+    and cooling of bought ones cost what `economics` says, everywhere."""
     power_kw: Positive | None = None
     """Of boards and their hosts there, without cooling."""
     stock: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -105,7 +106,7 @@ class Budget(Strict):
     power_kw: Positive | None = None
     """Of boards and their hosts, without cooling: what a rack is fed with."""
     stock: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    """Accelerator -> the most there are, in each region."""
+    """Accelerator -> the most there are, in each region; those in a box of another name (`box_of`) among them."""
     regions: dict[Text, Region] = Field(default_factory=dict)
     """Places to choose from; an accelerator in one of them is called `h100-sxm@NAME`."""
 
@@ -125,7 +126,8 @@ class Candidates(Strict):
     """What may be deployed; axes as in a sweep."""
 
     hardware: Any = "all"
-    """`all` of the library, or names, paths and mappings with `base`."""
+    """`all` of the library, or names, paths and mappings with `base`. With `throughput`, names of its rows; the other
+    candidates mean nothing there."""
     precision: Any = NATIVE
     parallel: Parallel | None = None
     """Degrees to combine; by default every tp and pp (and ep for experts) up to `max_devices`."""
@@ -188,7 +190,7 @@ class Economics(Strict):
 
 
 class CurrentEntry(Strict):
-    """A part of today's fleet."""
+    """A part of today's fleet; with `throughput` so many accelerators, each as its rows say."""
 
     hardware: Text
     replicas: Count = 1

@@ -77,3 +77,26 @@ def test_a_plan_without_an_answer_says_why(browse, tmp_path):
     drawn = browse(write_plan(found, tmp_path) / "report.html")
     assert "data-errors" not in drawn.all("html")[0].attributes
     assert "no candidate serves 512x128 of llama-3.1-8b" in drawn.one("recommendation").text
+
+
+def test_the_most_for_a_budget_is_drawn_as_what_is_served(browse, tmp_path):
+    size = {"input": 512, "output": 128, "requests_per_s": 400}
+    most = {"budget": {"usd_per_hour": 13.7}, "objective": "served_rate", "verify": {"requests": 0}}
+    found = plan({**PLAN, "models": [{"model": "llama-3.1-8b", "demand": {"buckets": [size]}}], **most})
+    drawn = browse(write_plan(found, tmp_path) / "report.html")
+    root = drawn.all("html")[0].attributes
+    assert "data-errors" not in root
+    assert int(root["data-overflow"]) <= 0
+    assert len(drawn.one("sensitivity").table) == len(found.answer["sensitivity"])
+    for name in ("costs", "demand-frontier", "latency-frontier"):
+        assert drawn.one(name).all("svg"), name
+    assert "no fleet serves more" in drawn.one("frontier-note").text
+    assert "serves most of the same demand" in drawn.one("alternatives-note").text
+
+
+def test_sizes_that_nothing_serves_are_listed(browse, tmp_path):
+    demand = {"trace": "azure-conversation", "requests_per_s": 5}
+    changes = {"models": [{"model": "llama-3.1-8b", "demand": demand}], "slo": {"ttft_ms": {"p99": 1}}}
+    drawn = browse(write_plan(plan({**PLAN, **changes}), tmp_path) / "report.html")
+    assert "data-errors" not in drawn.all("html")[0].attributes
+    assert len(drawn.one("headlines").all("p")) == 16

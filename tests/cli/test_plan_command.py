@@ -11,6 +11,9 @@ import pytest
 
 from dse import plan
 from dse.plain import plain
+from dse.report.plan_words import sentences, signed
+from dse.spec.accuracy import accuracy_drop
+from dse.spec.catalog import load_model, load_precision
 from dse.spec.plan import HOURS_PER_MONTH
 
 PLAN = """\
@@ -261,6 +264,61 @@ def test_what_can_run_nowhere_says_why(dse, plan_file):
     said = dse("plan", plan_file, "--set", "constraints={accuracy_drop_pct: {max: 0}}",
                "--set", "candidates.precision=nvfp4", "--json")  # fmt: skip
     assert "no precision keeps the accuracy, as far as published" in json.loads(said.out)["reason"]
+
+
+def test_the_precision_that_comes_nearest_to_an_accuracy_is_named(dse, plan_file):
+    said = dse("plan", plan_file, "--set", "constraints={accuracy_drop_pct: {max: 0}}",
+               "--set", "candidates.precision=[nvfp4, w4a16-g128]", "--json")  # fmt: skip
+    (row, _) = json.loads(said.out)["unserved"]
+    loss = min(accuracy_drop(load_model("llama-3.1-8b"), load_precision(name)).pct for name in ("nvfp4", "w4a16-g128"))
+    assert row["reason"].startswith("no precision keeps the accuracy, as far as published; nearest: ")
+    assert row["reason"].endswith(f", which loses {loss:.3g} %; at most 0 is wanted")
+
+
+def test_many_sizes_that_nothing_serves_are_one_clause_and_a_table(dse, plan_file):
+    changes = ("--set", "models=[{model: llama-3.1-8b, demand: {trace: azure-conversation, requests_per_s: 5}}]",
+               "--set", "slo={ttft_ms: {p99: 1}}")  # fmt: skip
+    found = json.loads(dse("plan", plan_file, "--json", *changes).out)
+    assert len(found["unserved"]) == 16
+    assert found["reason"].count("no candidate serves") == 1
+    text = "no candidate serves 16 sizes of llama-3.1-8b, 169x182 to 14050x39; 169x182 comes nearest, with llama-3.1-8b "
+    assert found["reason"].startswith(text)
+    assert all(row["times_the_limit"] > 1 and row["limit"] == "ttft_ms:p99" for row in found["unserved"])
+    lines = dse("plan", plan_file, *changes).out
+    assert "What nothing serves" in lines
+    assert all(f"{row['input']}x{row['output']}" in lines for row in found["unserved"])
+
+
+def test_a_size_that_the_most_leaves_out_is_told(dse, plan_file):
+    sizes = "{input: 500, output: 50, requests_per_s: 9}, {input: 90000, output: 50, requests_per_s: 1}"
+    said = dse("plan", plan_file, "--set", f"models=[{{model: llama-3.1-8b, demand: {{buckets: [{sizes}]}}}}]",
+               "--set", "candidates.hardware=[l4]", "--set", "objective=served_rate", "--set", "verify.requests=0",
+               "--set", "current=[]")  # fmt: skip
+    assert "serves 90% of the demand" in said.out
+    assert "Nothing serves 90000x50 of llama-3.1-8b: nearest: llama-3.1-8b l4 bf16" in " ".join(said.out.split())
+
+
+def test_the_time_limit_is_told_with_the_gap(dse, plan_file, answer):
+    assert answer["time_limit_s"] == 30
+    said = dse("plan", plan_file, "--set", "time_limit_s=20", "--set", "verify.requests=0")
+    assert "Optimal to 0.00% (time limit 20 s per program): of the fleets" in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize(("value", "text"), [(-1.11e-14, "+0.00"), (-0.004, "+0.00"), (-0.006, "-0.01"), (3, "+3.00")])
+def test_a_difference_that_rounds_to_nothing_is_no_less_than_nothing(value, text):
+    assert signed(value, 2) == text
+
+
+def test_todays_fleet_that_does_not_carry_the_demand_still_costs_something(dse, plan_file):
+    said = dse("plan", plan_file, "--json", "--set", "current=[{hardware: l4}]", "--set", "verify.requests=0")
+    found = json.loads(said.out)
+    current = found["current"]
+    assert not current["carries_the_demand"]
+    assert current["difference_usd_per_hour"] == pytest.approx(current["usd_per_hour"] - found["cost_usd_per_hour"])
+    assert current["difference_served"] == pytest.approx(1 - current["served"])
+    (sentence,) = [text for text in sentences(found) if text.startswith("Today's")]
+    less = f"costs ${-current['difference_usd_per_hour']:,.2f}/h less than the recommended fleet, which serves 100%."
+    assert sentence.endswith(f"it serves {current['served']:.0%} of it and {less}")
 
 
 def test_a_budget_that_is_too_small_says_what_it_buys(dse, plan_file):

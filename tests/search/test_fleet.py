@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dse.search.fleet import Device, Fleet, Option, pruned
 from dse.search.fleet_distinct import best_distinct
-from dse.search.fleet_program import cheapest, growth_left, most_served, multipliers
+from dse.search.fleet_program import cheapest, cheapest_serving, growth_left, most_served, multipliers
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -215,6 +215,86 @@ def test_the_multiplier_of_a_stock():
     fleet = fleet_of({"cheap": (1.0, [1.0]), "dear": (5.0, [1.0])}, [10.0])
     fleet = replace(fleet, devices={**fleet.devices, "cheap": Device("cheap", 1.0, stock=4)})
     assert multipliers(fleet).limits["stock:cheap"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("name", ["a100-sxm-80gb", "a100_sxm_80gb", "a100@eu-west", "t4", "a [b] -> c/d"])
+def test_the_multiplier_of_a_stock_whatever_its_name(name):
+    """PuLP makes `_` of `-+[] ->/`: a row that is looked for by the name of what it limits is not found."""
+    fleet = fleet_of({"h100-sxm": (3.0, [10.0]), name: (1.0, [6.0])}, [60.0])
+    fleet = replace(fleet, devices={**fleet.devices, name: Device(name, 1.0, stock=5)})
+    assert multipliers(fleet).limits == {f"stock:{name}": pytest.approx(0.8)}  # 0.6 of a card for $3 less, $1 more
+
+
+def test_names_that_differ_in_a_dash_have_rows_of_their_own():
+    fleet = fleet_of({"a-b": (1.0, [1.0]), "a_b": (2.0, [1.0]), "dear": (5.0, [1.0])}, [10.0])
+    stocked = {name: Device(name, fleet.devices[name].usd_per_hour, stock=3) for name in ("a-b", "a_b")}
+    found = multipliers(replace(fleet, devices={**fleet.devices, **stocked}))
+    assert found.limits == {"stock:a-b": pytest.approx(4.0), "stock:a_b": pytest.approx(3.0)}
+
+
+def test_the_multiplier_of_a_budget_is_what_one_dollar_more_serves():
+    fleet = fleet_of({"big": (3.0, [20.0, 0.0]), "small": (0.5, [0.0, 5.0])}, [100.0, 4.0], usd_per_hour=13.5)
+    found = multipliers(fleet, serving=True)
+    assert found.limits["usd_per_hour"] == pytest.approx(20 / 3)
+    more = multipliers(replace(fleet, usd_per_hour=14.5), serving=True)
+    assert more.bound - found.bound == pytest.approx(20 / 3)
+    assert found.bound >= most_served(fleet).served(fleet)
+
+
+def test_devices_of_one_chip_share_its_stock():
+    fleet = fleet_of({"t4": (1.0, [1.0]), "t4-box": (1.1, [1.0]), "dear": (5.0, [1.0])}, [6.0])
+    devices = {
+        "t4": Device("t4", 1.0, stock=4),
+        "t4-box": Device("t4-box", 1.1, stock=4, counted_as="t4"),
+        "dear": Device("dear", 5.0),
+    }
+    fleet = replace(fleet, devices=devices)
+    assert cheapest(fleet).devices == {"dear": 2, "t4": 4}
+    assert multipliers(fleet).limits == {"stock:t4": pytest.approx(4.0)}
+    none = {name: replace(device, stock=0 if device.stock else None) for name, device in devices.items()}
+    assert cheapest(replace(fleet, devices=none)).devices == {"dear": 6}
+
+
+def test_two_boxes_of_one_chip_are_not_two_kinds_of_fleet():
+    fleet = fleet_of({"t4": (1.0, [1.0]), "t4-box": (1.1, [1.0]), "dear": (5.0, [1.0])}, [6.0])
+    fleet = replace(fleet, devices={**fleet.devices, "t4-box": Device("t4-box", 1.1, counted_as="t4")})
+    (second,) = best_distinct(fleet, cheapest(fleet), 3)
+    assert second.devices == {"dear": 6}
+
+
+def test_what_serves_as_much_for_less_is_the_answer_to_roughly_as_well():
+    """A budget is no aim: a solver that is not told so fills it."""
+    fleet = fleet_of({"h100": (3.0, [10.0, 37.0]), "l4": (0.3, [0.7, 3.3])}, [60.0, 90.0], usd_per_hour=500.0)
+    exact, rough = most_served(fleet), most_served(fleet, rough=True)
+    assert exact.usd_per_hour == cheapest(fleet).usd_per_hour
+    assert rough.usd_per_hour <= exact.usd_per_hour * 1.01
+
+
+def test_what_is_served_in_full_is_one():
+    fleet = fleet_of({"a": (1.0, [0.7, 3.3]), "b": (1.7, [6.0, 17.0])}, [60.0, 90.0], usd_per_hour=500.0)
+    for answer in (cheapest(fleet), most_served(fleet), most_served(fleet, rough=True)):
+        np.testing.assert_allclose(answer.shares.sum(axis=0), 1.0, atol=1e-14)
+
+
+def test_the_cheapest_that_serves_so_much():
+    fleet = fleet_of(TABLE, [4.0, 3.0])
+    assert cheapest_serving(fleet, 4.0).devices == {"small": 2}
+    assert cheapest_serving(fleet, 7.0).usd_per_hour == cheapest(fleet).usd_per_hour
+    assert cheapest_serving(replace(fleet, usd_per_hour=1.0), 4.0).status == "infeasible"
+
+
+@given(fleets(), st.floats(1.0, 40))
+@quick
+def test_the_second_most_is_the_most_that_lacks_a_kind(fleet, budget):
+    fleet = replace(fleet, usd_per_hour=budget)
+    first = most_served(fleet)
+    lacking = [
+        most_served(fleet.of([option for option in fleet.options if option.device != name])) for name in first.devices
+    ]
+    most = max((answer.served(fleet) for answer in lacking if answer.devices), default=None)
+    found = best_distinct(fleet, first, 1, serving=True) if first.devices else []
+    assert [answer.served(fleet) for answer in found] == ([] if most is None else [pytest.approx(most, rel=2e-3)])
+    assert all(answer.usd_per_hour <= budget + 1e-6 for answer in found)
 
 
 def test_growth_left_is_what_the_replicas_carry():

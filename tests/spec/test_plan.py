@@ -7,7 +7,8 @@ import pytest
 from dse.errors import InputError
 from dse.run.planning import is_plan, resolve_plan
 from dse.run.settings import set_values
-from dse.spec.plan import HOURS_PER_MONTH, PlanFile
+from dse.spec.catalog import chip_names, hardware_names, load_hardware
+from dse.spec.plan import HOURS_PER_MONTH, HOURS_PER_YEAR, PlanFile
 from dse.spec.reading import Document, build, from_value, read
 from dse.spec.slo import library_slos
 from dse.spec.throughput import read_throughput
@@ -156,6 +157,40 @@ def test_a_region_has_prices_and_limits_of_its_own():
     assert (found["l4@us"].device.stock, found["l4@eu"].device.stock, found["l4@eu"].device.site) == (4, None, "eu")
 
 
+def test_a_region_has_its_price_of_what_is_bought_and_pays_energy_as_all_do():
+    """The factor is on the accelerator: dollars paid at once, spread over the years, beside the same energy."""
+    price = {"kind": "purchase", "purchase": {"h100-sxm": 25_000}}
+    regions = {"us": {}, "eu": {"price_factor": 2.0}}
+    found = plan(price=price, candidates={"hardware": ["h100-sxm"]}, budget={"regions": regions}).devices
+    us, eu = found["h100-sxm@us"], found["h100-sxm@eu"]
+    assert (us.device.capital_usd, eu.device.capital_usd) == (25_000, 50_000)
+    assert (us.plain()["usd_purchase"], eu.plain()["usd_purchase"]) == (25_000, 50_000)
+    assert us.energy_usd_per_hour == eu.energy_usd_per_hour > 0
+    for each in (us, eu):
+        spread = each.device.capital_usd / (4 * HOURS_PER_YEAR)
+        assert each.device.usd_per_hour == pytest.approx(spread + each.energy_usd_per_hour)
+
+
+def test_a_box_of_a_chip_is_that_chip():
+    """T4s are T4s: in the machine of a paper they come out of the same stock, at the same price."""
+    stated = {"candidates": {"hardware": ["t4", "t4-flexgen", "b200"]}, "budget": {"stock": {"t4": 3}}}
+    found = plan(**stated, price={"override": {"t4": 0.03}}).devices
+    assert [found[name].device.kind for name in ("t4", "t4-flexgen", "b200")] == ["t4", "t4", "b200"]
+    assert [found[name].device.stock for name in ("t4", "t4-flexgen", "b200")] == [3, 3, None]
+    assert [found[name].device.usd_per_hour for name in ("t4", "t4-flexgen")] == [0.03, 0.03]
+    there = plan(**{**stated, "budget": {"regions": {"eu": {"stock": {"t4": 2}, "only": True}}}}).devices
+    assert {name: (each.device.stock, each.device.kind) for name, each in there.items()} == {
+        "t4@eu": (2, "t4@eu"), "t4-flexgen@eu": (2, "t4@eu"),
+    }  # fmt: skip
+
+
+def test_a_box_of_a_chip_is_none_of_all():
+    boxes = [name for name in hardware_names() if load_hardware(name).box_of is not None]
+    assert "t4-flexgen" in boxes
+    assert not set(boxes) & set(chip_names())
+    assert {load_hardware(name).box_of for name in boxes} <= set(chip_names())
+
+
 def test_settings_change_it():
     document = set_values(from_value(PLAN), ["headroom=0.1", "budget.usd_per_hour=5"])
     assert resolve_plan(document).file.headroom == 0.1
@@ -235,6 +270,8 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "objective served_rate needs a budget: usd_per_hour, usd_per_month, capital_usd, power_kw or stock"),
         ({"budget": {"capital_usd": 5}}, "budget.capital_usd: nothing is bought; add price: {kind: purchase}"),
         ({"budget": {"stock": {"l40s": 5}}}, "budget.stock.l40s: 'l40s' is not among this plan's hardware"),
+        ({"candidates": {"hardware": ["t4-flexgen"]}, "budget": {"stock": {"t4-flexgen": 1}}},
+         "budget.stock.t4-flexgen: 't4-flexgen' is a box of t4; give the stock of t4"),
         ({"candidates": {"hardware": ["l4"], "techniques": {"chunk_token": 512}}},
          "candidates.techniques.chunk_token: unknown technique; did you mean 'chunk_tokens'?"),
         ({"candidates": {"hardware": ["l4"], "techniques": {"chunk_tokens": "some"}}},
@@ -275,13 +312,6 @@ def test_a_fault_and_what_would_be_right(changes, message):
 def test_a_model_twice():
     with pytest.raises(InputError, match=r"models\[1\].model: 'llama-3.1-8b' stands twice on this axis; keep one"):
         plan(models=PLAN["models"] * 2)
-
-
-def test_a_table_says_itself_what_serves_what(tmp_path):
-    table = tmp_path / "table.csv"
-    table.write_text("input,output,hardware,requests_per_s\n1024,256,h100-sxm,5\n")
-    with pytest.raises(InputError, match="candidates: goes without 'throughput'"):
-        plan(throughput=str(table))
 
 
 TABLE = """\

@@ -1,7 +1,9 @@
 // The page of a plan: what to run, what else could be had, what binds.
 
 const dollars = (value, digits = 2) => (missing(value) ? MISSING : `$${value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`);
-const signedDollars = (value) => (missing(value) ? MISSING : `${value < 0 ? "−" : "+"}${dollars(Math.abs(value))}`);
+const signedDollars = (value) => (missing(value) ? MISSING : `${value < -0.005 ? "−" : "+"}${dollars(Math.abs(value))}`);
+const serving = data.objective !== "cost";
+const sizeOf = (row) => `${row.input}x${row.output}`;
 const fleet = (instances) => Object.entries(instances).map(([name, count]) => `${count} × ${name}`).join(" + ") || "none";
 
 const text = (key, label, show = (row) => exact(row[key])) => ({ key, label, show, value: show });
@@ -23,7 +25,8 @@ function lines(id, sentences) {
 function drawHead() {
   if (!Object.keys(data.instances).length) {
     byId("recommendation").textContent = `${data.status}: ${data.reason}`;
-    byId("headlines").hidden = true;
+    if (data.unserved.length > 3) lines("headlines", data.unserved.map((row) => `${sizeOf(row)} of ${row.model}: ${row.reason}`));
+    else byId("headlines").hidden = true;
     byId("answer").classList.add("empty");
     return false;
   }
@@ -64,6 +67,9 @@ function drawDeployments() {
 const LATENCIES = [figure("ttft_ms", "TTFT", number, "ms"), figure("tpot_ms", "TPOT", number, "ms")];
 
 function drawAlternatives() {
+  byId("alternatives-note").textContent = serving
+    ? "Each row is the fleet of its kind that serves most of the same demand under the same limits."
+    : "Each row is the cheapest fleet of its kind for the same demand under the same limits.";
   drawTable(byId("alternatives"), [
     text("title", "Fleet"), wide("instances", "Accelerators", (row) => fleet(row.instances)), figure("usd_per_hour", "Cost", dollars, "$/h"),
     figure("difference_usd_per_hour", "More", signedDollars, "$/h"), figure("difference_pct", "More", (value) => (missing(value) ? MISSING : `${number(value)} %`)),
@@ -87,31 +93,43 @@ function drawCosts() {
   }), { hover: (index) => pairs([["fleet", fleet(rows[index].instances)], ["cost", `${dollars(rows[index].usd_per_hour)}/h`], ["served", percent(rows[index].served)]]) });
 }
 
-function drawFrontier(id, rows, key, title) {
+// What each fleet reaches, over what it is allowed; the bound is what no fleet is beyond.
+function drawFrontier(id, rows, { key, title, reached, bound, unit, name }) {
   const node = byId(id);
   node.style.height = "320px";
   const at = rows.map((row) => row[key]);
+  const told = (row) => [["cost", `${dollars(row.usd_per_hour)}/h`], ...(missing(row.served) ? [] : [["served", percent(row.served)]]), ["fleet", fleet(row.instances)]];
   draw(node, [
-    { type: "scatter", mode: "lines", name: "bound", x: at, y: rows.map((row) => row.lower_bound), line: { color: css("quiet"), dash: "dash", width: 1 }, hoverinfo: "skip" },
-    { type: "scatter", mode: "lines+markers", name: "cheapest fleet", x: at, y: rows.map((row) => row.usd_per_hour), line: { color: hue(0) }, marker: { size: 8 }, hoverinfo: "none", customdata: rows.map((_, index) => index) },
+    { type: "scatter", mode: "lines", name: "bound", x: at, y: rows.map((row) => row[bound]), line: { color: css("quiet"), dash: "dash", width: 1 }, hoverinfo: "skip" },
+    { type: "scatter", mode: "lines+markers", name, x: at, y: rows.map((row) => row[reached]), line: { color: hue(0) }, marker: { size: 8 }, hoverinfo: "none", customdata: rows.map((_, index) => index) },
   ], layout({
-    xaxis: axis(title), yaxis: axis("$ per hour", { rangemode: "tozero" }), margin: { l: 64, r: 16, t: 40, b: 48 },
-  }), { hover: (index) => pairs([[title, number(rows[index][key])], ["cost", `${dollars(rows[index].usd_per_hour)}/h`], ["fleet", fleet(rows[index].instances)]]) });
+    xaxis: axis(title), yaxis: axis(unit, { rangemode: "tozero" }), margin: { l: 64, r: 16, t: 40, b: 48 },
+  }), { hover: (index) => pairs([[title, number(rows[index][key])], ...told(rows[index])]) });
 }
 
 function drawFrontiers() {
   const { served, latency } = data.frontier;
   byId("frontiers").hidden = !served.length && !latency.length;
-  if (served.length) drawFrontier("demand-frontier", served, "demand_factor", "Demand, in demands of the plan");
-  if (latency.length) drawFrontier("latency-frontier", latency, "slo_scale", "Latencies allowed, in those of the plan");
+  const wanted = serving
+    ? { reached: "served", bound: "served_bound", unit: "Share of the demand served", name: "what serves most" }
+    : { reached: "usd_per_hour", bound: "lower_bound", unit: "$ per hour", name: "cheapest fleet" };
+  byId("frontier-note").textContent = serving
+    ? "The fleet that serves most at each point, within the plan's other limits. The dashed line is a bound: no fleet serves more."
+    : "The cheapest fleet at each point, budgets in dollars left aside. The dashed line is a bound: no fleet is cheaper.";
+  const over = serving ? { key: "budget_usd_per_hour", title: "Budget, $ per hour" } : { key: "demand_factor", title: "Demand, in demands of the plan" };
+  if (served.length) drawFrontier("demand-frontier", served, { ...over, ...wanted });
+  if (latency.length) drawFrontier("latency-frontier", latency, { key: "slo_scale", title: "Latencies allowed, in those of the plan", ...wanted });
 }
 
 function drawChanges() {
+  const within = (row) => (missing(row.recommended_within_budget) ? MISSING : row.recommended_within_budget ? "yes" : "no");
   lines("sentences", data.sentences);
   drawTable(byId("sensitivity"), [
     wide("what", "Changed"), figure("factor", "To", (value) => `${Math.round(100 * value)} %`), wide("instances", "Answer then", (row) => fleet(row.instances)),
-    figure("usd_per_hour", "Its cost", dollars, "$/h"), text("holds", "Recommended fleet still carries the peak", (row) => (row.recommended_still_carries_the_demand ? "yes" : "no")),
-    figure("regret_usd_per_hour", "Paid too much by staying", dollars, "$/h"),
+    figure("usd_per_hour", "Its cost", dollars, "$/h"),
+    ...(serving
+      ? [figure("served", "It serves", percent), figure("recommended_served", "Recommended fleet then serves", percent), text("within", "Within the budget", within), figure("regret_served", "Served less by staying", percent)]
+      : [text("holds", "Recommended fleet still carries the peak", (row) => (row.recommended_still_carries_the_demand ? "yes" : `no, ${percent(row.recommended_served)}`)), figure("regret_usd_per_hour", "Paid too much by staying", dollars, "$/h")]),
   ], data.sensitivity);
   byId("even").closest("section").hidden = !data.break_even.length;
   drawTable(byId("even"), [
