@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.report.columns import MISSING, number_text
-from dse.report.plan_words import NAMED, fleet_text, headlines, sentences, signed
+from dse.report.plan_words import NAMED, fleet_text, headlines, sentences, signed, simulated_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,6 +128,7 @@ def alternative_row(entry: Plain) -> dict[str, str]:
         "%": signed(entry["difference_pct"], 1),
         "served": f"{entry['served']:.0%}",
         "kW": number_text(entry["power_kw"]),
+        "simulated": simulated_text(entry),
     }
 
 

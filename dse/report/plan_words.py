@@ -116,6 +116,16 @@ def _verified(found: Plain | None) -> Iterator[str]:
         yield f"Demoted: {fleet_text(each['instances'])} for {cost}, which misses {late} in the simulator."
 
 
+def simulated_text(entry: Plain) -> str:
+    """`holds`, `misses p99 TTFT`, or `no`: what the simulator says of a fleet."""
+    if entry.get("verified") is None:
+        return "no"
+    if entry["verified"]:
+        return "holds"
+    late = [name.split(":") for name in entry["missed"]]
+    return "misses " + ", ".join(f"{statistic} {metric.rsplit('_', 1)[0].upper()}" for metric, statistic in late)
+
+
 def _replayed(found: Plain) -> Iterator[str]:
     """Of what the simulator did not see all."""
     parts = [f"{each['replicas']} of {each['of']} replicas of {name}"

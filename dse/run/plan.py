@@ -121,7 +121,7 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
 
 def _described(solved: Solved) -> Plain:
     problem, answer = solved.problem, solved.answer
-    facts, asked = solved.facts, Answered(problem, answer)
+    facts, asked = solved.facts, Answered(problem, answer, solved.tried)
     deployments = facts.deployments()
     errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
     changes = what_if(asked, max(errors, default=None))

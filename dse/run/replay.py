@@ -20,7 +20,7 @@ from dse.run.fleet_facts import Facts
 from dse.run.pooled_deployment import PooledDeployment
 from dse.run.problem import Problem
 from dse.search.fleet import Answer
-from dse.simulate.blocks import BlocksRecord, Block, run_blocks
+from dse.simulate.blocks import Block, BlocksRecord, run_blocks
 from dse.simulate.deployment import Deployment as Simulated
 from dse.simulate.fleet import Dispatch, Record, simulate
 from dse.simulate.pools import transfer_of

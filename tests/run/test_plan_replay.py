@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dse.errors import CannotRun
-from dse.report.plan import sentences
+from dse.report.plan import alternative_row
+from dse.report.plan_words import sentences
 from dse.run import replay as module
+from dse.run.alternatives import alternatives
+from dse.run.answered import Answered
 from dse.run.fleet_facts import Facts
 from dse.run.plan import load_plan, plan
 from dse.run.problem import balanced, state_problem
 from dse.run.replay import FEWEST, MOST_REPLICAS, MOST_REQUESTS, replay
+from dse.run.vouched import vouched
 
 OFFLOADED = {
     "name": "off",
@@ -153,3 +158,39 @@ def test_what_the_simulator_cannot_run_is_said_and_does_not_count_as_kept(monkey
     assert found["verification"]["holds"] is None
     assert found["verification"]["because"] == "nobody simulates this"
     assert np.isfinite(found["cost_usd_per_hour"])
+
+
+# -- the fleets beside it -------------------------------------------------------------------------------
+
+TWO_KINDS = changed(
+    _at(60.0), candidates={"hardware": ["h100-sxm", "l40s", "a100-sxm-80gb"], "max_devices": 1}, alternatives=2
+)
+
+
+def test_the_best_of_the_alternatives_are_replayed_and_say_so():
+    rows = plan(TWO_KINDS).answer["alternatives"]
+    by_title = {row["title"]: row for row in rows}
+    assert by_title["recommended"]["verified"] is True
+    for title in ("best single type", "fastest"):
+        assert by_title[title]["verified"] in (True, False)
+    assert all(row["verified"] is None for row in rows if row["title"].startswith("only "))
+    assert all(bool(row["missed"]) == (row["verified"] is False) for row in rows)
+
+
+def test_a_demoted_fleet_that_comes_back_as_an_alternative_is_marked():
+    stated = state_problem(load_plan(TWO_KINDS))
+    boasting = replace(stated, fleet=stated.fleet.slower(3.0))
+    answer = balanced(boasting.fleet, boasting.best())
+    tried = replay(Facts(boasting, answer), 0)
+    assert tried.holds is False
+    assert vouched(boasting, answer, (tried,)) == {"verified": False, "missed": ["tpot_ms:p99"]}
+    assert vouched(boasting, answer) == vouched(boasting, answer, (tried,))
+    rows = list(alternatives(Answered(boasting, answer, (tried,))))
+    assert (rows[0]["title"], rows[0]["verified"], rows[0]["missed"]) == ("recommended", False, ["tpot_ms:p99"])
+    assert alternative_row(rows[0])["simulated"] == "misses p99 TPOT"
+    assert alternative_row({**rows[0], "verified": None})["simulated"] == "no"
+
+
+def test_where_nothing_is_replayed_no_alternative_is():
+    rows = plan(changed(TWO_KINDS, verify={"requests": 0})).answer["alternatives"]
+    assert all(row["verified"] is None for row in rows)

@@ -66,6 +66,12 @@ function drawDeployments() {
 
 const LATENCIES = [figure("ttft_ms", "TTFT", number, "ms"), figure("tpot_ms", "TPOT", number, "ms")];
 
+/** What the simulator says of a fleet. */
+function simulatedOf(row) {
+  if (missing(row.verified)) return "no";
+  return row.verified ? "holds" : `misses ${row.missed.map((name) => name.split(":").reverse().join(" ").replace(/_(ms|s)$/, "").replace(/(\S+)$/, (word) => word.toUpperCase())).join(", ")}`;
+}
+
 function drawAlternatives() {
   byId("alternatives-note").textContent = serving
     ? "Each row is the fleet of its kind that serves most of the same demand under the same limits."
@@ -73,7 +79,7 @@ function drawAlternatives() {
   drawTable(byId("alternatives"), [
     text("title", "Fleet"), wide("instances", "Accelerators", (row) => fleet(row.instances)), figure("usd_per_hour", "Cost", dollars, "$/h"),
     figure("difference_usd_per_hour", "More", signedDollars, "$/h"), figure("difference_pct", "More", (value) => (missing(value) ? MISSING : `${number(value)} %`)),
-    figure("served", "Served", percent), figure("power_kw", "Power limit", number, "kW"), ...LATENCIES,
+    figure("served", "Served", percent), figure("power_kw", "Power limit", number, "kW"), ...LATENCIES, text("verified", "Simulated", simulatedOf),
   ], data.alternatives);
 }
 
