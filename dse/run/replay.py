@@ -110,12 +110,13 @@ def obstacle(problem: Problem) -> str:
     return "" if problem.plan.file.verify.requests else "verify.requests is 0"
 
 
-def replay(facts: Facts, seed: int) -> Replay:
+def replay(facts: Facts, seed: int, most: int = MOST_REQUESTS) -> Replay:
     """Run the peak demand through the answer's replicas, spares apart, and compare with the latencies allowed.
 
     Args:
         facts: of the answer.
         seed: of arrivals and lengths.
+        most: requests of one deployment, as `MOST_REQUESTS` says.
     """
     problem, answer = facts.problem, facts.answer
     times: dict[int, list[dict[str, Floats]]] = {}
@@ -129,7 +130,7 @@ def replay(facts: Facts, seed: int) -> Replay:
         if not facts.rows[place] or not limits:
             continue
         try:
-            found, played[option.name] = _served(facts, place, deployment, seed + place)
+            found, played[option.name] = _served(facts, place, deployment, seed + place, most)
         except CannotRun as error:
             left_out[option.name] = str(error)
             continue
@@ -145,7 +146,9 @@ def replay(facts: Facts, seed: int) -> Replay:
     return Replay(answer, measured, missed, excess, played, left_out, of_played / float(served.sum()))
 
 
-def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> tuple[dict[str, Floats], Played]:
+def _served(
+    facts: Facts, place: int, deployment: Deployment, seed: int, most: int
+) -> tuple[dict[str, Floats], Played]:
     """Times of the requests of one kind of replica, in seconds, each with the weight of its part of the demand."""
     problem, answer = facts.problem, facts.answer
     rows = facts.rows[place]
@@ -158,10 +161,10 @@ def _served(facts: Facts, place: int, deployment: Deployment, seed: int) -> tupl
         residence = 0.0
     standing = max(int(answer.counts[place]) - problem.fleet.spares, 1)
     each = RESIDENCES * rate / standing * residence
-    replicas = min(standing, max(min(int(MOST_REQUESTS / max(each, 1.0)), MOST_REPLICAS), FEWEST))
+    replicas = min(standing, max(min(int(most / max(each, 1.0)), MOST_REPLICAS), FEWEST))
     part = replicas / standing
     count = max(problem.plan.file.verify.requests, math.ceil(each * replicas))
-    count = min(count, MOST_REQUESTS * FEWEST)
+    count = min(count, most * FEWEST)
     lengths = [(rows[index]["input"], rows[index]["output"], rates[index]) for index in rows]
     spread = deployment.sweep.settings.burstiness
     # A part of the arrivals drawn at random has gaps more like those of a Poisson process; what is burstier stays so.

@@ -14,6 +14,9 @@ from dse.search.fleet import Answer
 
 Plain = dict[str, Any]
 
+MOST_REQUESTS = 5_000
+"""Of one deployment: an alternative is looked at, not recommended, and there are several."""
+
 UNKNOWN: Plain = {"verified": None, "missed": []}
 
 
@@ -38,7 +41,8 @@ def vouched(problem: Problem, answer: Answer, tried: Sequence[Replay] = ()) -> P
     before = known(answer, tried)
     if before is not UNKNOWN:
         return before
-    return _said(replay(Facts(problem, balanced(problem.fleet, answer)), problem.plan.file.verify.seed))
+    facts = Facts(problem, balanced(problem.fleet, answer))
+    return _said(replay(facts, problem.plan.file.verify.seed, MOST_REQUESTS))
 
 
 def _same(one: Answer, other: Answer) -> bool:

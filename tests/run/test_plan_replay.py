@@ -105,8 +105,7 @@ def test_a_part_of_a_fleet_is_as_slow_as_the_whole_of_it(monkeypatch):
     facts = facts_of(_at(400.0))
     part = replay(facts, 1)
     monkeypatch.setattr(module, "MOST_REPLICAS", 1000)
-    monkeypatch.setattr(module, "MOST_REQUESTS", 1_000_000)
-    whole = replay(facts, 1)
+    whole = replay(facts, 1, 1_000_000)
     ((few,), (many,)) = (each.played.values() for each in (part, whole))
     assert few.replicas < many.replicas == many.of
     slow, slower = (each.measured["llama-3.1-8b"]["tpot_ms:p99"] for each in (whole, part))
@@ -184,7 +183,7 @@ def test_a_demoted_fleet_that_comes_back_as_an_alternative_is_marked():
     tried = replay(Facts(boasting, answer), 0)
     assert tried.holds is False
     assert vouched(boasting, answer, (tried,)) == {"verified": False, "missed": ["tpot_ms:p99"]}
-    assert vouched(boasting, answer) == vouched(boasting, answer, (tried,))
+    assert vouched(boasting, answer) == {"verified": False, "missed": ["tpot_ms:p99"]}
     rows = list(alternatives(Answered(boasting, answer, (tried,))))
     assert (rows[0]["title"], rows[0]["verified"], rows[0]["missed"]) == ("recommended", False, ["tpot_ms:p99"])
     assert alternative_row(rows[0])["simulated"] == "misses p99 TPOT"
