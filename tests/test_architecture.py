@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dse"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "library" not in path.relative_to(PACKAGE).parts[:-1])
 
-ORDER = ("errors", "spec", "cost", "search", "simulate", "report", "run", "calibrate", "cli")
+ORDER = ("errors", "plain", "spec", "cost", "search", "simulate", "report", "run", "calibrate", "cli")
 """Each room may import those before it; a room imports itself freely. A run writes its report: `run` is above it."""
 
 HEAVY = {"pandas", "ray", "pyarrow", "plotly", "moocore", "jinja2", "rich", "pulp", "simpy", "torch"}

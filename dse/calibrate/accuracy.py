@@ -10,10 +10,9 @@ from typing import Any
 
 from dse import __version__
 from dse.calibrate.engines import left_out
-from dse.calibrate.measured import Measured, read_measured
-from dse.calibrate.predict import Prediction
+from dse.calibrate.measured import read_measured
 from dse.calibrate.scores import Scored, by, scores
-from dse.calibrate.validate import KEYS, fits, predict
+from dse.calibrate.validate import KEYS, fits, predict, scored
 from dse.cost import COST_MODEL
 from dse.spec.runtime import IDEAL
 
@@ -65,21 +64,16 @@ def measure(path: str | Path, fidelity: str) -> dict[str, Any]:
             replace(one, predicted=held.get(place, one.predicted)) if one.predicted is not None else one
             for place, one in enumerate(fitted)
         ]
-    scored = {kind: list(_scored(rows, found)) for kind, found in kinds.items()}
+    pairs = {kind: list(scored(rows, found)) for kind, found in kinds.items()}
     return {
         "date": date.today().isoformat(),
         "version": __version__,
         "cost_model": COST_MODEL,
         "fidelity": fidelity,
         "file": Path(path).name,
-        "rows": list(_errors(scored, "source", "metric")),
-        "bad": [group for group in _errors(scored, *OF_GROUP) if _is_bad(group)],
+        "rows": list(_errors(pairs, "source", "metric")),
+        "bad": [group for group in _errors(pairs, *OF_GROUP) if _is_bad(group)],
     }
-
-
-def _scored(rows: Sequence[Measured], found: Sequence[Prediction]) -> Iterator[Scored]:
-    for place, (row, one) in enumerate(zip(rows, found, strict=True)):
-        yield Scored(place, row.fields, row.value, one.predicted)
 
 
 def _errors(scored: Mapping[str, Sequence[Scored]], *columns: str) -> Iterator[dict[str, Any]]:

@@ -257,20 +257,38 @@ def _rows(run: Mapping[str, Any], ran: Deployment, file: str, line: int) -> Iter
         "model": ran.model or _model(run, file, line),
         "hardware": ran.hardware,
         "framework": ran.runtime or _engine(run),
-        "date": str(run.get("date", ""))[:8],
+        "date": _date(str(run.get("date", ""))),
         "n_gpus": str(ran.tp * ran.pp * ran.dp),
         **{name: str(getattr(ran, name) or "") for name in ("tp", "pp", "dp", "ep")},
         "weight_dtype": ran.precision,
         "kv_dtype": ran.kv_cache,
         "input_len": f"{run['total_input_tokens'] / answered:.6g}",
         "output_len": f"{run['total_output_tokens'] / answered:.6g}",
-        "batch_or_concurrency": str(_in_flight(run) or ""),
+        "batch_or_concurrency": str(_in_flight(run) or run.get("max_concurrency") or ""),
         "scenario": _scenario(run),
         "notes": failed,
+        **_arrivals(run),
     }
     for metric, value in {**_known(run), "output_tok_s": float(run["output_throughput"])}.items():
         own = {"row_id": f"{line}:{metric}", "metric": metric, "value": repr(value)}
         yield Measured({**dict.fromkeys(COLUMNS, ""), **shared, **own}, line)
+
+
+def _date(text: str) -> str:
+    """`20251101-101500` as 2025-11-01."""
+    return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if text[:8].isdigit() else text[:10]
+
+
+def _arrivals(run: Mapping[str, Any]) -> dict[str, str]:
+    """The columns of an open loop.
+
+    vLLM draws the times between requests from a gamma distribution whose shape is its `burstiness` b
+    (`get_request` in vllm/benchmarks/serve.py), of coefficient of variation b^(-1/2); SGLang from an exponential one.
+    """
+    if _in_flight(run) is not None or not (rate := _number(run, "request_rate")):
+        return {}
+    shape = _number(run, "burstiness") or 1.0
+    return {"request_rate": repr(rate), "burstiness": f"{shape**-0.5:.6g}"}
 
 
 def _engine(run: Mapping[str, Any]) -> str:

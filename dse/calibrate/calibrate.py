@@ -17,7 +17,7 @@ from dse.errors import InputError
 from dse.spec.calibration import FORMS, MOST, Calibration
 from dse.spec.catalog import load_hardware
 from dse.spec.hardware import HardwareSpec
-from dse.spec.reading import Document
+from dse.spec.reading import Document, library_file
 from dse.spec.shelf import HARDWARE, locate
 
 
@@ -48,8 +48,12 @@ class Fit:
 
     def remarks(self) -> Iterator[str]:
         """What was left out, how many parameters there are, and where they were written."""
-        for reason, rows in self.timings.left_out.items():
+        for reason, rows in self.timings.left_out.counts.items():
             yield f"- left out {rows:,}: {reason}"
+        told, more = self.timings.left_out.bad()
+        yield from (f"  {fault}" for fault in told)
+        if more:
+            yield f"  and {more:,} more such rows (--json names all)"
         if self.timings.others:
             yield f"- {self.timings.others:,} rows are of other accelerators"
         yield f"{self.calibration.stored} parameters of at most {MOST}"
@@ -66,7 +70,8 @@ class Fit:
                 {**row, "parameters": result.fitted.values()}
                 for row, result in zip(self.rows(), self.results, strict=True)
             ],
-            "left_out": dict(self.timings.left_out),
+            "left_out": self.timings.left_out.counts,
+            "left_out_rows": self.timings.left_out.rows(),
             "rows_of_others": self.timings.others,
             "path": None if self.path is None else str(self.path),
         }
@@ -96,14 +101,16 @@ def calibrate(
     Args:
         data: Parquet or CSV files, or folders of them (columns: hardware/README.md).
         hardware: name or path of the accelerator.
-        out: hardware file to write: the accelerator's own, with the block `calibration`.
+        out: hardware file to write: the accelerator's own, with the block `calibration` (`own_file` says which would
+            be the user's); None: nothing is written.
         prefer: frameworks, best first; `class=framework` for one class.
         without: classes not to fit.
         source: where the timings come from, for the file.
         force: overwrite `out`.
 
     Raises:
-        InputError: no such data or hardware, nothing to fit, or `out` exists.
+        InputError: no such data or hardware, nothing to fit, or `out` exists and is not the user's own file that
+            `hardware` names, in which only the block is replaced.
     """
     order = _preferences(prefer)
     for name in without:
@@ -113,20 +120,44 @@ def calibrate(
     if chip.cores is None:
         raise InputError(f"{chip.name}: the hardware file gives no cores, in which tiles and items are counted")
     target = None if out is None else Path(out)
-    if target is not None and target.exists() and not force:
+    written = locate(HARDWARE, hardware, Document("", None))
+    if target is not None and target.exists() and not force and not _same(target, written):
         raise InputError(f"{target} exists; --force overwrites it")
     timings = read_timings(data, chip)
     results = fit_all(timings, chip, order, without)
     if not results:
         largest = max(len(timed) for timed in timings.batches)
-        raise InputError(
+        raise timings.left_out.refusal(
             f"too few timings of {chip.name} to fit: {largest} of one class, type and framework at most; expected at "
             f"least {LEAST}"
         )
     block = calibration_of(chip, results, source or f"fitted to {', '.join(Path(name).name for name in data)}")
     if target is not None:
-        write(chip, locate(HARDWARE, hardware, Document("", None)), block, target)
+        write(chip, written, block, target)
     return Fit(chip, timings, results, block, target)
+
+
+def own_file(hardware: str | Path) -> Path:
+    """The user's own hardware file that a fit belongs in: never one of the installed library.
+
+    It is the file that `hardware` means where that is the user's; else one of the same name in `./hardware`, if the
+    user has such a folder, or in the working folder: both are found before the library.
+
+    Raises:
+        InputError: no such hardware, or the working folder is the library's own.
+    """
+    found, library = locate(HARDWARE, hardware, Document("", None)), library_file(HARDWARE.folder).resolve()
+    if found.resolve().parent != library:
+        return found
+    folder = Path(HARDWARE.folder)
+    own = folder if folder.is_dir() and folder.resolve() != library else Path()
+    if own.resolve() == library:
+        raise InputError("the working folder is the library's own; name the file to write (--out)")
+    return own / found.name
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve() and a.resolve().parent != library_file(HARDWARE.folder).resolve()
 
 
 def _preferences(words: Sequence[str]) -> Mapping[str, list[str]]:

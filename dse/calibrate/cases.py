@@ -5,6 +5,7 @@ Blanks are filled as the collection's README says, and each choice is told in th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -30,13 +31,13 @@ SCENARIOS: Mapping[str, str] = {
     "online_closed_loop": "closed-loop",
     "online_equal_lengths": "equal-lengths",
     "online_at_once": "at-once",
+    "online_open_loop": "open-loop",
     "offline_offload": "offload",
 }
 """Scenario of a row -> value of the axis `serving`, or a state that only measurements know (`dse.calibrate.states`,
 `dse.calibrate.offloaded`)."""
 
 NOT_MODELLED: Mapping[str, str] = {
-    "online_open_loop": "requests at a rate of their own: arrival processes are not modelled yet",
     "online_speculative": "speculative decoding is not modelled yet",
 }
 
@@ -48,6 +49,9 @@ METRICS: Mapping[str, tuple[str, float]] = {
     "input_tok_s": ("requests_per_s", 0.0),
 }
 """Metric of a row -> metric of the cost model, and a factor; 0: the prompt's tokens."""
+
+SLOTS = 1024
+"""Sequences that run at once per rank where neither the row nor the engine sets a limit; memory mostly does before."""
 
 QUEUED = "more sequences than fit in memory: they run as memory allows"
 
@@ -68,6 +72,10 @@ class Case:
     factor: float
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What was assumed."""
+    rate: float = math.nan
+    """Requests per second that arrive at one replica; NaN where they come as others end, or all at once."""
+    burstiness: float = 1.0
+    """Coefficient of variation of the times between arrivals."""
 
 
 def case_of(row: Measured, runtime: RuntimeSpec | None = None) -> Case:
@@ -82,21 +90,26 @@ def case_of(row: Measured, runtime: RuntimeSpec | None = None) -> Case:
     """
     notes: list[str] = []
     serving, (metric, factor) = _scenario(row), _metric(row)
-    engine = runtime or generation(_named(_runtime, row, "framework"), row.text("version"), row.text("source"))
+    told = [row.text(name) for name in ("version", "date", "source")]
+    engine = runtime or generation(_named(_runtime, row, "framework"), *told)
     model, chip = _named(_model, row, "model"), _machine(row)
     workload = _workload(row, metric, notes)
+    layout = _layout(row, notes)
+    rate, burstiness = _arrivals(row, serving, notes)
     return Case(
         model=model,
         hardware=chip,
         precision=_precision(row, model, chip, engine, notes),
-        layout=_layout(row, notes),
+        layout=layout,
         workload=workload,
-        batch=_batch(row, serving, notes),
+        batch=_batch(row, serving, engine, layout, notes),
         serving=serving,
         runtime=engine,
         metric=metric,
         factor=factor or float(workload.input),
         notes=tuple(notes),
+        rate=rate,
+        burstiness=burstiness,
     )
 
 
@@ -174,16 +187,31 @@ def _workload(row: Measured, metric: str, notes: list[str]) -> Workload:
         raise UnknownError(str(error)) from None
 
 
-def _batch(row: Measured, serving: str, notes: list[str]) -> int:
+def _batch(row: Measured, serving: str, engine: RuntimeSpec, layout: Layout, notes: list[str]) -> int:
     batch = row.count("batch_or_concurrency")
     if serving == "offline":
         return 1
+    if serving == "open-loop":
+        most = (engine.max_batch or SLOTS) * layout.dp
+        return min(batch or most, most)
     if batch is None or batch < 1:
         if row.text("scenario") != "latency":
             raise UnknownError("batch_or_concurrency is blank")
         notes.append("a single stream is assumed")
         return 1
     return batch
+
+
+def _arrivals(row: Measured, serving: str, notes: list[str]) -> tuple[float, float]:
+    """Requests per second and the coefficient of variation of the times between them."""
+    if serving != "open-loop":
+        return math.nan, 1.0
+    rate, burstiness = row.number("request_rate"), row.number("burstiness")
+    if not rate:
+        raise UnknownError("request_rate is blank: an open loop needs the requests per second that arrive")
+    if burstiness is None:
+        notes.append("arrivals of a Poisson process are assumed")
+    return rate, 1.0 if burstiness is None else burstiness
 
 
 def _layout(row: Measured, notes: list[str]) -> Layout:

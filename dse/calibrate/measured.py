@@ -18,10 +18,16 @@ REQUIRED = ("source", "model", "hardware", "framework", "scenario", "metric", "v
 OPTIONAL = (
     "row_id", "provenance", "date", "version", "n_gpus", "tp", "pp", "dp", "ep", "weight_dtype", "act_dtype",
     "kv_dtype", "input_len", "output_len", "batch_or_concurrency", "notes", "file", "quality", "split",
+    "request_rate", "burstiness",
 )  # fmt: skip
+"""The last two are of the scenario `online_open_loop`: requests that arrive per second, and the coefficient of
+variation of the times between them (blank: 1, a Poisson process)."""
 
 ADDED = ("predicted", "evidence", "status", "reason")
 """Columns that predictions add."""
+
+ANOMALY = "X"
+"""Grade of rows that whoever collected them holds to be wrong."""
 
 MAX_FIELD = 1_000_000
 """Characters of one field; a longer one is no measurement."""
@@ -73,12 +79,22 @@ class Measured:
 
     @cached_property
     def value(self) -> float | None:
-        """What was measured; None where that is no number above zero."""
+        """What was measured, where predictions are scored by it; None where `unscored` says why they are not."""
+        return None if self.unscored else float(self.text("value"))
+
+    @cached_property
+    def unscored(self) -> str:
+        """Why a prediction of the row is compared with nothing: no number above zero, or an anomaly; empty: it is."""
+        if self.text("quality").upper() == ANOMALY:
+            return f"quality {ANOMALY}: an anomaly, not to be scored"
+        text = (self.fields.get("value") or "").strip()
+        if not text:
+            return "value is blank: nothing to score by"
         try:
-            value = self.number("value")
-        except UnknownError:
-            return None
-        return value or None
+            good = 0 < float(text) < math.inf
+        except ValueError:
+            good = False
+        return "" if good else f"value is not a number above zero: {text[:40]!r}"
 
 
 def read_measured(path: str | Path) -> tuple[list[str], list[Measured]]:

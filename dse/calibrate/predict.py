@@ -13,17 +13,25 @@ from numpy.typing import NDArray
 from dse.calibrate.cases import QUEUED, Case
 from dse.calibrate.states import STATES
 from dse.cost.choices import AXES, Choices
-from dse.cost.feasible import MEMORY, STRUCTURE
+from dse.cost.feasible import MEMORY, OVERLOADED, STRUCTURE
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
 from dse.cost.modes import SERVING
+from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.run.evidence import evidence
 from dse.spec.runtime import RuntimeSpec
 
 OK = "ok"
+NOT_SCORED = "not_scored"
+"""Predicted, and compared with nothing."""
+
 TOLD_ONLY = ("context_exceeds_model", "runtime_unsupported")
 """Rules that a measured row has shown not to hold: it is predicted, and the reason says so."""
+
+TIMES = ("ttft_ms", "tpot_ms", "latency_s")
+
+GROWING = "requests arrive faster than they are served: queues grow for as long as the run lasts"
 
 UTILIZATION = {"static": 1.0}
 """Share of the memory: a static batch that ran had what it needed, whatever an engine would keep back."""
@@ -52,7 +60,7 @@ class Group:
     def __post_init__(self) -> None:
         self._tables = {
             axis: _distinct(getattr(case, axis) for case in self.cases)
-            for axis in ("hardware", "precision", "workload", "layout", "batch")
+            for axis in ("hardware", "precision", "workload", "layout", "rate", "batch")
         }
 
     def choices(self, runtime: RuntimeSpec) -> Choices:
@@ -64,6 +72,8 @@ class Group:
             workload=self._tables["workload"],
             layout=self._tables["layout"],
             batch=self._tables["batch"],
+            rate=self._tables["rate"],
+            burstiness=self.cases[0].burstiness,
             fidelity=[self.fidelity],
             serving=serving if serving in SERVING else "closed-loop",
             runtime=runtime,
@@ -73,7 +83,7 @@ class Group:
     @cached_property
     def mesh(self) -> Mesh:
         """One point per case."""
-        index = {name: np.zeros(len(self.cases), dtype=np.intp) for name in ("fidelity", "rate")}
+        index = {"fidelity": np.zeros(len(self.cases), dtype=np.intp)}
         for axis, table in self._tables.items():
             place = {_key(value): position for position, value in enumerate(table)}
             index[axis] = np.array([place[_key(getattr(case, axis))] for case in self.cases], dtype=np.intp)
@@ -132,7 +142,11 @@ class Group:
         }
         served = self.scored.served
         over = np.broadcast_to(served.memory.total / served.memory.limit, (size,))
-        queued = np.broadcast_to(np.greater(served.point.batch, self.scored.point.batch), (size,))
+        if isinstance(served, OpenLoop):  # its batch is what arrivals make it, not what was asked for
+            queued, endless = np.zeros(size, bool), np.broadcast_to(served.load >= 1.0, (size,))
+        else:
+            queued = np.broadcast_to(np.greater(served.point.batch, self.scored.point.batch), (size,))
+            endless = np.zeros(size, bool)
         found = []
         for index in range(size):
             rules = [rule for rule, mask in broken.items() if mask[index]]
@@ -142,6 +156,8 @@ class Group:
                 found.append((fatal[0], told))
             elif over[index] > 1:
                 found.append((MEMORY, [f"needs {over[index]:.2f} of the memory there is"]))
+            elif endless[index] and self.cases[index].metric in TIMES:
+                found.append((OVERLOADED, [GROWING]))
             else:
                 found.append((OK, [*told, *([QUEUED] if queued[index] else [])]))
         return found
@@ -152,14 +168,15 @@ def groups(cases: Iterable[tuple[int, Case]], fidelity: str) -> list[Group]:
     found: dict[Hashable, list[tuple[int, Case]]] = {}
     for where, case in cases:
         if case.serving != "offload":
-            found.setdefault((case.model.name, case.serving, case.runtime.name), []).append((where, case))
+            key = (case.model.name, case.serving, case.runtime.name, case.burstiness)
+            found.setdefault(key, []).append((where, case))
     return [Group([case for _, case in held], [where for where, _ in held], fidelity) for held in found.values()]
 
 
 def _key(value: Any) -> Hashable:
-    """Chips are told apart by name: hashing their content takes longer than pricing them."""
+    """Chips are told apart by name: hashing their content takes longer than pricing them; no rate is like another."""
     key: Hashable = getattr(value, "name", value)
-    return key
+    return key if key == key else None
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

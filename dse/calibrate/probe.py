@@ -131,7 +131,7 @@ def _probe(
     box = machine.look()
     say(f"{gpu.name if gpu else box.label}, {box.cores} cores; about {seconds:g} s")
     plan = list(_steps(box, torch, gpu, place, size))
-    results = [Result(notes=tuple(_busy(box)))]
+    results = [Result(notes=(*_busy(box), *_narrow(gpu)))]
     results += [_run(step, seconds * step.weight / sum(s.weight for s in plan), say) for step in plan]
     findings = Findings(
         name=out.stem,
@@ -163,6 +163,15 @@ def _busy(box: machine.Machine) -> Iterator[str]:
     load = os.getloadavg()[0]
     if load > BUSY * box.cores:
         yield f"The machine was in use (load {load:.1f} on {box.cores} cores): these rates may be below its ceilings."
+
+
+def _narrow(gpu: cuda.Gpu | None) -> Iterator[str]:
+    """Whether only fp32 can be measured: NumPy multiplies nothing narrower."""
+    if gpu is None and gemm.optional_torch() is None:
+        yield (
+            "Only fp32 was measured, as PyTorch is not installed: with this file every number format is multiplied as "
+            "fp32. For bf16, fp16 and int8: pip install torch, and probe again."
+        )
 
 
 def _check_out(out: Path, force: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dse.calibrate.engines import PRIORS, Fit
+from dse.errors import Fault, InputError
 from dse.spec.runtime import RuntimeSpec, library_runtimes
 
 OWN_HEADER = """\
@@ -57,7 +58,13 @@ def write_own(fits: Sequence[Fit], fidelity: str, measured: str, path: Path) -> 
         fidelity: of the kernels they were fitted on.
         measured: name of the benchmark's file.
         path: the file to write.
+
+    Raises:
+        InputError: none of its runs kept a known batch.
     """
+    if not fits:
+        message = "no run to fit an engine to: expected one with max_concurrency or all at once"
+        raise InputError(Fault(message, file=measured))
     entries = []
     for fit in fits:
         spec = fit.engine.model_copy(update={"priors": {}, "aliases": (), "generation_of": None})

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dse.calibrate import kernels
 from dse.calibrate.kernels import SHAPES, Batch, Column, Made, TableKind
+from dse.calibrate.left_out import FAR, LeftOut, Lines, lines_of
 from dse.cost.setting import Phase
 from dse.errors import Fault, InputError
 from dse.spec.catalog import load_hardware
@@ -27,8 +28,6 @@ FASTER = 1.05
 """A row this much faster than the roof is impossible: clocks and timers spread by a few percent."""
 FASTER_LINK = 1.3
 """The same of a link: multicast in switches saves some of the way."""
-FAR = 300.0
-"""A kernel whose median is this far from 10 us + its roofline time is in another unit."""
 EAGER_S = 50e-6
 """A matrix product that never takes less is timed with its launch from the host."""
 
@@ -40,8 +39,8 @@ class Timings:
     """What the files hold of one accelerator, ready to fit."""
 
     batches: list[Timed] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Reason -> rows."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Rows of the accelerator that are not fitted."""
     others: int = 0
     """Rows of other accelerators."""
 
@@ -79,13 +78,16 @@ def read_timings(paths: Sequence[str | Path], chip: HardwareSpec) -> Timings:
             faults.append(Fault(_unknown(table), file=str(path)))
             continue
         known += 1
-        _take(found, table, kind, chip)
+        _take(found, lines_of(path, len(table["latency_ms"])), table, kind, chip)
     if faults and not known:
         raise InputError(faults)
     if not found.batches:
-        raise InputError(
+        counts = found.left_out.counts
+        reasons = "; ".join(f"{rows:,}: {reason}" for reason, rows in counts.items())
+        raise found.left_out.refusal(
             f"no timing of {chip.name} in {', '.join(map(str, paths))} can be fitted "
-            f"({found.others:,} rows are of other accelerators, {sum(found.left_out.values()):,} left out)"
+            f"({found.others:,} rows are of other accelerators, {sum(counts.values()):,} left out"
+            f"{f': {reasons}' if reasons else ''})"
         )
     return found
 
@@ -130,7 +132,7 @@ def _unknown(table: Mapping[str, Any]) -> str:
     return f"no table of kernel timings: it has {', '.join(table)}; hardware/README.md lists the columns of each"
 
 
-def _take(found: Timings, table: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec) -> None:
+def _take(found: Timings, where: Lines, table: Mapping[str, NDArray[Any]], kind: TableKind, chip: HardwareSpec) -> None:
     """Add the rows of a table."""
     size = len(table["latency_ms"])
     mine = _of_chip(table, chip, size)
@@ -139,16 +141,19 @@ def _take(found: Timings, table: Mapping[str, NDArray[Any]], kind: TableKind, ch
     rows = {name: values[kept] for name, values in table.items()}
     if not len(kept):
         return
-    good = _numbers(found, rows, kind)
+    where = where.of(kept)
+    good = _numbers(found, where, rows, kind)
     rows = {name: values[good] for name, values in rows.items()}
+    where = where.of(good)
     for group in _groups(rows, kind):
         part = {name: values[group] for name, values in rows.items()}
+        own = where.of(group)
         made = _batch(part, kind, chip)
         if made is None:
-            _leave(found, "a type or operation that is not fitted", len(group))
+            found.left_out.add(own, "a type or operation that is not fitted", np.ones(len(group), dtype=bool))
         else:
             batch = Batch(made.form, made.key, group, made.quantities, made.roofs, made.sites, made.scope)
-            _add(found, part, kind, batch, chip)
+            _add(found, own, part, kind, batch, chip)
 
 
 def _of_chip(table: Mapping[str, NDArray[Any]], chip: HardwareSpec, size: int) -> NDArray[np.bool_]:
@@ -174,21 +179,21 @@ def _newest(table: Mapping[str, NDArray[Any]], mine: NDArray[np.bool_]) -> NDArr
     return np.array([v == best.get(str(fw)) for fw, v in zip(table["fw"], version, strict=True)], dtype=bool)
 
 
-def _numbers(found: Timings, rows: Mapping[str, NDArray[Any]], kind: TableKind) -> NDArray[np.intp]:
+def _numbers(found: Timings, where: Lines, rows: Mapping[str, NDArray[Any]], kind: TableKind) -> NDArray[np.intp]:
     """Rows that are complete, positive and within what the forms know."""
     latency = np.array([_number(value) for value in rows["latency_ms"]])
     missing = ~(np.isfinite(latency) & (latency > 0))
-    _leave(found, "no positive latency_ms", int(missing.sum()))
+    found.left_out.add(where, "no positive latency_ms", missing)
     shapes = [name for name in SHAPES[kind] if name not in ("phase", "op_name")]
     broken = np.zeros(len(latency), dtype=bool)
     for name in shapes:
         values = np.array([_number(value) for value in rows[name]])
         least = 0 if name in ("step", "num_key_value_heads") else 1
         broken |= ~(np.isfinite(values) & (values >= least))
-    _leave(found, f"a shape without {', '.join(shapes)}", int((broken & ~missing).sum()))
+    found.left_out.add(where, f"a shape without {', '.join(shapes)}", broken & ~missing)
     out = missing | broken
     for reason, flag in _outside(rows, kind, len(latency)).items():
-        _leave(found, reason, int((flag & ~out).sum()))
+        found.left_out.add(where, reason, flag & ~out)
         out |= flag
     return np.flatnonzero(~out)
 
@@ -213,11 +218,6 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return np.nan
-
-
-def _leave(found: Timings, reason: str, rows: int) -> None:
-    if rows:
-        found.left_out[reason] = found.left_out.get(reason, 0) + rows
 
 
 _TYPES: Mapping[TableKind, tuple[str, ...]] = {
@@ -279,13 +279,15 @@ def _with_distribution(part: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray
     return part if "distribution" in part else {**part, "distribution": np.full(len(part["latency_ms"]), "uniform")}
 
 
-def _add(found: Timings, part: Mapping[str, NDArray[Any]], kind: TableKind, batch: Batch, chip: HardwareSpec) -> None:
+def _add(
+    found: Timings, where: Lines, part: Mapping[str, NDArray[Any]], kind: TableKind, batch: Batch, chip: HardwareSpec
+) -> None:
     """Add what can be true of one batch."""
     seconds = part["latency_ms"].astype(float) * 1e-3
     out = ~batch.scope
-    _leave(found, "a shape smaller than models run", int(out.sum()))
+    found.left_out.add(where, "a shape smaller than models run", out)
     for reason, flag in _impossible(part, kind, batch, seconds, chip).items():
-        _leave(found, reason, int((flag & ~out).sum()))
+        found.left_out.add(where, reason, flag & ~out)
         out = out | flag
     kept = np.flatnonzero(~out)
     if not len(kept):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from dse.calibrate.cases import Case, case_of
 from dse.calibrate.engines import Fit, by_accelerator, by_model, collect, from_present, left_out
 from dse.calibrate.measured import ADDED, Measured, UnknownError, read_measured
 from dse.calibrate.offloaded import predict_offloaded
-from dse.calibrate.predict import Prediction, groups
+from dse.calibrate.predict import NOT_SCORED, OK, Prediction, groups
 from dse.calibrate.scores import Scored, by, scores, worst
 from dse.spec.runtime import RuntimeSpec, load_runtime
 
@@ -40,14 +40,27 @@ class Validation:
     @cached_property
     def scored(self) -> list[Scored]:
         """Rows as errors are taken of them."""
-        pairs = enumerate(zip(self.rows, self.predictions, strict=True))
-        return [Scored(place, row.fields, row.value, found.predicted) for place, (row, found) in pairs]
+        return list(scored(self.rows, self.predictions))
 
     @property
     def about(self) -> str:
         """What was validated, in one line."""
-        predicted = sum(one.predicted is not None for one in self.predictions)
-        return f"{predicted:,} of {len(self.rows):,} rows predicted; {self.note}"
+        predicted = sum(one.status == OK for one in self.predictions)
+        left = f", {len(self.unscored)} not scored" if self.unscored else ""
+        return f"{predicted:,} of {len(self.rows):,} rows predicted{left}; {self.note}"
+
+    @cached_property
+    def unscored(self) -> list[dict[str, Any]]:
+        """Every row that predictions are not scored by: line, row_id, source, metric, why."""
+        return [
+            {
+                "line": row.line,
+                **{name: row.fields.get(name, "") for name in ("row_id", "source", "metric")},
+                "reason": row.unscored,
+            }
+            for row in self.rows
+            if row.unscored
+        ]
 
     def summary(self) -> dict[str, Any]:
         """Scores of all rows, per source and metric, per accelerator and metric; the worst rows; reasons."""
@@ -55,7 +68,13 @@ class Validation:
             "about": self.about,
             "all": scores(self.scored),
             "sources": [
-                {"source": source, "metric": metric, **scores(rows), "worst": self._worst(rows)}
+                {
+                    "source": source,
+                    "metric": metric,
+                    **scores(rows),
+                    "not_scored": [one for one in self.unscored if (one["source"], one["metric"]) == (source, metric)],
+                    "worst": self._worst(rows),
+                }
                 for (source, metric), rows in by(self.scored, "source", "metric").items()
             ],
             "accelerators": [
@@ -63,6 +82,7 @@ class Validation:
                 for (chip, metric), rows in by(self.scored, "hardware", "metric").items()
             ],
             "not_predicted": self._reasons(),
+            "not_scored": self.unscored,
         }
 
     def _worst(self, rows: Sequence[Scored]) -> list[dict[str, Any]]:
@@ -169,7 +189,17 @@ def predict(
     for group in groups(cases, fidelity):
         for place, prediction in zip(group.where, group.predictions(), strict=True):
             found[place] = prediction
+    for place, row in enumerate(rows):
+        one = found[place]
+        if row.unscored and one.status == OK:
+            found[place] = replace(one, status=NOT_SCORED, reason="; ".join(filter(None, (row.unscored, one.reason))))
     return cases, found
+
+
+def scored(rows: Sequence[Measured], found: Sequence[Prediction]) -> Iterator[Scored]:
+    """Rows with their predictions as errors are taken of them: none where a row is not scored."""
+    for place, (row, one) in enumerate(zip(rows, found, strict=True)):
+        yield Scored(place, row.fields, row.value, None if one.status == NOT_SCORED else one.predicted)
 
 
 def fits(rows: Sequence[Measured], cases: Cases, fidelity: str, *, anew: bool = True) -> list[Fit]:
@@ -183,6 +213,8 @@ def fits(rows: Sequence[Measured], cases: Cases, fidelity: str, *, anew: bool = 
     """
     if not anew:
         cases = [(place, replace(case, runtime=from_present(case.runtime))) for place, case in cases]
+    # How an open loop fills its batch depends on the very figures that are fitted: only states of a known batch count.
+    cases = [(place, case) for place, case in cases if case.serving != "open-loop"]
     measured = {place: row.value for place, row in enumerate(rows) if row.value is not None}
     sources = {place: row.text("source") for place, row in enumerate(rows)}
     return [Fit(held) for held in collect(cases, measured, sources, fidelity, own=not anew)]

@@ -182,8 +182,9 @@ def _about(findings: Findings, chosen: Mapping[str, Reading], base: HardwareSpec
     gemm = DATASHEET.groups["gemm"]
     yield (
         "Rates are ceilings that this machine reached, not datasheet peaks: --fidelity ideal takes them as they are. "
-        f"--fidelity datasheet, the default, lowers them once more (GEMM: {gemm.compute:g} of compute, "
-        f"{gemm.memory:g} of bandwidth)."
+        "--fidelity datasheet lowers them once more (GEMM: "
+        f"{gemm.compute:g} of compute, {gemm.memory:g} of bandwidth), and so does the default, calibrated, by what was "
+        "fitted on relatives or else as datasheet does."
     )
     if findings.gpu is None:
         yield "The whole machine is one accelerator; its memory is the host's."

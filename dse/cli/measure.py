@@ -134,21 +134,27 @@ def validate(
 @cli.command()
 @click.argument("data", nargs=-1, required=True)
 @click.option("--hardware", metavar="H", required=True, help="Name or path of the chip that was timed.")
-@click.option("--out", metavar="FILE.yaml", help="Write the chip's file with what was fitted  [default: print only]")
+@click.option("--out", metavar="FILE.yaml", help="The file to write  [default: your own ./hardware/H.yaml or ./H.yaml]")
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 @click.option("--framework", "prefer", multiple=True, metavar="[CLASS=]NAME", help="Whose  [default: the fastest]")
 @click.option("--without", multiple=True, metavar="CLASS", help="A class not to fit (collective ...); repeatable.")
 @click.option("--source", default="", help="Where the timings come from, for the file.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def calibrate(data: tuple[str, ...], hardware: str, as_json: bool, **options: Any) -> None:
-    """Fit a chip's efficiencies to timings of its kernels (DATA: Parquet, CSV or folders; see hardware/README.md).
+def calibrate(
+    data: tuple[str, ...], hardware: str, out: str | None, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Fit a chip's efficiencies to timings of its kernels and write them into a hardware file of your own.
 
-    Prints errors on shapes that were held out, with default efficiencies and with the fitted ones.
+    DATA: Parquet, CSV or folders of them (columns: hardware/README.md). Prints errors on shapes that were held out,
+    with default efficiencies and with the fitted ones, and the rows that cannot be true. The file is a copy of the
+    library's with the block `calibration`, and found before it; in a file of your own only that block is replaced.
     """
     from dse.calibrate.calibrate import calibrate as fit
+    from dse.calibrate.calibrate import own_file
     from dse.report.listing import print_rows
 
-    found = fit(data, hardware, **options)
+    found = fit(data, hardware, out=None if dry_run else out or own_file(hardware), **options)
     if as_json:
         print_json(found.plain())
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dse.cli import options
 from dse.cli.root import cli, print_json
 from dse.errors import InputError
 
@@ -16,37 +17,23 @@ from dse.errors import InputError
 @click.argument("number", required=False, type=int)
 @click.option("--model", metavar="M", help="Name or path of a config.json.")
 @click.option("--hardware", metavar="H", help="Name or path.")
-@click.option("--precision", metavar="P", help="Name of a scheme  [default: the model's own, else bf16]")
-@click.option("--tp", type=int, default=1, show_default=True)
-@click.option("--pp", type=int, default=1, show_default=True)
-@click.option("--dp", type=int, default=1, show_default=True)
-@click.option("--ep", default="auto", show_default=True, help="A number, or auto.")
+@options.layout
 @click.option("--batch", type=int, default=1, show_default=True)
-@click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
-@click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
+@options.lengths
 @click.option("--serving", default="static", show_default=True)
 @click.option("--rate", type=float, metavar="R", help="Requests per second at one replica, for --serving open-loop.")
 @click.option("--burstiness", type=float, default=1.0, show_default=True, help="Of the times between arrivals, CV.")
 @click.option("--disaggregated", metavar="YAML", help="Its pools: '{prefill: {parallel: {tp: 1}}, devices: 8}'.")
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
-@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
-@click.option("--runtime", default="ideal", show_default=True)
-@click.option("--attention", default="fused", show_default=True, help="fused or unfused.")
-@click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
-@click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
-@click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
+@options.overlap
+@options.runtime
+@options.kernels
+@options.dequantization
 @click.option("--chunk-tokens", default="none", show_default=True, help="Tokens of an iteration with chunked prefill.")
-@click.option("--prefix-hit", default="none", show_default=True, help="Share of the prompt cached, or {tokens: N}.")
-@click.option("--sampling", default="none", show_default=True, help="{n: answers} or {beams: N}.")
-@click.option("--speculation", default="none", show_default=True, help="A name, or {draft: MODEL, gamma: 4, ...}.")
-@click.option(
-    "--fidelity",
-    type=click.Choice(["ideal", "datasheet", "calibrated"]),
-    default="calibrated",
-    show_default=True,
-)
+@options.requests
+@options.fidelity
 @click.option("--html", metavar="FILE", help="Write a page: layer graph, roofline, table.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.as_json
 def explain(run_dir: str | None, number: int | None, html: str | None, as_json: bool, **point: Any) -> None:
     """One point, operator by operator: --model M --hardware H ..., or RUN_DIR NUMBER of a finished run."""
     from dse.report.explain import print_explain
@@ -79,13 +66,8 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
 @cli.command()
 @click.option("--model", metavar="M", required=True, help="Name or path of a config.json.")
 @click.option("--hardware", metavar="H", required=True, help="Name or path; its box has the host and the disk.")
-@click.option("--precision", metavar="P", help="Name of a scheme  [default: the model's own, else bf16]")
-@click.option("--tp", type=int, default=1, show_default=True)
-@click.option("--pp", type=int, default=1, show_default=True)
-@click.option("--dp", type=int, default=1, show_default=True)
-@click.option("--ep", default="auto", show_default=True, help="A number, or auto.")
-@click.option("--input", "input_", type=int, default=1024, show_default=True, help="Prompt tokens.")
-@click.option("--output", type=int, default=256, show_default=True, help="Generated tokens.")
+@options.layout
+@options.lengths
 @click.option("--gpu-batch", type=int, help="Sequences of a GPU batch  [default: the best]")
 @click.option("--num-batches", type=int, help="GPU batches of a block  [default: the best]")
 @click.option(
@@ -95,15 +77,10 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
 )
 @click.option("--host", metavar="WHAT", help="What the host computes: none, or any of attention,ffn,experts.")
 @click.option("--latency", "latency_s", type=float, metavar="S", help="Most seconds from prompt to last token.")
-@click.option("--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True)
-@click.option("--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element.")
-@click.option(
-    "--fidelity",
-    type=click.Choice(["ideal", "datasheet", "calibrated"]),
-    default="calibrated",
-    show_default=True,
-)
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.overlap
+@options.dequantization
+@options.fidelity
+@options.as_json
 def place(policy: str | None, host: str | None, as_json: bool, **point: Any) -> None:
     """Place weights, KV cache and activations over accelerator, host and disk for the highest throughput.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dse.cli import options
 from dse.cli.points import axes_of
 from dse.cli.root import cli, print_json
 
@@ -29,29 +30,16 @@ from dse.cli.root import cli, print_json
 @click.option("--warmup", type=float, metavar="SHARE", help="Requests left out  [default: 0.1, of a trace 0]")
 @click.option("--slo-ttft-ms", type=float, metavar="MS", help="Most time to first token of a good request.")
 @click.option("--slo-tpot-ms", type=float, metavar="MS", help="Most mean time per token after it.")
-@click.option("--precision", metavar="P", help="Name of a scheme  [default: the model's own, else bf16]")
-@click.option("--tp", type=int, default=1, show_default=True)
-@click.option("--pp", type=int, default=1, show_default=True)
-@click.option("--dp", type=int, default=1, show_default=True)
-@click.option("--ep", default="auto", show_default=True, help="A number, or auto.")
+@options.layout
 @click.option("--batch", type=int, help="Most sequences at once in a replica  [default: what memory and engine allow]")
-@click.option("--runtime", default="ideal", show_default=True)
-@click.option("--attention", default="fused", show_default=True, help="fused or unfused.")
-@click.option("--kv-budget", default="none", show_default=True, help="Tokens the cache keeps per sequence.")
-@click.option("--weight-sparsity", default="none", show_default=True, help="2:4, or the share of zeros.")
-@click.option("--prefix-hit", default="none", show_default=True, help="Share of the prompt cached, or {tokens: N}.")
-@click.option("--sampling", default="none", show_default=True, help="{n: answers} or {beams: N}.")
-@click.option("--speculation", default="none", show_default=True, help="A name, or {draft: MODEL, gamma: 4, ...}.")
-@click.option(
-    "--fidelity",
-    type=click.Choice(["ideal", "datasheet", "calibrated"]),
-    default="calibrated",
-    show_default=True,
-)
+@options.runtime
+@options.kernels
+@options.requests
+@options.fidelity
 @click.option("--csv", "table", metavar="FILE", help="Write one row per request.")
 @click.option("--html", metavar="FILE", help="Write a page: requests over time, latencies as distributions.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def simulate(table: str | None, html: str | None, as_json: bool, **options: Any) -> None:
+@options.as_json
+def simulate(table: str | None, html: str | None, as_json: bool, **asked: Any) -> None:
     """Replay a trace, or requests drawn at a rate, through replicas of a deployment.
 
     Says latencies and their percentiles, throughput and goodput, and how the offered load compares with the highest
@@ -62,10 +50,10 @@ def simulate(table: str | None, html: str | None, as_json: bool, **options: Any)
     from dse.run.simulate import simulate as run
     from dse.run.store import writing
 
-    chunk = options.pop("chunk_tokens")
+    chunk = asked.pop("chunk_tokens")
     with progress_bar("simulating", "summing up") as progress:
-        model, hardware = options.pop("model"), options.pop("hardware")
-        found = run(model, hardware, chunk_tokens=chunk, on_progress=progress, **axes_of(options))
+        model, hardware = asked.pop("model"), asked.pop("hardware")
+        found = run(model, hardware, chunk_tokens=chunk, on_progress=progress, **axes_of(asked))
     if table is not None:
         with writing(Path(table)):
             found.requests().to_csv(table, index=False)

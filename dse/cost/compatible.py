@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def _prefix(point: Point) -> Mask:
     prefix = _value(point, "prefix_hit")
     if prefix is None or prefix.tokens is None:
         return np.zeros(1, dtype=bool)
-    return np.less_equal(point.input, float(prefix.tokens))
+    longest = reduce(np.maximum, [tokens for tokens, _, _ in point.lengths])
+    return np.less_equal(longest, float(prefix.tokens))
 
 
 def _evicted(point: Point) -> bool:
@@ -69,6 +71,10 @@ def _nothing_to_copy(point: Point, speculation: Speculation) -> bool:
     return speculation.kind in ("mtp", "eagle") and point.iteration.drafter is None
 
 
+def _no_module(point: Point, speculation: Speculation) -> bool:
+    return speculation.kind == "mtp" and not (speculation.trained or point.model.nextn)
+
+
 def _vocabulary(point: Point, speculation: Speculation) -> bool:
     own = point.model.vocab
     return speculation.draft is not None and abs(speculation.draft.vocab - own) > VOCABULARY * own
@@ -79,13 +85,17 @@ RULES: dict[str, tuple[Callable[[Point], Mask], str]] = {
         _rule(_placed),
         "a placement holds one sequence's cache per request: prefix_hit, sampling and speculation go with offload none",
     ),
-    "prefix_not_in_prompt": (_prefix, "the shared prefix is not shorter than the prompt"),
+    "prefix_not_in_prompt": (_prefix, "the shared prefix is not shorter than any prompt"),
     "prefix_evicted": (_rule(_evicted), "kv_budget evicts other tokens of each sequence: no prefix is left to reuse"),
     "beams_not_speculative": (_rule(_beams), "no engine verifies drafts of beams: their scores need every token"),
     "draft_other_vocabulary": (_of_speculation(_vocabulary), "the draft model has another vocabulary"),
     "no_layer_to_draft_with": (
         _of_speculation(_nothing_to_copy),
         "mtp and eagle draft with an attention layer like the model's, which has none",
+    ),
+    "no_next_token_module": (
+        _of_speculation(_no_module),
+        "the model was published without a next-token (MTP) module: say `trained: true` beside `mtp` if you have one",
     ),
     "tree_on_recurrent_state": (
         _of_speculation(_recurrent),

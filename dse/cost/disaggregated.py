@@ -158,6 +158,11 @@ class Disaggregated(Static):
         prefill, _ = self.full_rates
         return (self.entering.batch - 1) / 2 / prefill
 
+    @property
+    def server(self) -> Array:
+        """Every request is sent by itself."""
+        return self.host
+
     @cached_property
     def ttft(self) -> Array:
         """Seconds to the first token."""

@@ -48,6 +48,69 @@ def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     return seconds
 
 
+# -- the same by cause, for points that are reported -------------------------------------------------------
+
+Parts = dict[str, Array]
+"""Cause -> seconds beside the kernels' own, in the order of the sum."""
+
+
+def prompt_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    """What `prompt_seconds` is beside the kernels of the passes, `point.ttft`."""
+    passes = point.micro_batches["prefill"]
+    slower = point.ttft * prompt_factor(point, runtime)
+    kernels = slower if runtime.ubatch_tokens is None else slower * _overlapped(point, runtime.ubatch_tokens)
+    parts = {
+        "kernel_speed": slower - point.ttft,
+        "stages_overlap": kernels - slower,
+        "launches": issued(point, runtime, kernels, passes) - kernels,
+        **_times(passes, _host_parts(point, runtime)),
+    }
+    if point.draft is not None:
+        parts = _together(parts, _times(point.draft.micro_batches["prefill"], _host_parts(point.draft, runtime)))
+    return parts
+
+
+def step_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    """What a decode iteration is beside the kernels of its passes, `point.iteration_seconds`."""
+    parts = _decode_parts(point, runtime)
+    if point.draft is not None:
+        parts = _together(parts, _times(point.draft_passes, _decode_parts(point.draft, runtime)))
+    drafts = point.iteration.drafts
+    checked = 0.0 if drafts is None else runtime.speculation_us.get(drafts, 0.0) * 1e-6
+    return parts | {"per_sequence": sequence_seconds(point, runtime), "drafts_checked": checked}
+
+
+def _decode_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    slower, excess = point.step * decode_factor(point, runtime), vector_excess(point, runtime)
+    return {
+        "kernel_speed": slower - point.step,
+        "attention_on_vector_units": excess,
+        "launches": issued(point, runtime, slower + excess, 1.0) - (slower + excess),
+        **_host_parts(point, runtime),
+    }
+
+
+def _host_parts(point: Point, runtime: RuntimeSpec) -> Parts:
+    """`host_seconds` by cause."""
+    per_step, per_layer = runtime.step_us * 1e-6, runtime.layer_us * len(point.model.layers) * 1e-6
+    return {
+        "per_step": per_step,
+        "per_layer": per_layer,
+        "collectives": host_seconds(point, runtime) - per_step - per_layer,
+    }
+
+
+def _times(often: Array, parts: Parts) -> Parts:
+    return {cause: often * seconds for cause, seconds in parts.items()}
+
+
+def _together(parts: Parts, others: Parts) -> Parts:
+    return {cause: seconds + others.get(cause, 0.0) for cause, seconds in parts.items()}
+
+
+# -- factors ----------------------------------------------------------------------------------------------
+
+
 def prompt_factor(point: Point, runtime: RuntimeSpec) -> Array:
     """On the time of the kernels of prompt passes."""
     return _factor(point, runtime.prefill_slowdown, runtime.unpack_prefill)

@@ -88,17 +88,11 @@ def _runtime(point: Point) -> Mask:
     kinds = {type(part.component).__name__ for part in point.parts}
     if supports.layers and not kinds <= set(supports.layers):
         return np.ones(1, dtype=bool)
-    chips = [
-        bool(supports.vendors and chip.vendor not in supports.vendors)
-        or bool(supports.kinds and chip.kind not in supports.kinds)
-        for chip in point.choices.hardware
-    ]
-    schemes = [
-        bool(supports.weights and precision.weights.dtype not in supports.weights)
-        for precision in point.choices.precision
-    ]
-    tables = (("hardware", chips), ("precision", schemes))
-    return _any(point.mesh.take(np.array(table, dtype=float), axis) > 0 for axis, table in tables if any(table))
+    choices = point.choices
+    lacks = np.array([[not supports.runs(chip, scheme) for scheme in choices.precision] for chip in choices.hardware])
+    if lacks.all() or not lacks.any():  # no mask over the mesh where all are alike
+        return np.full(1, lacks.all())
+    return point.mesh.take(lacks.astype(float), "hardware", "precision") > 0
 
 
 def _placed(point: Point) -> Mask:

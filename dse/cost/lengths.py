@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from dse.cost.roofline import Contexts
-from dse.cost.work import Array
+from dse.cost.techniques import Chosen, Found, found_in_cache
+from dse.cost.work import Array, is_zero
 
 Lengths = Sequence[tuple[Array, Array, Array]]
 """Prompt tokens, generated tokens, and share of the requests of each length (arrays over the workload)."""
@@ -61,6 +63,22 @@ def held(lengths: Lengths, occupancy: float) -> Array:
         return tokens + occupancy * output
     weighted = expected(lengths, [output * (tokens + occupancy * output) for tokens, output, _ in lengths])
     return weighted / expected(lengths, [output for _, output, _ in lengths])
+
+
+def found(lengths: Lengths, chosen: Chosen) -> Found:
+    """What the cache holds of prompts: of each length no more than it has.
+
+    A sequence of twice the output runs twice as long, and counts twice among those that run.
+    """
+    each = [found_in_cache(tokens, chosen) for tokens, _, _ in lengths]
+    if len(each) == 1 or is_zero(each[0].tokens):
+        return each[0]
+    shared: Array = 0.0
+    if not is_zero(each[0].shared):
+        weighted = expected(lengths, [output * one.shared for (_, output, _), one in zip(lengths, each, strict=True)])
+        shared = weighted / expected(lengths, [output for _, output, _ in lengths])
+    once = reduce(np.maximum, [one.once for one in each])
+    return Found(expected(lengths, [one.tokens for one in each]), shared, once)
 
 
 def overlap(lengths: Lengths) -> Array:

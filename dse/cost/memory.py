@@ -82,7 +82,7 @@ class Memory:
         """Cache that all requests share, held once: whole pages, and the state at their end."""
         if not self._common:
             return 0.0
-        prefix = self._whole_pages(self.point.found.shared)
+        prefix = self._whole_pages(self.point.found.once)
         held = self.fullest([*(self.cache_of(part.component, prefix) for part in self.point.parts), 0.0, 0.0])
         return held if self.draft is None else held + self.draft.common
 
@@ -96,7 +96,8 @@ class Memory:
         own = branches * self.cache_of(component, context - prefix - prompt)
         if branches > 1:
             own = own + self.cache_of(component, prompt)
-        return self.cache_of(component, prefix) + point.rank_batch * own
+        once = prefix if len(point.lengths) == 1 else self._whole_pages(point.found.once)
+        return self.cache_of(component, once) + point.rank_batch * own
 
     def _whole_pages(self, tokens: Array) -> Array:
         """Tokens of the pages they fill: only these are shared."""

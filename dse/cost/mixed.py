@@ -76,7 +76,7 @@ class MixedPass:
         """The decoding sequences of a micro-batch."""
         point = self.point
         sequences = point.rank_sequences / self.micro_batches
-        return point.pass_setting("decode", sequences, point.iteration.queries, point.found.tokens)
+        return point.pass_setting("decode", sequences, point.iteration.queries, point.found.shared)
 
     @cached_property
     def chunks(self) -> Setting:

@@ -83,6 +83,11 @@ class OpenLoop(Steady):
         """The sequences of a decode step: whole ones, as memory and evidence count them."""
         return self.point.with_batch(np.maximum(np.ceil(self.batch), self.point.degrees.dp))
 
+    @property
+    def server(self) -> Array:
+        """Every request is sent by itself."""
+        return self.host
+
     @cached_property
     def ttft(self) -> Array:
         """Seconds from arrival to the first token, mean over requests."""

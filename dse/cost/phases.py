@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.drafts import draft_choices
-from dse.cost.lengths import Lengths, contexts
+from dse.cost.lengths import Lengths, contexts, found
 from dse.cost.parts import embedding_works, head_works
 from dse.cost.roofline import Contexts, launch_seconds, mean_amount, times, total_seconds
 from dse.cost.setting import WIDE, Phase, Setting
@@ -79,7 +79,7 @@ class Point(Stack):
     @cached_property
     def found(self) -> Found:
         """What of each prompt is cached already."""
-        return found_in_cache(self.input, self.choices.techniques)
+        return found(self.lengths, self.choices.techniques)
 
     @cached_property
     def iteration(self) -> Iteration:
@@ -127,7 +127,7 @@ class Point(Stack):
     def with_input(self, tokens: Array) -> Point:
         """The same point with prompts of another length."""
         other = self.with_batch(self.batch)
-        other.__dict__["input"] = tokens
+        other.__dict__ |= {"input": tokens, "found": found_in_cache(tokens, self.choices.techniques)}
         if self.draft is not None:
             other.__dict__["draft"] = self.draft.with_input(tokens)
         return other
@@ -139,7 +139,8 @@ class Point(Stack):
         sum(l^2) / sum(l) tokens do, which are as many tokens and as many pairs of attention.
         """
         other = self.with_batch(sequences * self.degrees.dp)
-        other.__dict__ |= {"rank_batch": sequences, "input": length}
+        cached = found_in_cache(length, self.choices.techniques)
+        other.__dict__ |= {"rank_batch": sequences, "input": length, "found": cached}
         if self.draft is not None:
             other.__dict__["draft"] = self.draft.with_prompts(sequences, length)
         return other
@@ -184,7 +185,7 @@ class Point(Stack):
         prompts = phase == "prefill"
         sequences = (self.rank_batch if prompts else self.rank_sequences) / self.micro_batches[phase]
         queries = self.computed if prompts else self.iteration.queries
-        return self.pass_setting(phase, sequences, queries, self.found.tokens)
+        return self.pass_setting(phase, sequences, queries, self.found.tokens if prompts else self.found.shared)
 
     def pass_setting(self, phase: Phase, sequences: Array, queries: Array, cached: Array) -> Setting:
         """A pass of any shape, as the techniques leave it."""

@@ -124,6 +124,11 @@ class Static:
         """Seconds of the server itself before the first token of a request."""
         return self.runtime.request_ms * 1e-3 + self.runtime.prompt_token_us * 1e-6 * self.point.input
 
+    @property
+    def server(self) -> Array:
+        """Seconds of these that `ttft` counts: none where requests are not sent one by one."""
+        return 0.0
+
     @cached_property
     def ttft(self) -> Array:
         """Seconds to the first token, mean over requests."""
@@ -334,6 +339,11 @@ class ClosedLoop(Steady):
     def batch(self) -> Array:
         """Sequences that run at once; the others wait."""
         return np.minimum(self.point.batch, self.fits)
+
+    @property
+    def server(self) -> Array:
+        """Every request is sent by itself."""
+        return self.host
 
     @cached_property
     def admission(self) -> Array:

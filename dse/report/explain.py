@@ -53,7 +53,7 @@ def print_explain(found: Mapping[str, Any]) -> None:
         _print_pools(pools)
     for name, phase in found["phases"].items():
         if phase["operators"]:
-            _print_phase(name, phase)
+            _print_phase(name, phase, point)
     _print_memory({pool["pool"]: pool["memory"] for pool in pools} if pools else found["memory"])
     print("\ntotals")
     _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS if name in point])
@@ -95,17 +95,22 @@ def _print_memory(memory: Mapping[str, Mapping[str, float]]) -> None:
     _print_table(rows)
 
 
-def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
+def _print_phase(name: str, phase: Mapping[str, Any], point: Mapping[str, Any]) -> None:
     step = "prompt pass" if name == "prefill" else "mean step"
     if phase.get("tokens", 1) != 1:
         step = f"mean iteration, {number_text(phase['tokens'])} tokens gained"
-    print(f"\n{name}: {number_text(phase['seconds'] * 1e3)} ms per {step}, bound by {phase['bound']}")
-    causes = {cause.replace("_", " "): seconds for cause, seconds in phase["time_by"].items() if seconds}
-    _print_wrapped("ms by " + ", ".join(f"{cause} {number_text(seconds * 1e3)}" for cause, seconds in causes.items()))
+    pass_ms = number_text(_pass_seconds(phase) * 1e3)
+    print(f"\n{name}: {pass_ms} ms per {step}, its kernels bound by {phase['bound']}")
+    _print_wrapped("ms by " + _by_cause(phase["time_by"]))
+    if phase["engine"]:
+        _print_wrapped(f"ms of the engine ({point['runtime']}): {_by_cause(phase['engine'])}")
+    if phase["beside"]:
+        figure = "ttft_ms" if name == "prefill" else "tpot_ms"
+        _print_wrapped(f"ms beside the pass: {_by_cause(phase['beside'])}; {figure} {number_text(point[figure])}")
     if streams := phase.get("streams"):
         busy = {stream.replace("_", " "): seconds for stream, seconds in streams.items() if seconds}
         _print_wrapped("ms by stream " + ", ".join(f"{name} {number_text(s * 1e3)}" for name, s in busy.items()))
-    _print_wrapped("operators, one run on one device: FLOP, bytes by kind, FLOP per byte, time, share of the phase")
+    _print_wrapped("operators, one run on one device: FLOP, bytes by kind, FLOP per byte, time, share of all")
     moved = [row["bytes"] for row in phase["operators"]]
     kinds = [kind for kind, parts in KINDS.items() if any(part in sizes for sizes in moved for part in parts)]
     head = ["", "FLOP", *kinds, "FLOP/B", "us", "bound", "share"]
@@ -117,6 +122,16 @@ def _print_phase(name: str, phase: Mapping[str, Any]) -> None:
         titles[len(rows)] = f"{part}: {number_text(runs)} {'run' if runs == 1 else 'runs'}"
         rows += [_operator(row, kinds) for row in members]
     _print_table(rows, titles)
+
+
+def _pass_seconds(phase: Mapping[str, Any]) -> float:
+    """Of the kernels, and of the engine."""
+    return float(phase["seconds"] + sum(phase["engine"].values()))
+
+
+def _by_cause(seconds: Mapping[str, float]) -> str:
+    """`weights 5.60, activations 0.03` in ms."""
+    return ", ".join(f"{cause.replace('_', ' ')} {number_text(s * 1e3)}" for cause, s in seconds.items() if s)
 
 
 def _operator(row: Mapping[str, Any], kinds: list[str]) -> list[str]:

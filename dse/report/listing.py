@@ -107,6 +107,13 @@ def print_validation(summary: Mapping[str, Any]) -> None:
         print("\nnot predicted:")
         for reason, count in list(summary["not_predicted"].items())[:SHOWN]:
             print(f"  {count:,}  {reason}")
+    if summary["not_scored"]:
+        print("\nnot scored:")
+        for row in summary["not_scored"][:SHOWN]:
+            name = f" ({row['row_id']})" if row["row_id"] else ""
+            print(f"  line {row['line']}{name}: {row['reason']}")
+        if len(summary["not_scored"]) > SHOWN:
+            print(f"  and {len(summary['not_scored']) - SHOWN:,} more (--json and --out name all)")
 
 
 def _errors(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Names in a sweep that mean nothing: objectives, constraints, comparison groups, prices."""
+"""Names in a sweep that mean nothing: objectives, constraints, comparison groups."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ def check_names(file: SweepFile, axes: Axes, document: Document) -> Iterator[Fau
     for name, bound in file.constraints.items():
         yield from _constraint(name, bound, document)
     yield from _group_by(file, axes, document)
-    yield from _prices(file, axes, document)
     if axes.points > LIMIT:
         yield document.fault((), f"the axes make {axes.points:,} points; at most 2**62")
 
@@ -62,14 +61,6 @@ def _group_by(file: SweepFile, axes: Axes, document: Document) -> Iterator[Fault
             yield document.fault(path, f"cannot group by {name!r}{_near(name, known)}")
         elif name in file.group_by[:position]:
             yield document.fault(path, f"{name!r} stands twice; keep one")
-
-
-def _prices(file: SweepFile, axes: Axes, document: Document) -> Iterator[Fault]:
-    names = [chip.name for chip in (*axes.hardware, *(axes.pools.hardware if axes.pools else ()))]
-    for name in file.price.override:
-        if names and name not in names:
-            message = f"{name!r} is not in this sweep's hardware{suggest(name, names)}"
-            yield document.fault(("price", "override", name), message, key=True)
 
 
 def _near(name: str, options: Collection[str]) -> str:

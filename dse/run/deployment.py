@@ -71,6 +71,11 @@ class Deployment:
         return None
 
     @property
+    def engines(self) -> int:
+        """Engines of a replica."""
+        return 1
+
+    @property
     def pool_facts(self) -> list[dict[str, Any]]:
         """What the workers of each pool are, those that compute prompts first; nothing where there is one kind."""
         return []
@@ -120,6 +125,11 @@ class Deployment:
         return served(point)
 
 
+def times_text(excess: float) -> str:
+    """`1.35`; `1.23e+04`."""
+    return f"{excess:.2f}" if excess < 1000 else f"{excess:.3g}"
+
+
 @dataclass
 class Miss:
     """The deployment that comes closest to serving a bucket."""
@@ -137,7 +147,7 @@ class Miss:
         if not np.isfinite(self.excess):
             return self.why
         if self.excess > 1.0:
-            return f"{self.where} at {self.excess:.2f} times the limit of {self.limit}"
+            return f"{self.where} at {times_text(self.excess)} times the limit of {self.limit}"
         return f"{self.where}, where a request by itself keeps every limit, and no rate of arrivals does"
 
     def nearer(self, other: Miss) -> Miss:

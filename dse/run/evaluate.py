@@ -16,7 +16,7 @@ from dse.run.store import table
 from dse.run.sweep import load_sweep
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
-from dse.spec.reading import suggest
+from dse.spec.reading import Strict, suggest
 from dse.spec.sweep import SweepFile
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _sweep(model: Any, hardware: Any, axes: Mapping[str, Any]) -> Sweep:
 
 def _listed(value: Any) -> Any:
     """Any series of values (a range, a tuple, an array) as the list a sweep file would have."""
-    if isinstance(value, str | Mapping) or not hasattr(value, "__iter__") or hasattr(value, "model_fields"):
+    if isinstance(value, str | Mapping) or not hasattr(value, "__iter__") or isinstance(value, Strict):
         return value
     return list(value)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from dse.cost.breakdown import ByBound, Timed, seconds_by_cause, timed_operators
 from dse.cost.disaggregated import Disaggregated
+from dse.cost.engine import Parts, prompt_parts, prompt_seconds, step_parts, step_seconds
 from dse.cost.memory import Memory
 from dse.cost.metrics import Scored
 from dse.cost.phases import Point
@@ -27,7 +28,7 @@ from dse.run.rows import Columns, Piece, complete, pieces, row, select
 from dse.run.score import Engine
 from dse.spec.model import FeedForward
 
-_NO_STEPS = {"seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {}}
+_NO_STEPS = {"seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {}, "engine": {}, "beside": {}}
 """The decode phase of a request that generates one token."""
 
 
@@ -43,9 +44,11 @@ def explain_points(
         held: pieces that hold them, where they are kept.
 
     Returns:
-        Per number: `point` (its row), `hardware`, `phases` (per phase: seconds, bound, operators, time by
-        cause), `memory` by tier, and `layers` (operators of each distinct layer in order); where serving is
-        disaggregated also `pools`, and `hardware` and `memory` are of the decode workers.
+        Per number: `point` (its row), `hardware`, `phases` (per phase: seconds, bound, operators and time by cause of
+        the kernels, `engine`: what it adds to a pass, by cause, and `beside`: what the row's figure has beside the
+        pass. Seconds and these make the row's: all of prefill its TTFT; of decode seconds and `engine` over the tokens
+        gained, and `beside`, its TPOT), `memory` by tier, and `layers` (operators of each distinct layer in order);
+        where serving is disaggregated also `pools`, and `hardware` and `memory` are of the decode workers.
 
     Raises:
         ValueError: a number lies outside the space.
@@ -175,7 +178,34 @@ class _Explained:
 
     @cached_property
     def _phases(self) -> dict[Phase, _Phase]:
-        return {phase: _Phase(self.scored.worker(phase), phase, self.size) for phase in PHASES}
+        return {phase: _Phase(self._worker(phase), phase, self.size) for phase in PHASES}
+
+    def _worker(self, phase: Phase) -> Point:
+        """Prompt passes are of the requests that enter together, decode steps of all that run."""
+        served = self.scored.served
+        return served.entering if phase == "prefill" else served.running
+
+    @cached_property
+    def _added(self) -> dict[Phase, tuple[dict[str, list[float]], dict[str, list[float]]]]:
+        """Seconds that the engine adds to a pass, and that the row's figure has beside it, by cause."""
+        served = self.scored.served
+        entering, running, runtime = served.entering, served.running, served.runtime
+        alone, step = prompt_seconds(entering, runtime), step_seconds(running, runtime)
+        parts: dict[Phase, tuple[Parts, Parts]] = {
+            "prefill": (
+                prompt_parts(entering, runtime),
+                {
+                    "chunks_and_other_lengths": served.prompt - alone,
+                    "server": served.server,
+                    "waiting": served.ttft - served.prompt - served.server,
+                },
+            ),
+            "decode": (step_parts(running, runtime), {"prompts_of_others": served.tpot - step}),
+        }
+        return {phase: (self._columns(engine), self._columns(beside)) for phase, (engine, beside) in parts.items()}
+
+    def _columns(self, parts: Parts) -> dict[str, list[float]]:
+        return {cause: _column(seconds, self.size) for cause, seconds in parts.items()}
 
     def _phase(self, phase: Phase, index: int) -> dict[str, Any]:
         found = self._phases[phase]
@@ -190,6 +220,8 @@ class _Explained:
             "bound": found.bounds[index],
             "operators": operators,
             "time_by": {cause: values[index] for cause, values in found.causes.items()},
+            "engine": _some(self._added[phase][0], index, seconds),
+            "beside": _some(self._added[phase][1], index, seconds),
             **streams,
         }
 
@@ -197,7 +229,7 @@ class _Explained:
         """The type an operator computes in; None for a message."""
         if operands is None or operands == "vector":
             return operands
-        worker = self.scored.worker(phase)
+        worker = self._worker(phase)
         choices, mesh = worker.choices, worker.mesh
         key = (phase, int(mesh.index["hardware"][index]), int(mesh.index["precision"][index]), operands)
         if key not in self._types:
@@ -313,6 +345,12 @@ class _Operator:
         if self.timed.work.message is not None:
             return "network"
         return "compute" if self.compute[index] > self.memory[index] else "memory"
+
+
+def _some(parts: dict[str, list[float]], index: int, phase_seconds: float) -> dict[str, float]:
+    """Those causes that take any time: more than a last digit of the phase."""
+    found = {cause: values[index] for cause, values in parts.items()}
+    return {cause: seconds for cause, seconds in found.items() if abs(seconds) > 1e-12 * phase_seconds}
 
 
 def _whole(number: float) -> int | None:

@@ -11,6 +11,7 @@ from dse.errors import InputError
 from dse.run.identity import restore
 from dse.run.score import Engine
 from dse.run.store import Store
+from dse.spec.reading import closest, exists
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ class Run:
         """
         manifest = Store(Path(folder)).manifest()
         if manifest is None:
-            hint = "" if Path(folder).is_dir() else "; there is no such folder"
+            hint = "" if Path(folder).is_dir() else f"; there is no such folder{_near(Path(folder))}"
             raise InputError(f"{folder}: no finished run here (no manifest.json){hint}")
         return cls(Path(folder), manifest)
 
@@ -82,3 +83,12 @@ class Run:
     def _frame(self, name: str) -> pd.DataFrame:
         frame: pd.DataFrame = Store(self.folder).read_table(name).to_pandas()
         return frame
+
+
+def _near(folder: Path) -> str:
+    """A hint from the runs beside a folder that is not there, and from where runs are written by default."""
+    near = (entry for place in (folder.parent, Path("results")) if exists(place) for entry in place.glob("*/"))
+    runs = {entry.name: entry for entry in near if Store(entry).is_complete()}
+    named = [name for name in sorted(runs) if name.startswith(f"{folder.name}-")]
+    found = named[0] if named else closest(folder.name, runs)
+    return "" if found is None else f"; did you mean {str(runs[found])!r}?"

@@ -111,7 +111,7 @@ def _axes(axes: Axes) -> Plain:
         "rate": list(axes.rate),
         **{axis: [encode(value) for value in getattr(axes, axis)] for axis in NAMED if axis != "runtime"},
         "runtime": [runtime.model_dump(mode="json") for runtime in axes.runtime],
-        **({} if axes.pools is None else {"pools": _pools(axes.pools)}),
+        **({} if axes.pools is None else {"pools": _pools(axes.pools, arrivals=bool(axes.rate))}),
     }
 
 
@@ -129,8 +129,10 @@ def _restore_workload(plain: Any) -> Workload:
     return Workload(plain["input"], plain["output"], lengths, plain["name"])
 
 
-def _pools(pools: PoolAxes) -> Plain:
+def _pools(pools: PoolAxes, *, arrivals: bool) -> Plain:
     return {
+        # Versions that had no pools at a rate left out its axis: the same file meant other points.
+        **({"arrivals": True} if arrivals else {}),
         "hardware": [chip.model_dump(mode="json") for chip in pools.hardware],
         "precision": [_scheme(scheme) for scheme in pools.precision],
         "layout": [list(layout) for layout in pools.layout],

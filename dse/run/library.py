@@ -14,6 +14,7 @@ from dse.errors import InputError
 from dse.run.planning import is_plan, resolve_plan
 from dse.run.resolve import resolve
 from dse.run.score import Engine
+from dse.run.shipped import PLAN, SWEEP, file_meant
 from dse.spec.catalog import (
     hardware_names,
     load_hardware,
@@ -188,6 +189,7 @@ def check_file(file: str) -> str:
     if (exists(path) and path.is_dir()) or path.suffix.lower() == ".json":
         model = load_model(path)
         return f"model {model.family}, {model.parameters() / 1e9:.2f} B parameters"
+    file = str(file_meant(file, SWEEP, PLAN))
     content = read(file)
     if not isinstance(content.value, dict):
         raise InputError(content.fault((), "expected fields (name: value); a sweep, a plan or a hardware file"))

@@ -22,6 +22,7 @@ from dse.run.planned_table import unused
 from dse.run.planning import Plan, resolve_plan
 from dse.run.problem import Problem, state_problem
 from dse.run.settings import set_values
+from dse.run.shipped import PLAN, file_meant
 from dse.run.store import Store, write_whole, writing
 from dse.run.today_fleet import today
 from dse.run.unserved import unserved, unserved_words
@@ -30,7 +31,7 @@ from dse.run.what_if import what_if
 from dse.run.wrong import break_even, growth
 from dse.search.fleet import Answer
 from dse.search.fleet_program import cheapest, most_served
-from dse.spec.reading import exists, from_value, library_file, read
+from dse.spec.reading import from_value, read
 
 Plain = dict[str, Any]
 
@@ -42,27 +43,13 @@ def load_plan(source: str | Path | Mapping[str, Any], settings: Sequence[str] = 
         InputError: all faults of its syntax, or shape, or meaning.
         CannotRun: no candidate has a price.
     """
-    document = from_value(dict(source)) if isinstance(source, Mapping) else read(_plan_file(source))
+    document = from_value(dict(source)) if isinstance(source, Mapping) else read(file_meant(source, PLAN))
     try:
         return resolve_plan(set_values(document, settings))
     except InputError:
         if isinstance(document.value, dict) and "workload" in document.value:
             raise InputError(document.fault((), "is a sweep, it has a workload; run it with 'dse sweep'")) from None
         raise
-
-
-def _plan_file(source: str | Path) -> str | Path:
-    """The file meant: the user's own, else the library's by its name."""
-    path = Path(source)
-    if (
-        not exists(path)
-        and path.suffix in ("", ".yaml")
-        and path.parent in (Path(), Path("plans"), Path("sweeps/plans"))
-    ):
-        shipped = library_file("sweeps/plans") / f"{path.stem}.yaml"
-        if exists(shipped):
-            return shipped
-    return source
 
 
 @dataclass(frozen=True)
@@ -233,7 +220,7 @@ def _why_not(problem: Problem, answer: Answer) -> str:
     free = cheapest(limitless(fleet), time_limit=problem.plan.file.time_limit_s)
     within = most_served(fleet, time_limit=problem.plan.file.time_limit_s)
     share = problem.served_share(within) if within.found else 0.0
-    text = f"the limits allow at most {share:.0%} of the demand"
+    text = f"the limits allow {'at most ' if share else ''}{_share_words(share)} of the demand"
     if free.found:
         text += (
             f"; without them {_fleet_words(free)} would serve it for ${free.usd_per_hour:,.2f}/h"
@@ -258,10 +245,18 @@ def _sentence(problem: Problem, answer: Answer, alternatives: Sequence[Plain]) -
         return f"{text}; the best single type, {_count_words(single['instances'])}, serves {single['served']:.0%}."
     if set(single["instances"]) == set(answer.devices):
         return f"{text}, and no mix is cheaper."
+    saved = _share_words(single["difference_usd_per_hour"] / single["usd_per_hour"])
     return (
-        f"{text}, {single['difference_usd_per_hour'] / single['usd_per_hour']:.0%} less than the best single type"
+        f"{text}, {saved} less than the best single type"
         f" ({_count_words(single['instances'])}, ${single['usd_per_hour']:,.2f}/h)."
     )
+
+
+def _share_words(share: float) -> str:
+    """Per cent without digits, of less than one two: `6%`, `0.12%`, `none`."""
+    if not share:
+        return "none"
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.2g}%"
 
 
 def _fleet_words(answer: Answer) -> str:
@@ -287,6 +282,7 @@ def _hash(problem: Problem) -> str:
             (o.name, o.device, o.devices, sorted(o.rates.tolist()), *sorted(o.others.items()))
             for o in problem.fleet.options
         ),
+        "table": sorted(map(astuple, plan_.table)),  # today's fleet may be of rows that are no options
         "prices": [each.plain() for _, each in sorted(plan_.devices.items())],
         "file": plan_.file.model_dump(mode="json", exclude=_READ_ELSEWHERE),
     }

@@ -30,8 +30,8 @@ OPEN_BATCHES = [512]
 is that of the best of 18 limits less 1 %, mean over 450 cases, and at worst less 16 %."""
 
 
-PAIR = 2
-"""Accelerators of the smallest deployment of two pools."""
+PAIR, ROOMY = 2, 8
+"""Accelerators of the smallest deployment of two pools, and of one in which small workers can be counted out well."""
 
 
 class _View(Document):
@@ -153,7 +153,7 @@ def _disaggregation(stated: Candidates) -> Disaggregation | None:
         prefill = prefill.model_copy(update={"batch": OPEN_BATCHES})
     if decode.batch is None:
         decode = decode.model_copy(update={"batch": OPEN_BATCHES if stated.batch is None else stated.batch})
-    devices = 2 * stated.max_devices if own.devices is None else own.devices
+    devices = max(2 * stated.max_devices, ROOMY) if own.devices is None else own.devices
     return own.model_copy(update={"prefill": prefill, "decode": decode, "devices": devices})
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from dse.errors import Fault, InputError
 from dse.run.demand import Bucket
+from dse.run.hardware_keys import in_use
 from dse.spec.catalog import load_hardware
 from dse.spec.hardware import HardwareSpec
-from dse.spec.plan import CurrentEntry, PlanFile
+from dse.spec.plan import PlanFile
 from dse.spec.reading import Document, suggest
 from dse.spec.throughput import Measured
 
@@ -41,21 +42,13 @@ def competing(file: PlanFile, table: Sequence[Measured], document: Document) -> 
         at = ("candidates", "hardware", *((place,) if isinstance(stated, list) else ()))
         if not isinstance(entry, str):
             faults.append(document.fault(at, "expected the name of an accelerator of the table"))
-        elif (name := _row_name(entry, known)) is None:
+        elif (name := in_use(entry, known, document)) is None:
             faults.append(document.fault(at, f"{entry!r} has no rows in the table{suggest(entry, known)}"))
         else:
             found.append(name)
     if faults:
         raise InputError(faults)
     return [name for name in known if name in found]
-
-
-def _row_name(entry: str, known: Sequence[str]) -> str | None:
-    """The table's own spelling of an accelerator; None where it has no rows."""
-    if entry in known:
-        return entry
-    meant = library_chip(entry)
-    return next((name for name in known if meant is not None and library_chip(name) == meant), None)
 
 
 def library_chip(name: str) -> HardwareSpec | None:
@@ -83,19 +76,17 @@ def misplaced(file: PlanFile, table: Sequence[Measured], document: Document) -> 
             if name in entry.model_fields_set:
                 message = "goes without 'throughput': a row of the table is a replica, whatever is in it"
                 yield document.fault(("current", place, name), message, key=True)
-        if known and _row_name(entry.hardware, known) is None:
+        if known and in_use(entry.hardware, known, document) is None:
             message = f"{entry.hardware!r} has no rows in the table{suggest(entry.hardware, known)}"
             yield document.fault(("current", place, "hardware"), message)
 
 
-def row_name(entry: CurrentEntry, table: Sequence[Measured]) -> str:
-    """The table's own spelling of the accelerator of a part of today's fleet."""
-    return _row_name(entry.hardware, hardware_of(table)) or entry.hardware
+def row_name(word: str, table: Sequence[Measured], document: Document) -> str:
+    """What the table calls an accelerator that has rows in it."""
+    return in_use(word, hardware_of(table), document) or word
 
 
-def table_rates(
-    rows: Sequence[Measured], buckets: Sequence[Bucket], model: int
-) -> tuple[Floats, list[str]]:
+def table_rates(rows: Sequence[Measured], buckets: Sequence[Bucket], model: int) -> tuple[Floats, list[str]]:
     """What one accelerator serves of each bucket, by the row of its size or else the next larger one.
 
     A larger request asks for more of everything, so that the row is on the safe side.

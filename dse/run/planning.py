@@ -10,8 +10,9 @@ from dse.errors import Fault, InputError
 from dse.run.axes import DEGREES, OPEN, POOLED, Axes
 from dse.run.demand import Bucket, buckets_of
 from dse.run.faults import Faults
+from dse.run.hardware_keys import by_hardware, in_use
 from dse.run.plan_axes import PAIR, candidate_axes, candidate_sweep
-from dse.run.planned_table import competing, hardware_of, library_chip, misplaced
+from dse.run.planned_table import competing, hardware_of, library_chip, misplaced, row_name
 from dse.run.prices import PricedDevice, counted_as, priced, unlisted
 from dse.run.resolve import Sweep, accuracy_of
 from dse.search.space import Layout
@@ -98,6 +99,7 @@ def resolve_plan(document: Document) -> Plan:
     else:
         axes = candidate_axes(file, document, any(slo.limits for slo in slos), faults)
     faults.check()
+    file = _by_hardware(file, axes, table, document, faults)
     faults.found += _names(file, axes, table, document)
     faults.check()
     if axes is None:
@@ -167,7 +169,9 @@ def _today(plan: Plan, document: Document) -> list[Today]:
                     document.fault((*at, "model"), f"{label!r} is no model of this plan{suggest(label, names)}")
                 )
             base = plan.models[names.index(label)].sweep
-            sweep = _deployed(base, entry, document, at) if base is not None else None
+            if base is None:
+                entry = entry.model_copy(update={"hardware": row_name(entry.hardware, plan.table, document)})
+            sweep = None if base is None else _deployed(base, entry, document, at)
             found.append(Today(entry, sweep, names.index(label)))
     faults.check()
     return found
@@ -190,14 +194,12 @@ def _deployed(base: Sweep, entry: CurrentEntry, document: Document, at: Steps) -
 
 
 def _names(file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document) -> Iterator[Fault]:
-    """Accelerators and metrics of the plan that are none of its own, models that stand twice or have no rows."""
-    known = _known_hardware(file, axes, table)
+    """Metrics of the plan that are none of its own, models that stand twice or have no rows, pools without a pair."""
     models = [_label(entry.model, index) for index, entry in enumerate(file.models)]
     if axes is not None:
         models = [model.name for model in axes.models]
-    yield from _unknown_hardware(file, known, document)
     if axes is not None and axes.serving == (POOLED,) and not file.budget.regions:
-        held = sum(file.budget.stock.get(name, PAIR) for name in set(known.values()))
+        held = sum(file.budget.stock.get(name, PAIR) for name in {counted_as(chip.name, chip) for chip in _chips(axes)})
         if held < PAIR:
             message = f"{POOLED} serving needs {PAIR} accelerators at least, one for prompts and one to decode; there"
             yield document.fault(("budget", "stock"), f"{message} {'is 1' if held else 'are none'}")
@@ -221,35 +223,40 @@ def _known_hardware(file: PlanFile, axes: Axes | None, table: Sequence[Measured]
     """Accelerator -> the chip it is counted as, for all that the plan may name."""
     if axes is not None:
         return {chip.name: counted_as(chip.name, chip) for chip in _chips(axes)}
-    names = hardware_of(table)
+    chips = {name: library_chip(name) for name in hardware_of(table)}
+    known = {name: counted_as(name, chip) for name, chip in chips.items()}
     if file.candidates.hardware == "all":  # of the library, with or without rows
-        names = list(dict.fromkeys([*names, *chip_names()]))
-    return {name: counted_as(name, library_chip(name)) for name in names}
+        meant = {chip.name for chip in chips.values() if chip is not None}
+        known |= {name: name for name in chip_names() if name not in meant}
+    return known
 
 
-def _unknown_hardware(file: PlanFile, known: Mapping[str, str], document: Document) -> Iterator[Fault]:
-    """Names that are none of the plan's hardware.
+def _by_hardware(
+    file: PlanFile, axes: Axes | None, table: Sequence[Measured], document: Document, faults: Faults
+) -> PlanFile:
+    """The plan with its prices and stocks under the names its accelerators have here."""
+    known = _known_hardware(file, axes, table)
+    names = list(dict.fromkeys([*known, *known.values()]))
 
-    Args:
-        file: the plan.
-        known: accelerator -> the chip it is counted as.
-        document: where it stands.
-    """
-    stocks: list[tuple[Steps, Mapping[str, float]]] = [
-        (("budget", "stock"), file.budget.stock),
-        *((("budget", "regions", name, "stock"), region.stock) for name, region in file.budget.regions.items()),
-    ]
-    prices: list[tuple[Steps, Mapping[str, float]]] = [
-        (("price", "override"), file.price.override),
-        (("price", "purchase"), file.price.purchase),
-    ]
-    chips = list(dict.fromkeys(known.values()))
-    for at, names in [*stocks, *prices]:
-        counted = (at, names) in stocks
-        for name in names:
-            if counted and name in known and name not in chips:
-                message = f"{name!r} is a box of {known[name]}; give the stock of {known[name]}"
-                yield document.fault((*at, name), message, key=True)
-            elif name not in known and name not in chips:
-                message = f"{name!r} is not among this plan's hardware{suggest(name, [*known, *chips])}"
-                yield document.fault((*at, name), message, key=True)
+    def named(given: Mapping[str, Any], *at: str) -> dict[str, Any]:
+        return by_hardware(given, names, "plan", document, at, faults)
+
+    def stocked(given: Mapping[str, int], *at: str) -> dict[str, int]:
+        for word in given:
+            name = in_use(word, names, document)
+            if name is not None and name not in known.values():
+                message = f"{word!r} is a box of {known[name]}; give the stock of {known[name]}"
+                faults.found.append(document.fault((*at, word), message, key=True))
+        return named(given, *at)
+
+    budget, price = file.budget, file.price
+    regions = {
+        name: region.model_copy(update={"stock": stocked(region.stock, "budget", "regions", name, "stock")})
+        for name, region in budget.regions.items()
+    }
+    stock = stocked(budget.stock, "budget", "stock")
+    prices = {field: named(getattr(price, field), "price", field) for field in ("override", "purchase")}
+    return file.model_copy(update={
+        "budget": budget.model_copy(update={"stock": stock, "regions": regions}),
+        "price": price.model_copy(update=prices),
+    })  # fmt: skip

@@ -73,6 +73,11 @@ class PooledDeployment(Deployment):
         return {self.prefill_chip.name: self.devices_of_pools[0]}
 
     @property
+    def engines(self) -> int:
+        """Workers of both pools."""
+        return sum(self.workers)
+
+    @property
     def pool_facts(self) -> list[dict[str, Any]]:
         """What the workers of each pool are."""
         sweep, mesh = self.points([0], [1.0])

@@ -37,9 +37,9 @@ WARM_UP = 0.2
 MOST_REQUESTS = 30_000
 """Of one deployment, about a second each: beyond it only some of its replicas are replayed, with their share of the
 arrivals."""
-FEWEST, MOST_REPLICAS = 4, 32
-"""Replicas that are replayed where there are more: few even out the arrivals less than many do, which is on the safe
-side; a dispatcher looks at every one of them for each request."""
+FEWEST, MOST_ENGINES = 4, 32
+"""Replicas that are replayed where there are more, and engines of these: few even out the arrivals less than many do,
+which is on the safe side; a dispatcher looks at every one of them for each request."""
 CASE_OF = {"ttft_ms": ("ttft", 1e3), "tpot_ms": ("tpot", 1e3), "latency_s": ("latency", 1.0)}
 DISPATCH: Dispatch = "least-loaded"
 
@@ -153,15 +153,15 @@ def _served(
     problem, answer = facts.problem, facts.answer
     rows = facts.rows[place]
     rates = {index: float(problem.fleet.demand[index] * answer.shares[place, index]) for index in rows}
-    rate = sum(rates.values())
-    residence = sum(rates[index] * rows[index]["latency_s"] for index in rows) / rate
+    whole = sum(rates.values())
+    residence = sum(rates[index] * rows[index]["latency_s"] for index in rows) / whole
     # The warm-up lasts as long as the longest request.
     residence = max(residence, max(row["latency_s"] for row in rows.values()) / (RESIDENCES * WARM_UP))
     if math.isnan(residence):
         residence = 0.0
     standing = max(int(answer.counts[place]) - problem.fleet.spares, 1)
-    each = RESIDENCES * rate / standing * residence
-    replicas = min(standing, max(min(int(most / max(each, 1.0)), MOST_REPLICAS), FEWEST))
+    each = RESIDENCES * whole / standing * residence
+    replicas = min(standing, max(min(int(most / max(each, 1.0)), MOST_ENGINES // deployment.engines), FEWEST))
     part = replicas / standing
     count = max(problem.plan.file.verify.requests, math.ceil(each * replicas))
     count = min(count, most * FEWEST)
@@ -169,14 +169,14 @@ def _served(
     spread = deployment.sweep.settings.burstiness
     # A part of the arrivals drawn at random has gaps more like those of a Poisson process; what is burstier stays so.
     spread = max(spread, math.sqrt(1.0 + part * (spread**2 - 1.0)))
-    trace = draw(count, rate=rate * part, lengths=lengths, burstiness=spread, seed=seed)
+    trace = draw(count, rate=whole * part, lengths=lengths, burstiness=spread, seed=seed)
     record = _played(deployment, rows, replicas, trace)
     warm = slice(int(WARM_UP * count), None)
     times = {
         "ttft": record.ttft[warm],
         "tpot": record.tpot[warm],
         "latency": record.latency[warm],
-        "weight": np.full(count, rate / count)[warm],
+        "weight": np.full(count, whole / count)[warm],
     }
     return times, Played(replicas, standing, count)
 

@@ -15,6 +15,7 @@ from dse.run.axes import POOLED, Axes, read_axes, schemes_of
 from dse.run.checks import check_names
 from dse.run.current import current_axes
 from dse.run.faults import Faults
+from dse.run.hardware_keys import by_hardware
 from dse.run.identity import content, digest
 from dse.spec.accuracy import AccuracyDrop, accuracy_drop
 from dse.spec.hardware import HardwareSpec
@@ -179,6 +180,7 @@ def resolve(document: Document) -> Sweep:
     faults = Faults()
     axes = read_axes(file, document, faults)
     faults.found += check_names(file, axes, document)
+    file = _priced(file, axes, document, faults)
     current = current_axes(file, axes, document, faults)
     faults.check()
     sweep = sweep_of(file, axes, document.value)
@@ -186,6 +188,15 @@ def resolve(document: Document) -> Sweep:
         today = replace(sweep, axes=current, accuracy=accuracy_of(current), prefill_accuracy=_prefill_accuracy(current))
         sweep = replace(sweep, current=today)
     return sweep
+
+
+def _priced(file: SweepFile, axes: Axes, document: Document, faults: Faults) -> SweepFile:
+    """The sweep with its prices under the names its accelerators have here."""
+    names = [chip.name for chip in (*axes.hardware, *(axes.pools.hardware if axes.pools else ()))]
+    if not names:  # the axis itself is at fault
+        return file
+    override = by_hardware(file.price.override, names, "sweep", document, ("price", "override"), faults)
+    return file.model_copy(update={"price": file.price.model_copy(update={"override": override})})
 
 
 def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = None) -> Sweep:

@@ -59,21 +59,31 @@ class Simulation:
     """Requests per second that were asked for; None: the trace's own."""
 
     @cached_property
+    def _figures(self) -> dict[str, Any]:
+        return summary(self.record, warmup=self.warmup, slo=self.slo)
+
+    @property
+    def capacity(self) -> float:
+        """Requests per second that all replicas sustain: of a backlog, or what this run finished.
+
+        An overloaded run finishes up to 4 % more than the backlog: its own answers are then the better measurement.
+        """
+        return max(self.backlogged, float(self._figures["requests_per_s"]))
+
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """Everything `dse simulate --json` prints: the point, load and saturation, latencies, throughput, use."""
-        found = summary(self.record, warmup=self.warmup, slo=self.slo)
+        found = self._figures
         offered = found["offered_requests_per_s"] if self.rate is None else self.rate
-        # An overloaded run finishes up to 4 % more than the backlog: its own answers are then the better measurement.
-        highest = max(self.backlogged, found["requests_per_s"])
         if offered is None:  # all at once: who finds a place does not wait
             load = math.inf if len(self.record.trace) > sum(found["slots"]) else 0.0
         else:
-            load = offered / highest
+            load = offered / self.capacity
         return {
             **self.point,
             **found,
             "offered_requests_per_s": offered,
-            "capacity_requests_per_s": highest,
+            "capacity_requests_per_s": self.capacity,
             "load": None if offered is None else load,
             "saturation": saturation(load),
         }

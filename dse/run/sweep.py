@@ -20,9 +20,10 @@ from dse.run.resolve import Sweep, resolve
 from dse.run.rows import complete_in_chunks
 from dse.run.score import Engine, Tally
 from dse.run.settings import set_values
+from dse.run.shipped import SWEEP, file_meant
 from dse.run.store import Store
 from dse.search.space import Part, tasks
-from dse.spec.reading import Document, exists, from_value, library_file, read
+from dse.spec.reading import Document, from_value, read
 
 __all__ = ["Run", "load_sweep", "rewrite_report", "run_sweep"]
 
@@ -45,7 +46,7 @@ def load_sweep(source: str | Path | Mapping[str, Any], settings: Sequence[str] =
     Raises:
         InputError: all faults of its syntax, or shape, or meaning.
     """
-    document: Document = from_value(dict(source)) if isinstance(source, Mapping) else read(_sweep_file(source))
+    document: Document = from_value(dict(source)) if isinstance(source, Mapping) else read(file_meant(source, SWEEP))
     try:
         return resolve(set_values(document, settings))
     except InputError:
@@ -56,16 +57,6 @@ def load_sweep(source: str | Path | Mapping[str, Any], settings: Sequence[str] =
                 document.fault((), "is a plan, its models have a demand; run it with 'dse plan'")
             ) from None
         raise
-
-
-def _sweep_file(source: str | Path) -> str | Path:
-    """The file meant: the user's own, else the library's by its name (`quickstart`, `sweeps/quickstart.yaml`)."""
-    path = Path(source)
-    if not exists(path) and path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml"):
-        shipped = library_file("sweeps") / f"{path.stem}.yaml"
-        if exists(shipped):
-            return shipped
-    return source
 
 
 def run_sweep(

@@ -10,7 +10,7 @@ import numpy as np
 
 from dse.run.candidates import deployments_of
 from dse.run.deployment import Deployment
-from dse.run.planned_table import library_chip, row_name, rows_of, table_rates
+from dse.run.planned_table import library_chip, rows_of, table_rates
 from dse.run.planning import Today
 from dse.run.prices import PricedDevice, priced_device
 from dse.run.problem import Problem
@@ -61,7 +61,7 @@ def _part(problem: Problem, part: Today, name: str) -> tuple[Option, PricedDevic
     """A part of today's fleet as an option, its price, and why it serves nothing where it does not."""
     plan = problem.plan
     if part.sweep is None:
-        device = row_name(part.entry, plan.table)
+        device = part.entry.hardware
         rows = rows_of(plan.table, device, plan.models[part.model].name, single=len(plan.models) == 1)
         rates, _ = table_rates(rows, plan.buckets, part.model)
         lacking = "" if np.any(rates > 0) else f"{device}: its throughput is 0 everywhere, or no row is as large"

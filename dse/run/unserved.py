@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dse.run.deployment import Miss
+from dse.run.deployment import Miss, times_text
 from dse.run.problem import Problem
 
 Plain = dict[str, Any]
@@ -71,7 +71,7 @@ def unserved_words(rows: Sequence[Plain]) -> str:
             clauses.append(f"{text}{_because(nearest)}")
         else:
             close = nearest["reason"].replace(": ", ", with ", 1)
-            far = f"{_size(farthest)} is farthest, {farthest['times_the_limit']:.2f} times the limit at best"
+            far = f"{_size(farthest)} is farthest, {times_text(farthest['times_the_limit'])} times the limit at best"
             clauses.append(f"{text}; {_size(nearest)} comes {close}; {far}")
     return "; ".join(clauses)
 

@@ -163,7 +163,7 @@ def multipliers(fleet: Fleet, *, serving: bool = False) -> Multipliers | None:
     if solved.status != "optimal":
         return None
     unit = (program.worth or 1.0) if serving else 1.0
-    duals = {name: float(row.pi or 0.0) for name, row in program.problem.constraints.items()}
+    duals = {row.name: float(row.pi or 0.0) for row in program.problem.constraints() if row.name}
     limits = {name: max(-duals[row], 0.0) * unit for name, row in program.limits.items()}
     demand = np.zeros(len(fleet.demand))
     if serving:
@@ -186,13 +186,13 @@ def growth_left(fleet: Fleet, answer: Answer) -> float:
     options = answer.options
     rates = np.array([option.rates for option in options]) * (1 - fleet.headroom)
     problem = pulp.LpProblem("growth", pulp.LpMinimize)
-    factor = pulp.LpVariable("factor", 0)
+    factor = problem.add_variable("factor", 0)
     served: dict[int, list[LpVariable]] = {int(bucket): [] for bucket in fleet.wanted}
     for place, count in enumerate(answer.counts):
         terms = []
         for bucket, into in served.items():
             if rates[place, bucket] > 0:
-                into.append(pulp.LpVariable(f"served_{place}_{bucket}", 0))
+                into.append(problem.add_variable(f"served_{place}_{bucket}", 0))
                 terms.append((fleet.demand[bucket] / rates[place, bucket], into[-1]))
         problem += _total(terms) <= int(count) - fleet.spares
     for shares in served.values():
@@ -278,13 +278,14 @@ def written(fleet: Fleet, *, all_of_it: bool) -> Program:
     kind = "Integer" if fleet.slices else "Continuous"
     loads = fleet.loads
     shares = {
-        (place, int(bucket)): pulp.LpVariable(f"share_{place}_{bucket}", 0, whole, kind)
+        (place, int(bucket)): problem.add_variable(f"share_{place}_{bucket}", 0, whole, kind)
         for place in range(len(fleet.options))
         for bucket in fleet.wanted
         if np.isfinite(loads[place, bucket])
     }
     counts = [
-        pulp.LpVariable(f"replicas_{place}", 0, _most(fleet, place), "Integer") for place in range(len(fleet.options))
+        problem.add_variable(f"replicas_{place}", 0, _most(fleet, place), "Integer")
+        for place in range(len(fleet.options))
     ]
     by_bucket: dict[int, list[LpVariable]] = {int(bucket): [] for bucket in fleet.wanted}
     by_option: list[list[tuple[float, LpVariable]]] = [[] for _ in fleet.options]
@@ -297,7 +298,7 @@ def written(fleet: Fleet, *, all_of_it: bool) -> Program:
     for place, terms in enumerate(by_option):
         standing = 1 * counts[place]
         if fleet.spares:
-            used = pulp.LpVariable(f"used_{place}", 0, 1, "Integer")
+            used = problem.add_variable(f"used_{place}", 0, 1, "Integer")
             standing = standing - fleet.spares * used
             for _, share in terms:  # each share by itself: the sum of them would leave the relaxation loose
                 problem += share <= whole * used
@@ -312,14 +313,12 @@ def written(fleet: Fleet, *, all_of_it: bool) -> Program:
 
 def _devices(fleet: Fleet, problem: LpProblem, counts: Sequence[LpVariable]) -> dict[str, Any]:
     """Accelerators paid for, by name: those of the replicas, or of whole boxes."""
-    import pulp
-
     held: dict[str, Any] = {}
     for name in sorted({name for option in fleet.options for name in option.held}):
         needed = _total((o.held[name], y) for o, y in zip(fleet.options, counts, strict=True) if name in o.held)
         box = fleet.devices[name].box
         if box > 1:
-            boxes = pulp.LpVariable(f"boxes_{len(held)}", 0, None, "Integer")
+            boxes = problem.add_variable(f"boxes_{len(held)}", 0, None, "Integer")
             problem += needed <= box * boxes, f"in_boxes_{len(held)}"
             needed = box * boxes
         held[name] = needed

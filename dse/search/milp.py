@@ -130,13 +130,14 @@ def _run(problem: LpProblem, aim: LpAffineExpression, *, whole: bool = True, **o
         return Solved("infeasible", math.nan, math.nan)
     if ended == names.kModelEmpty:
         return Solved("optimal", float(aim.constant), float(aim.constant))
-    if len(solution.row_dual) < len(problem.constraints):  # refused: coefficients of 1e15 and more
+    rows = problem.constraints()
+    if len(solution.row_dual) < len(rows):  # refused: coefficients of 1e15 and more
         return Solved("unknown", math.nan, math.nan)
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return Solved("unknown", math.nan, math.nan)
     for variable, value in zip(problem.variables(), solution.col_value, strict=True):
         variable.varValue = value
-    for row, dual in zip(problem.constraints.values(), solution.row_dual, strict=True):
+    for row, dual in zip(rows, solution.row_dual, strict=True):
         row.pi = dual
     value = float(info.objective_function_value) + float(aim.constant)
     integers = whole and any(variable.cat == "Integer" for variable in problem.variables())

@@ -58,7 +58,7 @@ def solve(plan: Plan, latency_limit: float | None = None) -> Answer | None:
         raise RuntimeError(f"HiGHS ended with status {status!r} on {problem.name!r}")
     values = {tensor: {tier: _share(on[tier].value()) for tier in TIERS} for tensor, on in shares.items()}
     # `pi` is the derivative of the objective by the right-hand side: negative where more is faster.
-    duals = {name: -float(row.pi or 0.0) for name, row in problem.constraints.items()}
+    duals = {row.name: -float(row.pi or 0.0) for row in problem.constraints()}
     return Answer(float(pulp.value(problem.objective)), values, duals, _binding(problem))
 
 
@@ -67,8 +67,10 @@ def _problem(plan: Plan, latency_limit: float | None) -> tuple[LpProblem, Any]:
     import pulp
 
     problem = pulp.LpProblem("placement", pulp.LpMinimize)
-    shares = {tensor: {tier: pulp.LpVariable(f"{tensor}_on_{tier}", 0) for tier in TIERS} for tensor in plan.tensors}
-    seconds = {phase: pulp.LpVariable(f"{phase}_seconds", 0) for phase in PHASES}
+    shares = {
+        tensor: {tier: problem.add_variable(f"{tensor}_on_{tier}", 0) for tier in TIERS} for tensor in plan.tensors
+    }
+    seconds = {phase: problem.add_variable(f"{phase}_seconds", 0) for phase in PHASES}
     total = pulp.lpSum(_number(plan.repeats[phase]) * seconds[phase] for phase in PHASES)
     problem += total, "seconds_of_block"
 
@@ -93,10 +95,10 @@ def _problem(plan: Plan, latency_limit: float | None) -> tuple[LpProblem, Any]:
 
 def _binding(problem: LpProblem) -> tuple[str, ...]:
     found = []
-    for name, row in problem.constraints.items():
+    for row in problem.constraints():
         size = max([abs(row.constant), *(abs(factor * column.value()) for column, factor in row.items())])
-        if not name.startswith("all_of") and abs(row.slack or 0.0) <= TIGHT * max(size, 1e-12):
-            found.append(name)
+        if not row.name.startswith("all_of") and abs(row.slack or 0.0) <= TIGHT * max(size, 1e-12):
+            found.append(row.name)
     return tuple(found)
 
 

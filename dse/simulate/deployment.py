@@ -14,7 +14,7 @@ from dse.cost.choices import AXES, Choices
 from dse.cost.mesh import Mesh
 from dse.cost.phases import Point
 from dse.cost.serving import SteadyMemory
-from dse.cost.techniques import Iteration, found_in_cache, iteration_of
+from dse.cost.techniques import Found, Iteration, found_in_cache, iteration_of
 from dse.cost.work import is_zero
 from dse.simulate.times import StepTimes
 from dse.spec.model import ModelSpec
@@ -56,9 +56,15 @@ class Deployment:
 
     def cached(self, tokens: int) -> int:
         """Tokens of a prompt of this length that the cache holds from before."""
-        if not self.shares_prefixes:
-            return 0
-        return int(np.ravel(found_in_cache(np.full(1, float(tokens)), self.choices.techniques).tokens)[0])
+        return int(np.ravel(self._found(tokens).tokens)[0])
+
+    def shared(self, tokens: int) -> int:
+        """Those of them that all requests share, in whole blocks."""
+        block = self.choices.kv_block_size
+        return int(np.ravel(self._found(tokens).shared)[0]) // block * block
+
+    def _found(self, tokens: int) -> Found:
+        return found_in_cache(np.full(1, float(tokens)), self.choices.techniques) if self.shares_prefixes else Found()
 
     @property
     def budget(self) -> float:
@@ -80,10 +86,16 @@ class Fitted:
     """Bytes a sequence keeps by its number of blocks, on the fullest stage."""
     block: int
     """Tokens of a block."""
+    shared: int = 0
+    """Tokens of the longest prompt that all requests share; `held` is without them."""
 
-    def holds(self, tokens: int) -> bool:
+    def holds(self, tokens: int, prompt: int) -> bool:
         """True where a sequence of so many tokens fits alone, on one rank."""
-        return self.held[self.blocks(tokens)] <= self.room // self.deployment.ranks
+        return self.held[self.blocks(tokens + self.apart(prompt))] <= self.room // self.deployment.ranks
+
+    def apart(self, prompt: int) -> int:
+        """Tokens by which what a request shares is less: it keeps as much of its own as one with so many more."""
+        return self.shared - self.deployment.shared(prompt) if self.shared else 0
 
     def blocks(self, tokens: int) -> int:
         """Blocks of so many tokens."""
@@ -102,7 +114,7 @@ def fitted(deployment: Deployment, shortest: Workload, longest: Workload) -> Fit
     tokens = longest.input + longest.output
     with np.errstate(divide="ignore", invalid="ignore"):
         one = _alone(deployment, longest)
-        contexts = np.arange(-(-tokens // block) + 1, dtype=float) * block
+        contexts = np.arange(-(-tokens // block) + 2, dtype=float) * block
         memory = SteadyMemory(one, one, 0.0)
         held = _whole(np.broadcast_to(memory.cache_at(contexts) - memory.common, contexts.shape))
         free = memory.limit - memory.weights - memory.workspace - memory.common
@@ -113,14 +125,16 @@ def fitted(deployment: Deployment, shortest: Workload, longest: Workload) -> Fit
             return math.floor(float(np.ravel(free - wide.activations)[0]))
 
         # The more there are, the more their activations take of what their caches need.
-        least = held[-(-(shortest.input + 1) // block)]
+        shared = deployment.shared(longest.input)
+        apart = shared - deployment.shared(shortest.input)
+        least = held[-(-(shortest.input + 1 + apart) // block)]
         most = _limit(deployment, left(1) // max(least, 1))
         slots = bisect_right(range(2, most + 1), 0, key=lambda n: int(left(n) < n * least)) + 1
         room = left(slots)
     most_tokens = int(max(min(deployment.budget, tokens * slots), tokens))
     times = StepTimes(deployment.model, deployment.choices, tokens, slots, most_tokens)
     most = slots * dp if deployment.max_running is None else min(slots * dp, deployment.max_running)
-    return Fitted(deployment, times, most, room * dp, held, block)
+    return Fitted(deployment, times, most, room * dp, held, block, shared)
 
 
 def _whole(held: NDArray[np.float64]) -> list[int]:
@@ -133,11 +147,13 @@ def _whole(held: NDArray[np.float64]) -> list[int]:
 
 
 def _alone(deployment: Deployment, longest: Workload) -> Point:
-    """The longest request on each rank; of its prompt as much as a pass takes."""
+    """The longest request on each rank; of its prompt as much as a pass takes, with the prefix of the whole one."""
     prompt = longest.input if deployment.chunk_tokens is None else min(longest.input, deployment.chunk_tokens)
     workload = Workload(prompt, max(longest.input + longest.output - prompt, 1))
     choices = replace(deployment.choices, workload=[workload], batch=[deployment.ranks])
-    return Point(deployment.model, choices, Mesh.points(AXES, [np.zeros(1, dtype=int)] * len(AXES)))
+    point = Point(deployment.model, choices, Mesh.points(AXES, [np.zeros(1, dtype=int)] * len(AXES)))
+    point.__dict__["found"] = found_in_cache(np.full(1, float(longest.input)), deployment.choices.techniques)
+    return point
 
 
 def _limit(deployment: Deployment, memory: int) -> int:

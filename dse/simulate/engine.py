@@ -81,6 +81,7 @@ class Replica:
         self._count()
         if self._shares_prefixes:
             request.known = self.fitted.deployment.cached(request.tokens)
+            request.apart = self.fitted.apart(request.tokens)
         self.queue.append(request)
         self.usage.most_waiting = max(self.usage.most_waiting, len(self.queue))
         if self._wake is not None:
@@ -92,8 +93,8 @@ class Replica:
 
     def contexts(self) -> tuple[list[int], list[int]]:
         """Tokens in the cache of each sequence that decodes, and of each whose prompt is being computed."""
-        decoding = [entry[2].offset + self.steps for entry in self._finishes if _stands(entry)]
-        return decoding, [request.tokens for request in self.prompting]
+        decoding = [entry[2].offset + entry[2].apart + self.steps for entry in self._finishes if _stands(entry)]
+        return decoding, [request.tokens + request.apart for request in self.prompting]
 
     def close(self) -> None:
         """Bring the usage up to now."""
@@ -227,8 +228,8 @@ class Replica:
         if self.decoding + len(self.prompting) >= self.fitted.slots:
             return False
         if self._chunk is None:
-            return self._cache.admits(request.tokens, self.contexts)
-        return self._cache.admits_beside_step(request.tokens, self.steps, self.contexts)
+            return self._cache.admits(request.tokens + request.apart, self.contexts)
+        return self._cache.admits_beside_step(request.tokens + request.apart, self.steps, self.contexts)
 
     def _admit(self) -> None:
         """The head of the queue takes a slot and its blocks."""
@@ -239,7 +240,7 @@ class Replica:
         self._admitted.append((request.order, request))
         if len(self._admitted) > 2 * self.fitted.slots + 100:
             self._admitted = [entry for entry in self._admitted if entry[0] == entry[1].order]
-        self._cache.take(request.tokens)
+        self._cache.take(request.tokens + request.apart)
         if request.ready:
             self._begin(request)
             self._decode(request)
@@ -260,7 +261,7 @@ class Replica:
         if request.left and not elsewhere:
             self._decode(request)
             return
-        self._cache.free(request.tokens)
+        self._cache.free(request.tokens + request.apart)
         self._leave(request)
 
     def _begin(self, request: Request) -> None:
@@ -283,7 +284,7 @@ class Replica:
         request.decoding = False
         self.decoding -= 1
         self._offsets -= request.offset
-        self._cache.stop(request.offset, request.offset + self.steps)
+        self._cache.stop(request.offset, request.offset + request.apart + self.steps)
 
     def _advance(self, steps: int) -> None:
         """Decode steps are over."""
@@ -326,7 +327,7 @@ class Replica:
             request.tokens += request.left - left + 1  # the newest token was not in the cache yet
             request.left = left
         else:
-            self._cache.free(request.tokens)
+            self._cache.free(request.tokens + request.apart)
             self.prompting.remove(request)
         request.order, request.ready = -1, False
         self.queue.appendleft(request)

@@ -241,14 +241,22 @@ def tabled(deployment: Deployment, trace: Trace) -> Fitted:
     if found.room <= 0:
         raise CannotRun(f"exceeds_memory: {name} leaves no memory for a KV cache")
     tokens = trace.input + trace.output - 1
-    worst = int(np.argmax(tokens))
-    if not found.holds(int(tokens[worst])):
+    worst = int(np.argmax(tokens + _apart(found, trace)))
+    if not found.holds(int(tokens[worst]), int(trace.input[worst])):
         where = f" (line {int(trace.lines[worst])} of {trace.file})" if trace.lines is not None else ""
         raise CannotRun(
             f"exceeds_memory: {name} has no room in its KV cache for a request of "
             f"{trace.input[worst]} + {trace.output[worst]} tokens{where}"
         )
     return found
+
+
+def _apart(found: Fitted, trace: Trace) -> NDArray[np.int64] | int:
+    """Tokens by which each request shares less of a prefix than a longest prompt."""
+    if not found.shared:
+        return 0
+    prompts, place = np.unique(trace.input, return_inverse=True)
+    return np.array([found.apart(int(tokens)) for tokens in prompts])[place]
 
 
 def _chooser(dispatch: Dispatch | Chooser) -> Chooser:

@@ -9,7 +9,8 @@ class Request:
     """A request on its way through a replica."""
 
     __slots__ = (
-        "computed", "decoding", "finish", "index", "known", "left", "offset", "order", "ready", "started", "tokens",
+        "apart", "computed", "decoding", "finish", "index", "known", "left", "offset", "order", "ready", "started",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, index: int, tokens: int, left: int, *, ready: bool = False) -> None:
@@ -24,6 +25,8 @@ class Request:
         """Its first token is out."""
         self.known = 0
         """Tokens of its prompt that the cache holds from before."""
+        self.apart = 0
+        """Tokens by which it shares less of a prefix than a longest prompt does: its own cache holds so many more."""
         self.computed = 0
         """Those, and prompt tokens of earlier chunks."""
         self.decoding = False

@@ -97,7 +97,7 @@ def reals(document: Document, path: Path, raw: Any, *, most: float) -> list[floa
         InputError: something is not a number within the limits, stands twice, or a range is empty.
     """
     faults: list[Fault] = []
-    found: list[float] = []
+    found: dict[float, None] = {}
     for place, entry in values(document, path, raw):
         try:
             numbers = (
@@ -113,10 +113,10 @@ def reals(document: Document, path: Path, raw: Any, *, most: float) -> list[floa
             elif number in found:
                 faults.append(document.fault(place, f"{number:g} stands twice on this axis; keep one"))
             else:
-                found.append(number)
+                found[number] = None
     if faults:
         raise InputError(faults)
-    return found
+    return list(found)
 
 
 def _real(document: Document, path: Path, entry: Any) -> float:

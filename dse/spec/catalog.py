@@ -43,6 +43,10 @@ def load_model(entry: str | Path | ModelSpec, document: Document | None = None, 
         path = locate(MODELS, entry, document)
         if path.is_dir():
             path = path / "config.json"
+            if not path.is_file():
+                raise InputError(
+                    f"the folder {path.parent} has no config.json; expected the folder of a model, or a file"
+                )
         return _model(str(path), *version(path))
 
 
@@ -88,6 +92,19 @@ def expand_hardware(
     with document.at(at):
         path = locate(HARDWARE, entry, document)
         return [(_calibrated(_hardware(path, ())), {})]
+
+
+def hardware_name(entry: str, document: Document | None = None) -> str:
+    """What the accelerator is called that a user means by a name, an alias or a path.
+
+    Args:
+        entry: the word.
+        document: the file it stands in, for relative paths.
+
+    Raises:
+        InputError: unknown name, no such file, or all faults of the specification.
+    """
+    return _hardware(locate(HARDWARE, entry, document or _NOWHERE), ()).name
 
 
 def load_precision(

@@ -236,17 +236,22 @@ class _Composer:
         if _INT.fullmatch(text):
             value = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) < 80 else MAX_INT + 1
             if abs(value) > MAX_INT:
-                self._report(node.line, node.column, f"the number {shorten(text)} is too large")
+                self._too_large(text, node, "2^63")
             return value
         if _FLOAT.fullmatch(text):
             number = float(text)
             if not math.isfinite(number):
-                self._report(node.line, node.column, f"the number {shorten(text)} is too large")
+                self._too_large(text, node, "1.8e308")
             return number
         if _NOT_FINITE.fullmatch(text):
-            self._report(node.line, node.column, f"expected a finite number, got {text}")
+            right = "give digits, or leave it out for the default"
+            self._report(node.line, node.column, f"expected a finite number, got {text}; {right}", self._here())
             return 0.0
         return text
+
+    def _too_large(self, text: str, node: Node, most: str) -> None:
+        right = f"expected at most {most}; put it in quotes if it is text"
+        self._report(node.line, node.column, f"the number {shorten(text)} is too large; {right}", self._here())
 
 
 class _StopError(Exception):

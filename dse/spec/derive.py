@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dse.errors import Fault, InputError
+from dse.spec import axis
 from dse.spec.composer import Steps, dotted
 from dse.spec.hardware import FIELDS, HardwareSpec
 from dse.spec.reading import Document, build
@@ -27,6 +29,8 @@ class Override:
     value: Any
     origin: Steps
     """Where the user wrote it."""
+    ranged: bool = False
+    """Its choices came of a range: they have no places of their own."""
 
     @property
     def key(self) -> str:
@@ -49,9 +53,9 @@ def overrides(value: Mapping[str, Any], document: Document, at: Steps) -> list[O
     """What a mapping with `base` changes, in its order.
 
     Raises:
-        InputError: a target given twice, dotted and nested.
+        InputError: a target given twice, dotted and nested; a range that is empty or no range.
     """
-    found = list(_walk({key: item for key, item in value.items() if key != "base"}, (), tuple(at)))
+    found = list(_walk({key: item for key, item in value.items() if key != "base"}, (), tuple(at), document))
     seen: set[tuple[str, ...]] = set()
     faults = []
     for override in found:
@@ -64,15 +68,23 @@ def overrides(value: Mapping[str, Any], document: Document, at: Steps) -> list[O
     return found
 
 
-def _walk(value: Mapping[str, Any], target: tuple[str, ...],
-          origin: tuple[str | int, ...]) -> Iterator[Override]:  # fmt: skip
+def _walk(value: Mapping[str, Any], target: tuple[str, ...], origin: tuple[str | int, ...],
+          document: Document) -> Iterator[Override]:  # fmt: skip
     for key, item in value.items():
         steps = (key,) if target and target[0] in _FLAT else tuple(key.split("."))
         path, place = (*target, *steps), (*origin, key)
-        if isinstance(item, Mapping):
-            yield from _walk(item, path, place)
+        if _is_range(item) or (isinstance(item, list) and any(map(_is_range, item))):
+            numbers = axis.reals(document, place, item, most=math.inf)
+            yield Override(path, [int(n) if n.is_integer() else n for n in numbers], place, ranged=True)
+        elif isinstance(item, Mapping):
+            yield from _walk(item, path, place, document)
         else:
             yield Override(path, item, place)
+
+
+def _is_range(item: Any) -> bool:
+    """`{from, to, step}`, as on any axis: no part of a chip has a field `from`."""
+    return isinstance(item, Mapping) and "from" in item
 
 
 def variants(found: list[Override], document: Document, at: Steps) -> list[list[Override]]:
@@ -82,7 +94,7 @@ def variants(found: list[Override], document: Document, at: Steps) -> list[list[
         if override.is_choice:
             if not override.value:
                 raise InputError(document.fault(override.origin, "an empty list; give at least one value"))
-            for index, item in enumerate(override.value):
+            for index, item in enumerate([] if override.ranged else override.value):
                 if item in override.value[:index]:
                     raise InputError(document.fault((*override.origin, index), f"{item} is given twice"))
             count *= len(override.value)
@@ -94,9 +106,10 @@ def variants(found: list[Override], document: Document, at: Steps) -> list[list[
 def _choices(override: Override) -> list[Override]:
     if not override.is_choice:
         return [override]
+    if override.ranged:
+        return [replace(override, value=item) for item in override.value]
     return [
-        replace(override, value=item, origin=(*override.origin, index))
-        for index, item in enumerate(override.value)
+        replace(override, value=item, origin=(*override.origin, index)) for index, item in enumerate(override.value)
     ]
 
 

@@ -23,6 +23,13 @@ WRAPPERS: Mapping[str, str | None] = {
 }  # fmt: skip
 """Multimodal model types whose `text_config` holds the language model -> what it is unless it says."""
 
+NEXTN = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
+"""How many next-token modules lie beside the model's weights: DeepSeek, GLM, Kimi, MiMo and Nemotron; Qwen3.5.
+
+MiniMax-M2's `num_mtp_modules` is not among them: its config names three, and its checkpoint holds none
+(tests/spec/test_model_library.py counts it to the last weight).
+"""
+
 REFUSED: Mapping[str, str] = {
     "gemma4": "per-layer head dimensions, shared K and V, KV sharing between layers",
     "gemma4_text": "per-layer head dimensions, shared K and V, KV sharing between layers",
@@ -79,12 +86,13 @@ def parse_config(config: Mapping[str, Any] | Document, name: str, file: str = ""
     if path and "tie_word_embeddings" in document.value:  # the multimodal model ties, not its text part
         fields.config = {**fields.config, "tie_word_embeddings": document.value["tie_word_embeddings"]}
     spec = FAMILIES[family](fields)
+    nextn = fields.count(*NEXTN, default=spec.nextn, least=0)
     fields.done()
     from dse.spec.catalog import load_precision
 
     stated = default_precision(document)
     precision = None if stated is None else load_precision(stated)
-    return replace(spec, family=document.value["model_type"], precision=precision)
+    return replace(spec, family=document.value["model_type"], nextn=nextn, precision=precision)
 
 
 def _language_model(document: Document) -> tuple[tuple[str, ...], str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from dse.spec.layers import (
     MLP,
@@ -65,6 +66,11 @@ class ModelSpec:
     joined: int = 0
     """Vectors of the hidden width that a projection joins into one ahead of the layers: 2 in a module that predicts
     the token after next (the hidden state and the next token's embedding), 0 in a model of its own."""
+    nextn: int = 0
+    """Modules that predict the tokens after the next one (MTP), published with the weights; `parameters()` leaves them
+    out, as publishers do."""
+    nextn_layer: Layer | None = None
+    """The layer of such a module, where it is not like the model's last ones."""
     max_context: int | None = None
     """Longest context the config allows; None where it states none."""
     precision: Precision | None = field(default=None, compare=False)
@@ -124,13 +130,17 @@ class ModelSpec:
             count * layer.active_parameters(self.hidden, norm) for layer, count in self.kinds.items()
         )
 
-    def kv_bytes_per_token(self, precision: str | Precision = "bf16") -> float:
+    def kv_bytes_per_token(self, precision: str | Mapping[str, Any] | Precision = "bf16") -> float:
         """Bytes each further token adds to the cache: layers of unbounded context only.
 
         Args:
-            precision: a name in the precision library, or a `Precision`; its KV format counts.
+            precision: a name in the precision library, a scheme as a sweep writes it, or a `Precision`; its KV format
+                counts.
+
+        Raises:
+            InputError: unknown name, or all faults of the scheme.
         """
-        if isinstance(precision, str):
+        if not isinstance(precision, Precision):
             from dse.spec.catalog import load_precision
 
             precision = load_precision(precision)

@@ -11,6 +11,8 @@ from dse.spec.shape import Strict
 from dse.spec.sweep import NATIVE, Bound, Disaggregation, Parallel
 
 Positive = Annotated[float, Field(gt=0)]
+Dollars = Annotated[float, Field(gt=0, le=1e9)]
+"""Of one device: more is a slip, and beyond 1e15 for a fleet a solver refuses the numbers."""
 AtLeastZero = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
@@ -84,7 +86,7 @@ class ModelDemand(Strict):
 class Region(Strict):
     """A place where devices stand, with limits and prices of its own."""
 
-    price_factor: Positive = 1.0
+    price_factor: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """On the price of every accelerator there: on rent, energy included, or on what is paid for a bought one. The power
     and cooling of bought ones cost what `economics` says, everywhere."""
     power_kw: Positive | None = None
@@ -139,7 +141,7 @@ class Candidates(Strict):
     """By default as the latencies ask: `offline` without limits, else `open-loop`, the highest rate of arrivals that
     keeps them. `disaggregated` beside it lets pools of prefill and decode workers compete."""
     disaggregated: Disaggregation | None = None
-    """Of the pools, as in a sweep; both choose from the same by default, on at most twice `max_devices`."""
+    """Of the pools, as in a sweep; both choose from the same by default, on at most twice `max_devices`, or eight."""
     offload: Any = "none"
     """`lp` beside `none` lets deployments with weights and cache on host and disk compete (batch jobs)."""
     runtime: Any = "vllm"
@@ -157,9 +159,9 @@ class PlanPrice(Strict):
 
     kind: PriceKind | tuple[PriceKind, ...] = "on-demand"
     """One kind, or several: of an accelerator the first that there is a quote of."""
-    override: dict[str, Positive] = Field(default_factory=dict)
+    override: dict[str, Dollars] = Field(default_factory=dict)
     """Accelerator -> dollars per device and hour."""
-    purchase: dict[str, Positive] = Field(default_factory=dict)
+    purchase: dict[str, Dollars] = Field(default_factory=dict)
     """Accelerator -> dollars per device, where it is bought."""
 
     @field_validator("kind")
@@ -178,14 +180,14 @@ class PlanPrice(Strict):
 class Economics(Strict):
     """What owned devices cost beside their price, and what energy is counted with."""
 
-    amortisation_years: Positive = 4.0
+    amortisation_years: Annotated[float, Field(ge=0.1, le=100)] = 4.0
     """Years over which a purchase is spread. Four: between the three of a warranty and the five or six that cloud
     companies write servers off over."""
-    usd_per_kwh: AtLeastZero = 0.08
+    usd_per_kwh: Annotated[float, Field(ge=0, le=1000)] = 0.08
     """Recalled: the United States' average for industry in 2023 (EIA, 8.04 cents)."""
-    pue: Annotated[float, Field(ge=1)] = 1.58
+    pue: Annotated[float, Field(ge=1, le=10)] = 1.58
     """Power of the site over that of its servers; the survey mean of 2023 (Uptime Institute)."""
-    host_share: AtLeastZero = 0.82
+    host_share: Annotated[float, Field(ge=0, le=100)] = 0.82
     """Power of host, fans and network over that of the boards. Recalled: DGX H100, 10.2 kW with 8 boards of 700 W."""
 
 
@@ -227,10 +229,10 @@ class PlanFile(Strict):
     candidates: Candidates = Candidates()
     constraints: dict[str, Bound] = Field(default_factory=dict)
     """`accuracy_drop_pct: {max: 1}`: precisions that lose more, or nobody has measured, are left out."""
-    redundancy: Annotated[int, Field(ge=0)] = 0
+    redundancy: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Replicas of each deployment that may fail without loss: 1 for N + 1."""
-    headroom: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of every replica's capacity left free at the peak."""
+    headroom: Annotated[float, Field(ge=0, le=0.99)] = 0.2
+    """Share of every replica's capacity left free at the peak. 0.99 is a hundred times the replicas."""
     whole_boxes: bool = False
     """Devices come in the boxes of their hardware file, eight at a time."""
     slices: Annotated[int, Field(ge=1)] | None = None

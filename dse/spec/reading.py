@@ -18,13 +18,14 @@ from typing import Any
 
 from dse.errors import Fault, InputError
 from dse.spec.composer import MAX_DEPTH, MAX_INT, Node, Steps, compose, dotted, places, shorten
-from dse.spec.shape import Strict, build, show, suggest
+from dse.spec.shape import Strict, build, closest, show, suggest
 
 __all__ = [
     "Document",
     "Strict",
     "beside",
     "build",
+    "closest",
     "dotted",
     "exists",
     "from_value",
@@ -245,7 +246,7 @@ def _plain(value: Any, path: tuple[str | int, ...], document: Document, faults: 
     if isinstance(value, list | tuple):
         return [_plain(item, (*path, index), document, faults, finite) for index, item in enumerate(value)]
     if isinstance(value, int) and abs(value) > MAX_INT:
-        faults.append(document.fault(path, "the number is too large"))
+        faults.append(document.fault(path, "the number is too large; expected at most 2^63"))
     elif finite and isinstance(value, float) and not math.isfinite(value):
         faults.append(document.fault(path, f"expected a finite number, got {shorten(str(value))}"))
     return value

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -13,6 +14,9 @@ from pydantic import Field
 
 from dse.errors import InputError
 from dse.spec.composer import Steps
+from dse.spec.formats import PLAIN, Format, library_formats
+from dse.spec.hardware import HardwareSpec
+from dse.spec.precision import Precision
 from dse.spec.reading import Document, build, from_value, library_file, read, show, suggest
 from dse.spec.shape import Strict
 from dse.spec.shelf import plain_name
@@ -24,22 +28,77 @@ Text = Annotated[str, Field(min_length=1)]
 
 FILE = "configs/runtimes.yaml"
 
+WIDE = "wide"
+"""Among `Kernels.activations`: not quantised."""
+
 Kind = Literal["draft", "mtp", "eagle", "medusa", "lookup"]
 """What drafts in speculative decoding: a draft model; a module of the model's own for the tokens after next; a trained
 head of one layer; trained heads over the vocabulary; no network (n-grams, a datastore, Jacobi iterations)."""
 
 
-class Supports(Strict):
-    """What the engine runs; an empty list allows everything."""
+class Accelerators(Strict):
+    """Some accelerators; an empty list names all."""
 
     vendors: tuple[Text, ...] = ()
-    """Who makes the accelerators it has kernels for."""
+    """Who makes them."""
     kinds: tuple[Text, ...] = ()
     """gpu, asic, soc, cpu."""
+    architectures: tuple[Text, ...] = ()
+    """Generations, as hardware files call them; a chip that states none may be of any."""
+
+    def include(self, chip: HardwareSpec) -> bool:
+        """Whether an accelerator is one of them."""
+        return (
+            (not self.vendors or chip.vendor in self.vendors)
+            and (not self.kinds or chip.kind in self.kinds)
+            and (not self.architectures or chip.architecture in ("", *self.architectures))
+        )
+
+
+class Kernels(Accelerators):
+    """Quantised number formats an engine multiplies on these accelerators; an empty list names all."""
+
     weights: tuple[Text, ...] = ()
-    """Element types of the weights it reads: bf16, fp8, int4 ..."""
+    """Element types with scales of any kind (int4, fp8), or formats of the library by name (nvfp4, q4_k_m)."""
+    activations: tuple[Text, ...] = ()
+    """The same of the activations as the checkpoint states them; `wide`: floats of 16 bits or more."""
+
+    def multiply(self, precision: Precision) -> bool:
+        """Whether a scheme is one of these."""
+        return _is_one(precision.weights, self.weights) and _is_one(precision.activations, self.activations)
+
+
+def _is_one(form: Format, words: tuple[str, ...]) -> bool:
+    """Whether a format is one of those named; none named: of any.
+
+    A bare element type does not mean formats that mix types (llama.cpp's k-quants, whose bits are an average).
+    """
+    if not words or (form.wide and WIDE in words):
+        return True
+    plain = form.element_bits == PLAIN[form.dtype].element_bits
+    library = library_formats()
+    return any((plain and word == form.dtype) or library.get(word) == form for word in words)
+
+
+class Supports(Accelerators):
+    """What the engine runs; an empty list allows everything."""
+
+    kernels: tuple[Kernels, ...] = ()
+    """Quantised schemes by accelerator: one entry must name both. What is not quantised runs on every accelerator."""
+    weights: tuple[Text, ...] = ()
+    """Element types of the weights it reads, whatever the accelerator: bf16, fp8, int4 ..."""
     layers: tuple[Text, ...] = ()
     """Kinds of layer it has kernels for, by class: Attention, LatentAttention, DeltaNet, Mamba2, MLP, MoE."""
+    source: str = ""
+    """Where this comes from, with the date."""
+
+    def runs(self, chip: HardwareSpec, precision: Precision) -> bool:
+        """Whether it has kernels for a number format on an accelerator."""
+        if not self.include(chip) or (self.weights and precision.weights.dtype not in self.weights):
+            return False
+        if not self.kernels or (precision.weights.wide and precision.activations.wide):
+            return True
+        return any(one.include(chip) and one.multiply(precision) for one in self.kernels)
 
 
 class Offloading(Strict):
@@ -124,8 +183,10 @@ class RuntimeSpec(Strict):
     """The engine of which this is an older generation."""
     versions: tuple[Text, ...] = ()
     """Beginnings of the version numbers of this generation."""
+    until: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = ""
+    """Day the next generation was released: what was published before ran this one, or one before it."""
     sources: tuple[Text, ...] = ()
-    """Collections of measurements that ran this generation."""
+    """Collections of measurements that ran this generation though neither version nor date tells."""
     supports: Supports = Supports()
     offloading: Offloading = Offloading()
     source: str = ""
@@ -191,13 +252,44 @@ def _of_file(path: str) -> RuntimeSpec:
     return next(iter(found.values()))
 
 
-def generation(engine: RuntimeSpec, version: str, source: str) -> RuntimeSpec:
-    """The generation of an engine that a measurement ran, by its version or else by who measured."""
-    number = version.removeprefix(engine.name).strip()
-    for spec in library_runtimes().values():
-        if spec.generation_of == engine.name and (source in spec.sources or number.startswith(spec.versions)):
-            return spec
-    return engine
+def generation(engine: RuntimeSpec, version: str = "", date: str = "", source: str = "") -> RuntimeSpec:
+    """The generation of an engine that a measurement ran: by its version, else its date, else by who measured.
+
+    Args:
+        engine: the newest generation.
+        version: `v0.9.0`, `vllm 0.11.2`; what is no number of the engine's (a commit, `vllm nan`) tells nothing.
+        date: of the run or its publication, `2024`, `2024-03` or `2024-03-05`. A publication follows its run, by a
+            year now and then, so only a date before a generation's end tells.
+        source: the collection of measurements.
+    """
+    older = [spec for spec in library_runtimes().values() if spec.generation_of == engine.name]
+    number = _release(version, engine)
+    if number:
+        return next((spec for spec in older if any(_begins(number, start) for start in spec.versions)), engine)
+    if _DATE.fullmatch(date):
+        last = date + "-12-31"[len(date) - 4 :]  # the latest day it can mean; "31" for a shorter month orders alike
+        over = [spec for spec in older if last < spec.until]
+        if over:
+            return min(over, key=lambda spec: spec.until)
+    return next((spec for spec in older if source in spec.sources), engine)
+
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
+_RELEASE = re.compile(r"(?P<engine>.*?)\s*\bv?(?P<number>\d+(\.\d+)+)\S*")
+
+
+def _release(version: str, engine: RuntimeSpec) -> tuple[int, ...]:
+    """A version as numbers; empty where it is none of the engine's."""
+    found = _RELEASE.fullmatch(version.strip())
+    words = {"", *(plain_name(word) for word in (engine.name, *engine.aliases))}
+    if found is None or plain_name(found["engine"]) not in words:
+        return ()
+    return tuple(map(int, found["number"].split(".")))
+
+
+def _begins(number: tuple[int, ...], start: str) -> bool:
+    parts = tuple(map(int, re.findall(r"\d+", start)))
+    return number[: len(parts)] == parts
 
 
 def _named(name: str) -> RuntimeSpec:

@@ -227,10 +227,11 @@ def _sentence(detail: ErrorDetails) -> str:
     if kind == "union":
         return f"expected {context['expected']}, got {given}"
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, got {given}"
+        return f"expected {_EXPECTED[kind]}, got {given}{_per_cent(detail['input'], kind == 'float_type')}"
     if kind in _BOUNDS:
         name, sign = _BOUNDS[kind]
-        return f"must be {sign} {context[name]:g}, got {given}"
+        share = name in ("lt", "le") and 0 < context[name] <= 1
+        return f"must be {sign} {context[name]:g}, got {given}{_per_cent(detail['input'], share)}"
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", str(context["expected"]))
         hint = suggest(str(detail["input"]), options)
@@ -244,3 +245,15 @@ def _sentence(detail: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     return f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {given}"
+
+
+_PER_CENT = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*%")
+
+
+def _per_cent(given: Any, wanted: bool) -> str:
+    """A hint where per cent stand for a share: `20%`, or 20 where at most 1 is right."""
+    text = _PER_CENT.fullmatch(given.strip()) if isinstance(given, str) else None
+    if text is None and not (isinstance(given, int | float) and 2 <= given <= 100):
+        return ""
+    value = float(text[1]) if text else float(given)
+    return f"; {value:g} % is {value / 100:g}" if wanted else ""

@@ -62,6 +62,8 @@ def _existing(shelf: Shelf, text: str, document: Document) -> Path:
     beside = Path(document.file).parent / path
     for candidate in (beside, path):
         if exists(candidate):
+            if shelf is HARDWARE and candidate.is_dir():
+                raise InputError(f"{candidate} is a folder; expected a hardware file")
             return candidate
     known = "" if _looks_like_path(text) else f", and no {shelf.word} of that name in the library"
     name = Path(text).stem if known == "" else text.rsplit("/", 1)[-1]

@@ -38,8 +38,9 @@ class SpeculationWords(Strict):
     """A model that drafts `gamma` tokens one by one."""
     gamma: Passes | None = None
     mtp: Passes | None = None
-    """Tokens that the model's own next-token module drafts one by one (`nextn`): a layer like its last. Whether one was
-    published with the model is not checked."""
+    """Tokens that the model's own next-token module drafts one by one (`nextn`): a layer like its last."""
+    trained: bool = False
+    """With `mtp`: you have trained such a module, for a model that was published without one."""
     tree: Passes | None = None
     """Tokens verified at once, whatever drafts them."""
     eagle: Passes | None = None
@@ -69,10 +70,16 @@ class SpeculationWords(Strict):
         if len(given) != 1 or given[0] not in allowed:
             wanted = "'tau' (tokens gained per iteration)" if self.tree else "one of 'acceptance', 'accepted' and 'tau'"
             raise ValueError(f"{kinds[0]!r} needs {wanted}")
+        if self.trained and self.mtp is None:
+            raise ValueError("'trained' says that you have trained the next-token module of 'mtp'")
         if self.draft is not None and self.gamma is None and not isinstance(self.acceptance, tuple):
             raise ValueError("'draft' needs 'gamma' (tokens it drafts), or the acceptance of each position")
         if self.draft is None and self.gamma is not None:
             raise ValueError("'gamma' is how many tokens a 'draft' model drafts")
+        return self
+
+    @model_validator(mode="after")
+    def _gains_what_is_drafted(self) -> SpeculationWords:
         drafted = self.drafted
         if isinstance(self.acceptance, tuple) and len(self.acceptance) != drafted:
             raise ValueError(f"acceptance lists {len(self.acceptance)} positions, but {drafted} tokens are drafted")
@@ -122,16 +129,19 @@ class Speculation:
     draft: ModelSpec | None = None
     name: str = ""
     """In the library."""
+    trained: bool = False
+    """The next-token module was trained by the user: the model need not have come with one."""
 
     def __str__(self) -> str:
         """The column: `eagle-2`, `llama-3.2-1b 4 tau 3.36`, `mtp 1 tau 1.85`, `eagle 5 tree 26 tau 3.6`."""
         if self.name:
             return self.name
+        own = " trained" if self.trained else ""
         what = self.draft.name if self.draft is not None else self.kind
         passes = f" {self.passes}" if self.passes else ""
         tree = f" tree {self.width}" if self.kind in ("eagle", "medusa", "lookup") else ""
         tau = f" tau {self.tau[0][1]:.4g}" if len(self.tau) == 1 else ""
-        return f"{what}{passes}{tree}{tau}"
+        return f"{what}{passes}{own}{tree}{tau}"
 
     def gained(self, model: ModelSpec) -> float:
         """Tokens per iteration with this model; NaN where nobody measured it."""
@@ -159,7 +169,7 @@ def drafter_of(speculation: Speculation, target: ModelSpec) -> Drafter | None:
         return Drafter(speculation.draft, passes, 1.0)
     if speculation.kind == "medusa":
         return Drafter(_heads(target, passes), 1, 1.0, ("embedding",))
-    attention = next((at.mixer for at in reversed(target.layers) if isinstance(at.mixer, _SOFTMAX)), None)
+    attention = next((at.mixer for at in reversed(target.layers) if _attends(at.mixer)), None)
     if speculation.kind == "lookup" or attention is None:
         return None
     if speculation.kind == "mtp":
@@ -168,17 +178,22 @@ def drafter_of(speculation: Speculation, target: ModelSpec) -> Drafter | None:
     return Drafter(_head_layer(target, attention), passes, level, ("embedding", "lm_head"))
 
 
-_SOFTMAX = (Attention, LatentAttention)
+def _attends(mixer: Mixer | None) -> bool:
+    """Softmax attention that can stand alone: a layer that reuses an earlier indexer's choice (GLM-5.2) cannot."""
+    if isinstance(mixer, LatentAttention):
+        return mixer.indexer is None or not mixer.indexer.shared
+    return isinstance(mixer, Attention)
 
 
 def _module(target: ModelSpec, mixer: Mixer) -> ModelSpec:
-    """A module for the token after next (DeepSeek-V3, 2412.19437 section 2.2): a layer as the model's last one.
+    """A module for the token after next (DeepSeek-V3, 2412.19437 section 2.2): a layer as published, or the last one.
 
     Two norms, of the hidden state and the embedding, a projection that joins them, a layer, a norm before the head.
     """
     ffn = next((layer.ffn for layer in reversed(target.layers) if layer.ffn is not None), None)
+    layer = target.nextn_layer or Layer(mixer, ffn)
     name = f"{target.name}-mtp"
-    return replace(target, name=name, layers=(Layer(mixer, ffn),), joined=2, extra_norms=3, tied=False, positions=0)
+    return replace(target, name=name, layers=(layer,), joined=2, extra_norms=3, tied=False, positions=0)
 
 
 def _head_layer(target: ModelSpec, mixer: Mixer) -> ModelSpec:
@@ -271,6 +286,6 @@ def _resolved(words: SpeculationWords, name: str) -> Speculation:
         draft = load_model(words.draft, Document("", None), ("draft",))
         return Speculation("draft", words.drafted, words.width, taus, draft, name)
     if words.mtp is not None:
-        return Speculation("mtp", words.mtp, words.width, taus, None, name)
+        return Speculation("mtp", words.mtp, words.width, taus, None, name, words.trained)
     kind: Kind = "eagle" if words.eagle else "medusa" if words.medusa else "lookup"
     return Speculation(kind, words.eagle or words.medusa or 0, words.width, taus, None, name)

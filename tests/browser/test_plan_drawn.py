@@ -12,9 +12,7 @@ HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"> & <b>bold</b
 
 PLAN = {
     "name": HOSTILE,
-    "models": [
-        {"model": "llama-3.1-8b", "demand": {"buckets": [{"input": 512, "output": 128, "requests_per_s": 30}]}}
-    ],
+    "models": [{"model": "llama-3.1-8b", "demand": {"buckets": [{"input": 512, "output": 128, "requests_per_s": 30}]}}],
     "slo": "standard",
     "candidates": {"hardware": ["l4", "a10g", "h100-sxm"], "max_devices": 1},
     "price": {"kind": "on-demand", "purchase": {"l4": 2500, "h100-sxm": 30000, "a10g": 2800}},
@@ -67,6 +65,15 @@ def test_every_part_has_its_figures(page, answer):
     assert "vllm serve" in page.one("launch").text
 
 
+def test_no_head_of_a_table_is_taller_than_two_lines_and_its_unit(browse, answer, tmp_path):
+    """However narrow the page, as `Recommended fleet / still carries the peak`: else a gap stands above the first."""
+    page = browse(write_plan(answer, tmp_path) / "report.html", width=800)
+    labels = [button.text for head in page.all("thead") for button in head.all("button")]
+    assert all(label.count(" ") <= 1 for label in labels)
+    assert "Recommended\u00a0fleet still\u00a0carries\u00a0the\u00a0peak" in labels
+    assert int(page.all("html")[0].attributes["data-overflow"]) <= 0
+
+
 def test_the_plots_are_drawn(page):
     for name in ("costs", "demand-frontier", "latency-frontier"):
         assert page.one(name).all("svg"), name
@@ -77,6 +84,25 @@ def test_a_plan_without_an_answer_says_why(browse, tmp_path):
     drawn = browse(write_plan(found, tmp_path) / "report.html")
     assert "data-errors" not in drawn.all("html")[0].attributes
     assert "no candidate serves 512x128 of llama-3.1-8b" in drawn.one("recommendation").text
+
+
+def test_pools_are_shown_with_their_workers_and_commands(browse, tmp_path):
+    demand = {"buckets": [{"input": 8000, "output": 150, "requests_per_s": 6}]}
+    found = plan({
+        "name": "pools", "models": [{"model": "llama-3.1-8b", "demand": demand}],
+        "slo": {"ttft_ms": {"p99": 2500}, "tpot_ms": {"p99": 20}}, "price": {"kind": "on-demand"},
+        "candidates": {"hardware": ["h100-sxm"], "max_devices": 1, "serving": "disaggregated"},
+        "verify": {"requests": 300},
+    })  # fmt: skip
+    drawn = browse(write_plan(found, tmp_path) / "report.html")
+    root = drawn.all("html")[0].attributes
+    assert "data-errors" not in root
+    assert int(root["data-overflow"]) <= 0
+    prefill = found.answer["deployments"][0]["pools"][0]["workers"]
+    assert f"prefill {prefill} x 1 device + decode 1 x 1 device" in drawn.one("deployments").text
+    commands = drawn.one("launch").text
+    for words in ("kv_producer", "--disaggregation-mode decode", "trtllm-serve disaggregated"):
+        assert words in commands
 
 
 def test_the_most_for_a_budget_is_drawn_as_what_is_served(browse, tmp_path):

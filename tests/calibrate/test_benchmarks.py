@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import dse
 from dse.calibrate.benchmarks import Deployment, is_benchmark, read_benchmarks
 from dse.calibrate.runtimes_file import write_own
 from dse.calibrate.validate import fits, validate
@@ -107,12 +108,55 @@ def test_requests_of_one_length_are_told_from_others_where_the_file_says_so(tmp_
 
 
 @pytest.mark.parametrize(("change", "reason"), [
-    ({"request_rate": 4.0}, "requests at a rate of their own: arrival processes are not modelled yet"),
+    ({"request_rate": "trace"}, "request_rate is blank: an open loop needs the requests per second that arrive"),
     ({"accept_length": 2.4}, "speculative decoding is not modelled yet"),
 ])  # fmt: skip
 def test_what_is_not_modelled_has_a_reason(tmp_path, change, reason):
     found = validate(write(tmp_path, vllm(**change)), ran=H100)
     assert {one.reason for one in found.predictions} == {reason}
+
+
+def test_requests_at_a_rate_are_served_in_an_open_loop(tmp_path):
+    """As `serving: open-loop` of a sweep at that rate, and the arrivals' coefficient of variation b^(-1/2)."""
+    runs = [vllm(None, request_rate=rate, burstiness=shape) for rate, shape in ((2.0, 1.0), (8.0, 1.0), (8.0, 4.0))]
+    found = validate(write(tmp_path, *runs), ran=Deployment("h100-sxm", runtime="vllm"))
+    assert {(one.status, one.reason) for one in found.predictions} == {("ok", "a KV cache of bf16 is assumed")}
+    pairs = list(zip(found.rows, found.predictions, strict=True))
+    told = [{row.fields["metric"]: one.predicted for row, one in pairs[at : at + 3]} for at in (0, 3, 6)]
+    for run, predicted in zip(runs, told, strict=True):
+        (point,) = dse.evaluate(
+            "llama-3.1-8b", "h100-sxm", precision="bf16", runtime="vllm", serving="open-loop", batch=256,
+            workload={"input": 1024, "output": 256}, rate=run["request_rate"], burstiness=run["burstiness"] ** -0.5,
+        ).to_dict("records")  # fmt: skip
+        assert predicted == {
+            "ttft_ms": pytest.approx(point["ttft_ms"]), "tpot_ms": pytest.approx(point["tpot_ms"]),
+            "output_tok_s": pytest.approx(run["request_rate"] * 256),
+        }  # fmt: skip
+    slow, fast, even = told
+    assert slow["ttft_ms"] < even["ttft_ms"] < fast["ttft_ms"]
+
+
+def test_a_rate_beyond_what_is_served_has_no_latency_and_says_so(tmp_path):
+    found = validate(write(tmp_path, vllm(None, request_rate=1000.0)), ran=H100)
+    told = {
+        row.fields["metric"]: (one.status, one.reason) for row, one in zip(found.rows, found.predictions, strict=True)
+    }
+    growing = "requests arrive faster than they are served: queues grow for as long as the run lasts"
+    assert told["ttft_ms"] == told["tpot_ms"] == ("overloaded", f"{growing}; a KV cache of bf16 is assumed")
+    assert told["output_tok_s"][0] == "ok"
+
+
+def test_an_open_loop_is_not_fitted(tmp_path):
+    found = validate(write(tmp_path, vllm(None, request_rate=4.0), vllm(16)), ran=H100)
+    (fit,) = fits(found.rows, found.cases, "calibrated", anew=False)
+    assert fit.rows.count == 3
+    alone = validate(write(tmp_path, vllm(None, request_rate=4.0)), ran=H100)
+    with pytest.raises(InputError) as told:
+        write_own(
+            fits(alone.rows, alone.cases, "calibrated", anew=False), "calibrated", "runs.json", tmp_path / "f.yaml"
+        )
+    message = "no run to fit an engine to: expected one with max_concurrency or all at once"
+    assert str(told.value) == f"runs.json: {message}"
 
 
 def test_a_csv_header_is_no_benchmark(tmp_path):

@@ -28,7 +28,7 @@ def test_every_published_spelling_is_understood(shared_data):
 
 
 @pytest.mark.parametrize(("scenario", "reason"), [
-    ("online_open_loop", "requests at a rate of their own: arrival processes are not modelled yet"),
+    ("online_open_loop", "request_rate is blank: an open loop needs the requests per second that arrive"),
     ("online_speculative", "speculative decoding is not modelled yet"),
 ])  # fmt: skip
 def test_what_is_not_modelled_has_a_reason(scenario, reason):
@@ -106,13 +106,35 @@ def test_checkpoints_keep_the_projections_they_are_published_with():
     assert found.precision.projections.bits == 16
 
 
-def test_an_older_generation_is_told_by_its_version_or_its_source():
-    assert case_of(measured(framework="TensorRT-LLM", version="v0.9.0")).runtime.name == "tensorrt-llm-0.x"
-    assert case_of(measured(framework="TensorRT-LLM", version="v0.14.0")).runtime.name == "tensorrt-llm"
-    assert case_of(measured(framework="vllm", version="vllm 0.19.0")).runtime.name == "vllm"
-    assert case_of(measured(framework="vllm", version="vllm 0.4.2")).runtime.name == "vllm-2024"
-    argonne = measured(framework="vLLM", version="4211f5d", source="Argonne-LLM-Inference-Bench")
-    assert case_of(argonne).runtime.name == "vllm-2024"
+@pytest.mark.parametrize(
+    ("framework", "version", "date", "source", "engine"),
+    [
+        ("TensorRT-LLM", "v0.9.0", "", "", "tensorrt-llm-0.x"),
+        ("TensorRT-LLM", "v0.14.0", "", "", "tensorrt-llm"),
+        ("vllm", "vllm 0.19.0", "", "", "vllm"),
+        ("vllm", "vllm 0.4.2", "", "", "vllm-2024"),
+        ("vllm", "0.4", "", "", "vllm-2024"),
+        ("NIM", "NIM 1.8.0", "2023", "", "tensorrt-llm"),
+        # A version counts for more than a date, and both for more than who measured.
+        ("vLLM", "0.11.2", "2023-11", "Argonne-LLM-Inference-Bench", "vllm"),
+        ("vLLM", "", "2023-11", "Argonne-LLM-Inference-Bench", "vllm-2023"),
+        # Published before the next generation was released, by anybody.
+        ("vLLM", "", "2024-03-01", "somebody", "vllm-2024"),
+        ("vLLM", "vllm nan", "2024-09-04", "somebody", "vllm-2024"),
+        ("vLLM", "", "2024-01", "somebody", "vllm-2024"),  # its last day is the release of the next
+        ("vLLM", "", "2023", "somebody", "vllm-2023"),
+        ("TensorRT-LLM", "abc1234", "2024-05", "somebody", "tensorrt-llm-0.x"),
+        # A later publication may be of an older run: only who measured tells.
+        ("vLLM", "", "2024", "somebody", "vllm"),
+        ("vLLM", "", "2025-07-18", "somebody", "vllm"),
+        ("vLLM", "4211f5d", "2025-07-18", "Argonne-LLM-Inference-Bench", "vllm-2024"),
+        ("vLLM", "", "", "Argonne-LLM-Inference-Bench", "vllm-2024"),
+        ("vLLM", "", "last spring", "somebody", "vllm"),
+    ],
+)
+def test_an_older_generation_is_told_by_its_version_its_date_or_its_source(framework, version, date, source, engine):
+    row = measured(framework=framework, version=version, date=date, source=source)
+    assert case_of(row).runtime.name == engine
 
 
 def test_an_empty_prompt_is_one_token():

@@ -12,9 +12,9 @@ import pytest
 from dse.calibrate.calibrate import calibrate
 from dse.calibrate.timings import read_timings
 from dse.cli import run
-from dse.errors import InputError
 from dse.spec.calibration import MOST
 from dse.spec.catalog import load_hardware
+from dse.spec.reading import library_file
 
 CHIP = "mi300x"
 """Nobody timed its kernels: all it has comes from the rows of a test."""
@@ -99,7 +99,7 @@ def test_rows_that_cannot_be_true_are_named_and_left_out(tmp_path):
     bad[4]["dtype"] = "fp3"
     bad[5] |= {"m": 16384, "n": 14336, "k": 16384, "latency_ms": 2.0}  # 3.8 PFLOP/s
     timings = read_timings([written(tmp_path, good + bad)], load_hardware(CHIP))
-    assert timings.left_out == {
+    assert timings.left_out.counts == {
         "no positive latency_ms": 2,
         "in another unit": 1,
         "a shape smaller than models run": 1,
@@ -109,12 +109,100 @@ def test_rows_that_cannot_be_true_are_named_and_left_out(tmp_path):
     assert sum(map(len, timings.batches)) == 60
 
 
-def test_a_file_in_another_unit_is_left_out_as_a_whole(tmp_path):
+def test_each_row_left_out_is_named_with_its_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = products(60)
+    rows[3]["latency_ms"] = float(rows[3]["latency_ms"]) * 1e3
+    rows[10]["latency_ms"] = "-1"
+    rows[59]["latency_ms"] = float(rows[59]["latency_ms"]) * 1e-3
+    rows[20]["n"] = 16  # no model has it: of no use, but true
+    rows[30]["m"] = 0
+    data = written(tmp_path, rows)
+    data.write_text(data.read_text().replace("\n", "\n\n", 1))  # a blank line, which moves all others
+    assert run(["calibrate", "gemm.csv", "--hardware", CHIP, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    unit = "latency_ms is 300 times off the roofline or its kernel's other rows"
+    assert [line for line in said.splitlines() if line.startswith("  gemm.csv")] == [
+        f"  gemm.csv:6:1: in another unit; {unit}",
+        "  gemm.csv:13:1: no positive latency_ms; expected milliseconds above zero",
+        "  gemm.csv:33:1: a shape without m, n, k; expected whole numbers above zero",
+        f"  gemm.csv:62:1: in another unit; {unit}",
+    ]
+    assert run(["calibrate", "gemm.csv", "--hardware", CHIP, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out_rows"] == [
+        {"file": "gemm.csv", "line": 6, "reason": "in another unit"},
+        {"file": "gemm.csv", "line": 13, "reason": "no positive latency_ms"},
+        {"file": "gemm.csv", "line": 23, "reason": "a shape smaller than models run"},
+        {"file": "gemm.csv", "line": 33, "reason": "a shape without m, n, k"},
+        {"file": "gemm.csv", "line": 62, "reason": "in another unit"},
+    ]
+
+
+def test_a_file_in_another_unit_is_left_out_as_a_whole(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     rows = products(40)
     for row in rows:
         row["latency_ms"] = float(row["latency_ms"]) * 1e3
-    with pytest.raises(InputError, match=r"no timing of mi300x in .* can be fitted .* 40 left out"):
-        calibrate([written(tmp_path, rows)], CHIP)
+    written(tmp_path, rows)
+    assert run(["calibrate", "gemm.csv", "--hardware", CHIP]) == 2
+    first, *named, last = capsys.readouterr().err.splitlines()
+    assert first == (
+        "no timing of mi300x in gemm.csv can be fitted (0 rows are of other accelerators, 40 left out: "
+        "40: in another unit)"
+    )
+    assert [line.partition(";")[0] for line in named] == [
+        f"gemm.csv:{line}:1: in another unit" for line in range(2, 22)
+    ]
+    assert last == "and 20 more such rows"
+    assert not (tmp_path / f"{CHIP}.yaml").exists()
+
+
+def test_too_few_good_rows_name_the_bad_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = products(25)
+    for row in rows[5:]:
+        row["latency_ms"] = 0
+    written(tmp_path, rows)
+    assert run(["calibrate", "gemm.csv", "--hardware", CHIP]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("too few timings of mi300x to fit: 5 of one class")
+    assert said[1] == "gemm.csv:7:1: no positive latency_ms; expected milliseconds above zero"
+    assert len(said) == 21
+
+
+@pytest.mark.parametrize("folder", ["hardware", ""])
+def test_a_fit_is_written_into_a_file_of_the_users_own(tmp_path, monkeypatch, capsys, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    data = written(tmp_path, products(50))
+    library = library_file(f"hardware/{CHIP}.yaml")
+    before = library.read_bytes()
+    assert run(["calibrate", str(data), "--hardware", "MI300X"]) == 0
+    own = Path(folder) / f"{CHIP}.yaml"
+    assert f"wrote {own}\n" in capsys.readouterr().out
+    assert library.read_bytes() == before
+    assert load_hardware(CHIP).calibration is not None  # the name now means the user's file
+    # Again: the block of one's own file is replaced, and what else stands there is kept.
+    own.write_text(own.read_text() + "# mine\n")
+    assert run(["calibrate", str(data), "--hardware", CHIP, "--source", "again"]) == 0
+    assert own.read_text().count("\ncalibration:") == 1
+    assert own.read_text().endswith("# mine\n")
+    assert load_hardware(CHIP).calibration.source == "again"
+
+
+def test_a_dry_run_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = written(tmp_path, products(50))
+    assert run(["calibrate", str(data), "--hardware", CHIP, "--dry-run"]) == 0
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_the_library_itself_is_never_the_default(tmp_path, monkeypatch, capsys):
+    data = written(tmp_path, products(50))
+    monkeypatch.chdir(library_file("hardware"))
+    assert run(["calibrate", str(data), "--hardware", CHIP]) == 2
+    message = "the working folder is the library's own; name the file to write (--out)\n"
+    assert capsys.readouterr().err == message
 
 
 def test_other_accelerators_and_older_versions_do_not_count(tmp_path):
@@ -183,13 +271,14 @@ def test_bad_input_is_said_plainly(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("broken.parquet: cannot be read as a table: ")
 
 
-def test_as_json(tmp_path, capsys):
+def test_as_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     path = written(tmp_path, products(50))
     assert run(["calibrate", str(path), "--hardware", CHIP, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["parameters"] == 6
     assert found["sets"][0]["parameters"].keys() == TRUTH.keys()
-    assert found["path"] is None
+    assert found["path"] == f"{CHIP}.yaml"
 
 
 def test_the_librarys_own_fit_comes_back_from_its_timings(shared_data):

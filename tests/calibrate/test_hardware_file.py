@@ -97,7 +97,8 @@ def test_it_says_that_ceilings_are_no_datasheet_peaks() -> None:
     first = specification(findings(), None).notes.splitlines()[0]
     assert first == (
         "Rates are ceilings that this machine reached, not datasheet peaks: --fidelity ideal takes them as they are. "
-        "--fidelity datasheet, the default, lowers them once more (GEMM: 0.75 of compute, 0.8 of bandwidth)."
+        "--fidelity datasheet lowers them once more (GEMM: 0.75 of compute, 0.8 of bandwidth), and so does the "
+        "default, calibrated, by what was fitted on relatives or else as datasheet does."
     )
 
 

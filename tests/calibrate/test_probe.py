@@ -100,9 +100,21 @@ def test_another_disk(tmp_path, monkeypatch) -> None:
     assert seen == [Path("other")]
 
 
+NARROW = (
+    "Only fp32 was measured, as PyTorch is not installed: with this file every number format is multiplied as fp32. "
+    "For bf16, fp16 and int8: pip install torch, and probe again."
+)
+
+
+def test_without_pytorch_the_file_says_what_is_missing() -> None:
+    measure(disk_gb=0)
+    assert NARROW in load_hardware("./box.yaml").notes.splitlines()
+
+
 def test_with_pytorch_more_dtypes_are_measured(monkeypatch) -> None:
     monkeypatch.setattr(gemm, "optional_torch", FakeTorch)
     found = measure(disk_gb=0)
+    assert NARROW not in found.hardware.notes
     assert [reading.what for reading in found.readings][4:] == [
         "GEMM fp32 (PyTorch)", "GEMM bf16 (PyTorch)", "GEMM fp16 (PyTorch)", "GEMM int8 (PyTorch)",
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from rows import COLUMNS, write
 
 from dse.calibrate.validate import as_json, validate
+from dse.cost.feasible import STRUCTURE
 from dse.spec.runtime import IDEAL
 
 ROWS = (
@@ -33,7 +34,7 @@ def test_each_row_has_a_prediction_or_a_reason(tmp_path):
     }
     assert said["fine"] == ("ok", "", True)
     assert said["offload"] == ("ok", "", True)
-    reason = "requests at a rate of their own: arrival processes are not modelled yet"
+    reason = "request_rate is blank: an open loop needs the requests per second that arrive"
     assert said["rate"] == ("not_modelled", reason, False)
     assert said["unknown"][0] == "not_modelled"
     assert said["unknown"][1].startswith("unknown model 'Llama-9'")
@@ -41,7 +42,7 @@ def test_each_row_has_a_prediction_or_a_reason(tmp_path):
     assert (status, predicted) == ("exceeds_memory", False)
     assert re.fullmatch(r"needs \d+\.\d\d of the memory there is", reason)
     assert said["queued"] == ("ok", "more sequences than fit in memory: they run as memory allows", True)
-    assert said["wrong"] == ("ok", "", True)  # predicted, and not scored
+    assert said["wrong"] == ("not_scored", "value is not a number above zero: 'n/a'", True)
     assert said["long"] == ("ok", "input + output is longer than the model's longest context", True)
     assert said["odd tp"] == ("heads_not_divisible", "tp must divide the number of heads", False)
 
@@ -55,9 +56,44 @@ def test_the_csv_keeps_all_columns_and_adds_four(tmp_path):
     assert tuple(reader.fieldnames) == (*COLUMNS, "predicted", "evidence", "status", "reason")
     assert [row["row_id"] for row in rows] == [row["row_id"] for row in ROWS]
     for row in rows:
-        assert (row["predicted"] == "") == (row["status"] != "ok")
-        assert (row["evidence"] == "") == (row["status"] != "ok")
+        assert (row["predicted"] == "") == (row["status"] not in ("ok", "not_scored"))
+        assert (row["evidence"] == "") == (row["status"] not in ("ok", "not_scored"))
         assert row["predicted"] == "" or math.isfinite(float(row["predicted"]))
+
+
+def test_an_anomaly_moves_no_error(tmp_path):
+    """Grade X is not to be scored (README of the measurements); neither is what is no number above zero."""
+    good = [{"row_id": f"r{i}", "batch_or_concurrency": str(2**i), "value": str(2.0 + i)} for i in range(4)]
+    bad = {"anomaly": ("200", "X"), "marked": ("200", "x"), "blank": ("", ""), "text": ("abc", ""), "zero": ("0", ""),
+           "less": ("-3", ""), "nan": ("nan", ""), "inf": ("inf", "")}  # fmt: skip
+    rows = [{"row_id": name, "value": value, "quality": grade} for name, (value, grade) in bad.items()]
+    plain = validate(write(tmp_path / "good.csv", *good)).summary()
+    found = validate(write(tmp_path / "all.csv", *good, *rows))
+    assert found.about.startswith("4 of 12 rows predicted, 8 not scored; ")
+    errors = [name for name in plain["all"] if name not in ("rows", "coverage_pct")]
+    assert {name: found.summary()["all"][name] for name in errors} == {name: plain["all"][name] for name in errors}
+    (source,) = as_json(found.summary())
+    assert [(row["line"], row["row_id"], row["reason"]) for row in source["not_scored"]] == [
+        (6, "anomaly", "quality X: an anomaly, not to be scored"),
+        (7, "marked", "quality X: an anomaly, not to be scored"),
+        (8, "blank", "value is blank: nothing to score by"),
+        (9, "text", "value is not a number above zero: 'abc'"),
+        (10, "zero", "value is not a number above zero: '0'"),
+        (11, "less", "value is not a number above zero: '-3'"),
+        (12, "nan", "value is not a number above zero: 'nan'"),
+        (13, "inf", "value is not a number above zero: 'inf'"),
+    ]
+    told = found.predictions[4:]
+    assert {one.status for one in told} == {"not_scored"}
+    assert all(one.predicted and one.reason for one in told)
+
+
+def test_an_anomaly_is_not_fitted(tmp_path):
+    rows = [{"model": model, "value": "30"} for model in ("Llama-2-7B", "Llama-3.1-8B") for _ in range(3)]
+    spoilt = [*rows, *({**row, "value": "3000", "quality": "X"} for row in rows)]
+    held = [validate(write(tmp_path / f"{i}.csv", *each), leave_out="model") for i, each in enumerate((rows, spoilt))]
+    values = [[one.predicted for one in found.predictions[: len(rows)]] for found in held]
+    assert values[0] == values[1]
 
 
 def test_a_memory_for_half_the_batch_doubles_the_time(tmp_path):
@@ -89,6 +125,12 @@ def test_nearly_every_row_is_predicted_and_none_by_no_number(dev):
     assert sum(value is not None for value in values) / len(values) >= 0.97
     assert all(math.isfinite(value) and value > 0 for value in values if value is not None)
     assert all(one.reason for one in dev.predictions if one.predicted is None)
+
+
+def test_whatever_was_measured_is_supported(dev):
+    """A measurement proves that the engine runs that format on that chip."""
+    told = STRUCTURE["runtime_unsupported"][1]
+    assert [row.line for row, one in zip(dev.rows, dev.predictions, strict=True) if told in one.reason] == []
 
 
 def test_predictions_rank_configurations_as_measurements_do(dev):

@@ -126,7 +126,7 @@ FIELDS = {
     ),
     "a price for a chip that is not there": (
         {"price": "{override: {h200-sxm: 2}}"},
-        "5:20: price.override.h200-sxm: 'h200-sxm' is not in this sweep's hardware; did you mean 'h100-sxm'?",
+        "5:20: price.override.h200-sxm: 'h200-sxm' is not among this sweep's hardware; did you mean 'h100-sxm'?",
     ),
     "duplicate model": (
         {"models": "[llama-3.1-8b, llama-3.1-8b]"},
@@ -172,11 +172,21 @@ FIELDS = {
         {"constraints": "{ttft_ms: {}}"},
         "5:24: constraints.ttft_ms: a constraint needs 'min' or 'max'",
     ),
-    "a huge whole number": ({"batch": 10**30}, f"5:8: the number {10**30} is too large"),
+    "a huge whole number": (
+        {"batch": 10**30},
+        f"5:8: batch: the number {10**30} is too large; expected at most 2^63; put it in quotes if it is text",
+    ),
     "a batch nobody has": ({"batch": 2**62}, f"5:8: batch: must be at most 1,000,000,000, got {2**62}"),
     "more devices than there are": ({"devices": 2**40}, f"5:10: devices: must be at most 100,000, got {2**40}"),
-    "not a number": ({"memory_utilization": ".nan"}, "5:21: expected a finite number, got .nan"),
-    "infinity": ({"constraints": "{ttft_ms: {max: .inf}}"}, "5:30: expected a finite number, got .inf"),
+    "not a number": (
+        {"memory_utilization": ".nan"},
+        "5:21: memory_utilization: expected a finite number, got .nan; give digits, or leave it out for the default",
+    ),
+    "infinity": (
+        {"constraints": "{ttft_ms: {max: .inf}}"},
+        "5:30: constraints.ttft_ms.max: expected a finite number, got .inf; "
+        "give digits, or leave it out for the default",
+    ),
     "devices that no degrees make": (
         {"parallel": "{tp: 2}", "devices": 8},
         "6:10: devices: no layout of the degrees of 'parallel' has so many devices",
@@ -262,7 +272,7 @@ FIELDS = {
     "a rate below zero": ({"serving": "open-loop", "rate": -3}, "6:7: rate: must be above 0, got -3.0"),
     "a rate that is no number": (
         {"serving": "open-loop", "rate": ".nan"},
-        "6:7: expected a finite number, got .nan",
+        "6:7: rate: expected a finite number, got .nan; give digits, or leave it out for the default",
     ),
     "a range of rates without steps": (
         {"serving": "open-loop", "rate": "{from: 1, to: 8}"},

@@ -153,7 +153,7 @@ def test_explain_prints_operators_memory_and_totals(dse) -> None:
 def test_explain_of_one_token_has_no_decode(dse) -> None:
     said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", "--output", 1, "--json")
     assert json.loads(said.out)["phases"]["decode"] == {
-        "seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {},
+        "seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {}, "engine": {}, "beside": {},
     }  # fmt: skip
 
 

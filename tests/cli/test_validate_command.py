@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 HEADER = "source,model,hardware,framework,tp,weight_dtype,act_dtype,kv_dtype,input_len,output_len,"
 HEADER += "batch_or_concurrency,scenario,metric,value\n"
 FINE = "mine,Llama-3.1-8B,H100-80GB-SXM,vllm,1,bf16,bf16,bf16,1024,256,16,static_batch,e2e_s,4.0\n"
-FILE = (
-    HEADER + FINE + FINE.replace("static_batch,e2e_s", "online_open_loop,output_tok_s") + FINE.replace("3.1-8B", "9")
-)
+FILE = HEADER + FINE + FINE.replace("static_batch,e2e_s", "online_open_loop,output_tok_s") + FINE.replace("3.1-8B", "9")
 
 
 def test_json_holds_what_was_promised(dse, tmp_path):
@@ -32,8 +31,30 @@ def test_the_terminal_shows_sources_accelerators_worst_rows_and_reasons(dse, tmp
     said = dse("validate", "m.csv")
     assert said.code == 0
     assert said.out.startswith("1 of 3 rows predicted; fidelity calibrated\n")
-    for line in ("sources: 2", "accelerators: 2", "worst rows: 1", "not predicted:", "  1  requests at a rate"):
+    for line in ("sources: 2", "accelerators: 2", "worst rows: 1", "not predicted:", "  1  request_rate is blank"):
         assert line in said.out
+
+
+def test_rows_that_are_not_scored_are_named(dse, tmp_path):
+    header, good, *_ = FILE.splitlines()
+    columns = [*header.split(","), "quality"]
+    fields = dict(zip(columns, good.split(","), strict=False))
+    rows = [fields, {**fields, "value": "abc"}, *({**fields, "quality": "X"} for _ in range(25))]
+    with (tmp_path / "m.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+    said = dse("validate", "m.csv")
+    assert said.code == 0
+    assert said.out.startswith("1 of 27 rows predicted, 26 not scored; fidelity calibrated\n")
+    told = said.out.partition("\nnot scored:\n")[2].splitlines()
+    assert told[0].startswith("  line 3")
+    assert told[0].endswith(": value is not a number above zero: 'abc'")
+    assert told[1].startswith("  line 4")
+    assert told[1].endswith(": quality X: an anomaly, not to be scored")
+    assert re.fullmatch(r"  and \d+ more \(--json and --out name all\)", told[-1])
+    (source,) = json.loads(dse("validate", "m.csv", "--json").out)
+    assert [row["line"] for row in source["not_scored"]] == list(range(3, 29))
 
 
 def test_what_is_wrong_with_the_file_is_the_user_s_fault(dse, tmp_path):
@@ -76,9 +97,7 @@ def test_a_benchmark_s_json_needs_only_what_it_ran_on(dse, tmp_path):
     assert said.out.startswith("3 of 3 rows predicted")
     again = dse("validate", "b.json", "--hardware", "h100-sxm", "--runtime", "./mine.yaml", "--json")
     assert [row["predicted_rows"] for row in json.loads(again.out)] == [1, 1, 1]
-    assert dse("validate", "b.json").err == (
-        "b.json: a benchmark does not say what it ran on: state it (--hardware)\n"
-    )
+    assert dse("validate", "b.json").err == ("b.json: a benchmark does not say what it ran on: state it (--hardware)\n")
 
 
 def test_what_a_benchmark_alone_needs_is_refused_for_rows(dse, tmp_path):

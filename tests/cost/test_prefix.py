@@ -13,7 +13,9 @@ from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.roofline import mean_amount
 from dse.errors import InputError
+from dse.spec.lengths import Length
 from dse.spec.prefix import Prefix
+from dse.spec.workload import Workload
 
 PROMPT, OUTPUT, BATCH = 2048, 256, 16
 COSTS = ("ttft_ms", "tpot_ms", "latency_s", "memory_gb_per_device")
@@ -165,3 +167,37 @@ def test_reasons_why_a_prefix_cannot_be():
     assert status(prefix_hit=prefix, input=[1024, 2048, 2049], output=8) == ["prefix_not_in_prompt"] * 2 + ["ok"]
     assert status(prefix_hit=0.5, kv_budget=256) == ["prefix_evicted"]
     assert status(prefix_hit=0.5, offload="lp", batch=4) == ["not_with_offload"]
+
+
+LENGTHS = ((200.0, 100.0, 0.5), (600.0, 400.0, 0.25), (4000.0, 200.0, 0.25))
+
+
+def mixed(prefix: object) -> Point:
+    chosen = choices(batch=(8,), prefix_hit=prefix, serving="closed-loop")
+    chosen.workload[:] = [Workload.of([Length(*node) for node in LENGTHS], "mix")]
+    return Point(dse.load_model("llama-3.1-8b"), chosen, mesh_of(chosen))
+
+
+def test_a_prompt_shorter_than_the_prefix_finds_no_more_than_its_own():
+    """Not what the mean prompt of 1,250 tokens would: of 200 tokens 199, of 600 tokens 599, of 4,000 the 1,000."""
+    found = mixed(Prefix(tokens=1000)).found
+    assert one(found.tokens) == pytest.approx(0.5 * 199 + 0.25 * 599 + 0.25 * 1000)
+    assert one(found.shared) == pytest.approx((50 * 199 + 100 * 599 + 50 * 1000) / 200)  # longer ones run longer
+    assert one(found.once) == 1000
+    own = mixed(Prefix(tokens=1000, own=True)).found
+    assert (one(own.tokens), own.shared, own.once) == (one(found.tokens), 0.0, 0.0)
+
+
+def test_a_share_of_each_prompt_is_the_share_of_their_mean():
+    assert one(mixed(Prefix(share=0.5)).found.tokens) == pytest.approx(625)
+
+
+def test_a_prefix_longer_than_some_prompts_is_none_of_all(tmp_path):
+    table = tmp_path / "mix.csv"
+    table.write_text("input,output,weight\n" + "".join(f"{i:g},{o:g},{w}\n" for i, o, w in LENGTHS))
+    values = [{"tokens": tokens} for tokens in (100, 1600, 3999, 4000)]
+    found = dse.evaluate("llama-3.1-8b", "h100-sxm", workload={"lengths": str(table)}, serving="offline",
+                         prefix_hit=values)  # fmt: skip
+    assert found["status"].tolist() == ["ok", "ok", "ok", "prefix_not_in_prompt"]
+    assert found["requests_per_s"][:3].is_monotonic_increasing
+    assert found["max_batch"][:3].is_monotonic_increasing

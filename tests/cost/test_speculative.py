@@ -28,6 +28,7 @@ from dse.spec.speculation import Speculation, drafter_of, load_speculation
 
 DRAFT = {"draft": "llama-3.2-1b", "gamma": 4, "acceptance": 0.8}
 MTP = {"mtp": 1, "accepted": 0.85}
+TRAINED = MTP | {"trained": True}
 EAGLE = {"tree": 26, "eagle": 5, "tau": 3.6}
 MEDUSA = {"tree": 64, "medusa": 4, "tau": 2.3}
 LOOKUP = {"tree": 11, "tau": 1.75}
@@ -118,12 +119,14 @@ def test_what_drafts_is_held_beside_the_model():
         ("llama-2-70b", EAGLE, 0.99),
         ("mixtral-8x7b", EAGLE, 0.28),
         ("deepseek-v3", MTP, 11.5),
+        ("mimo-v2-flash", MTP, 0.33),
         ("llama-7b", MEDUSA, 4 * (4096**2 + 4096 * 32000) / 1e9),
     ],
     ids=str,
 )
 def test_heads_have_the_parameters_that_were_published(target, how, billions):
-    """EAGLE's README (Vicuna and Llama-2, Mixtral); DeepSeek-V3's (14 B with tables); Medusa-1: n (h^2 + h V)."""
+    """EAGLE's README (Vicuna and Llama-2, Mixtral); DeepSeek-V3's (14 B with tables); MiMo-V2-Flash's card
+    (a windowed and dense layer); Medusa-1: n (h^2 + h V)."""
     model = dse.load_model(target)
     drafter = drafter_of(load_speculation(how), model)
     own = drafter.model.parameters()
@@ -142,6 +145,18 @@ def test_a_module_for_the_next_token_is_what_deepseek_published_beside_the_model
     block = model.layers[-1].parameters(model.hidden, model.norm_parameters)
     own = module.parameters() - module.embedding_parameters - module.head_parameters
     assert own == block + 2 * model.hidden**2 + 3 * model.norm_parameters
+
+
+def test_a_module_one_has_trained_costs_what_a_published_one_does():
+    model = dse.load_model("deepseek-v3")
+    assert drafter_of(load_speculation(TRAINED), model) == drafter_of(load_speculation(MTP), model)
+
+
+def test_a_module_chooses_its_own_tokens():
+    """GLM-5.2's last layer reuses what an earlier indexer chose; alone there is no such layer."""
+    model = dse.load_model("glm-5.2")
+    assert model.layers[-1].mixer.indexer.shared
+    assert not drafter_of(load_speculation(MTP), model).model.layers[0].mixer.indexer.shared
 
 
 def test_a_layer_that_drafts_reads_the_tables_of_the_model():
@@ -199,7 +214,7 @@ def test_an_engine_adds_to_every_pass_and_once_per_iteration():
     )
 
 
-@pytest.mark.parametrize("how", [DRAFT, MTP, EAGLE, MEDUSA, LOOKUP], ids=lambda how: str(load_speculation(how)))
+@pytest.mark.parametrize("how", [DRAFT, TRAINED, EAGLE, MEDUSA, LOOKUP], ids=lambda how: str(load_speculation(how)))
 @pytest.mark.parametrize("model", ["llama-3.1-70b", "mixtral-8x7b"])
 def test_the_break_even_batch_is_where_a_scan_of_all_batches_finds_it(model, how):
     gains = {
@@ -226,7 +241,7 @@ def test_answers_of_a_request_are_drafted_side_by_side():
     assert one(branched.tpot) == pytest.approx(one(point(how=DRAFT, batch=32).tpot))
 
 
-@pytest.mark.parametrize("how", [DRAFT, MTP, EAGLE, MEDUSA, LOOKUP], ids=lambda how: str(load_speculation(how)))
+@pytest.mark.parametrize("how", [DRAFT, TRAINED, EAGLE, MEDUSA, LOOKUP], ids=lambda how: str(load_speculation(how)))
 def test_the_operators_of_both_phases_add_up(how):
     found = point("mixtral-8x7b", how, layout=((4,),))
     for phase, seconds in (("prefill", found.ttft), ("decode", found.iteration_seconds)):
@@ -254,9 +269,15 @@ def test_tables_of_a_sweep_say_what_was_chosen():
         ("mamba2-2.7b", {"speculation": EAGLE}, "no_layer_to_draft_with"),
         ("qwen3-next-80b-a3b", {"speculation": EAGLE, "tp": 4}, "tree_on_recurrent_state"),
         ("qwen3-next-80b-a3b", {"speculation": MTP, "tp": 4}, "ok"),
-        ("llama-3.1-8b", {"speculation": MTP, "sampling": {"beams": 4}}, "beams_not_speculative"),
-        ("llama-3.1-8b", {"speculation": MTP, "sampling": {"n": 4}}, "ok"),
-        ("llama-3.1-8b", {"speculation": MTP, "offload": "lp", "batch": 4}, "not_with_offload"),
+        ("llama-3.1-8b", {"speculation": MTP}, "no_next_token_module"),
+        ("llama-3.1-8b", {"speculation": TRAINED}, "ok"),
+        ("kimi-k2", {"speculation": MTP, "tp": 8}, "no_next_token_module"),
+        ("minimax-m2.5", {"speculation": MTP, "tp": 8}, "no_next_token_module"),
+        ("mimo-7b", {"speculation": MTP}, "ok"),
+        ("mimo-7b", {"speculation": {"mtp": 3, "accepted": 1.5}}, "ok"),
+        ("llama-3.1-8b", {"speculation": TRAINED, "sampling": {"beams": 4}}, "beams_not_speculative"),
+        ("llama-3.1-8b", {"speculation": TRAINED, "sampling": {"n": 4}}, "ok"),
+        ("llama-3.1-8b", {"speculation": TRAINED, "offload": "lp", "batch": 4}, "not_with_offload"),
     ],
     ids=str,
 )  # fmt: skip
@@ -273,9 +294,9 @@ def test_a_draft_that_cannot_be_sharded_runs_whole_on_each_rank():
 
 
 def test_a_speculation_reads_well_as_text():
-    texts = [str(load_speculation(how)) for how in ("eagle-2", DRAFT, MTP, EAGLE, MEDUSA, LOOKUP)]
+    texts = [str(load_speculation(how)) for how in ("eagle-2", DRAFT, MTP, TRAINED, EAGLE, MEDUSA, LOOKUP)]
     assert texts == [
-        "eagle-2", "llama-3.2-1b 4 tau 3.362", "mtp 1 tau 1.85", "eagle 5 tree 26 tau 3.6",
+        "eagle-2", "llama-3.2-1b 4 tau 3.362", "mtp 1 tau 1.85", "mtp 1 trained tau 1.85", "eagle 5 tree 26 tau 3.6",
         "medusa 4 tree 64 tau 2.3", "lookup tree 11 tau 1.75",
     ]  # fmt: skip
     assert math.isnan(Speculation("lookup", 0, 4, (("llama-7b", 2.0),)).gained(dse.load_model("llama-13b")))

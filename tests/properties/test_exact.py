@@ -55,7 +55,7 @@ def test_an_open_mesh_equals_single_points_bit_for_bit(model):
     "techniques",
     [
         {"prefix_hit": {"tokens": 96, "cascade": True}, "sampling": {"n": 3}},
-        {"speculation": {"mtp": 2, "accepted": 1.3}, "prefix_hit": 0.5},
+        {"speculation": {"mtp": 2, "accepted": 1.3, "trained": True}, "prefix_hit": 0.5},
         {"speculation": {"draft": "llama-3.2-1b", "acceptance": [0.8, 0.6]}, "sampling": {"n": 2}},
         {"speculation": {"tree": 8, "medusa": 3, "tau": 2.0}, "serving": "offline"},
         {"speculation": {"tree": 8, "eagle": 3, "tau": 2.5}, "serving": "closed-loop"},

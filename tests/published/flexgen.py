@@ -180,7 +180,7 @@ def pulp_problem(c: Case) -> Any:
     import pulp
 
     problem = pulp.LpProblem("placement", pulp.LpMinimize)
-    v = SimpleNamespace(**{name: pulp.LpVariable(name, lowBound=0) for name in (*SHARES, "Tpre", "Tgen")})
+    v = SimpleNamespace(**{name: problem.add_variable(name, lowBound=0) for name in (*SHARES, "Tpre", "Tgen")})
     problem += c.l / c.bls * v.Tpre + c.l * (c.n - 1) / c.bls * v.Tgen
     problem += v.wg + v.wc + v.wn == 1
     problem += v.cg + v.cc + v.cn == 1

@@ -132,7 +132,6 @@ def test_the_worked_example_of_its_docstring():
         assert f"{float(np.squeeze(value)):.{len(figure.partition('.')[2])}f}" == figure, text
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:pulp")
 def test_pulp_and_highs_agree_on_random_problems():
     """The original's nine shares and equalities, solved by HiGHS within PuLP, against the reduced problem."""
     import pulp

@@ -18,7 +18,7 @@ from dse.run.fleet_facts import Facts
 from dse.run.operating import operating_points
 from dse.run.plan import load_plan, plan
 from dse.run.problem import balanced, state_problem
-from dse.run.replay import replay
+from dse.run.replay import FEWEST, MOST_ENGINES, MOST_REQUESTS, replay
 from dse.run.verified import derated, solve
 
 PLAN = {
@@ -212,3 +212,24 @@ def test_an_answer_that_misses_is_demoted_and_its_deployments_count_for_less():
 def test_answers_that_none_holds_are_said_to_miss():
     solved = solve(replace(problem(verify={"requests": 500, "answers": 1}), fleet=problem().fleet.slower(5.0)))
     assert solved.verified is False
+
+
+def test_of_a_large_fleet_a_part_is_replayed_with_its_part_of_the_arrivals():
+    """So many as are replayed at most, and a thousand times as many as busy: the same latencies, and no more time."""
+
+    def asked(rate: float):
+        sizes = [{"input": 256, "output": 64, "requests_per_s": rate}]
+        models = [{"model": "llama-3.1-8b", "demand": {"buckets": sizes}}]
+        return problem(models=models, candidates={"hardware": ["h100-sxm"], "max_devices": 1})
+
+    each = (1 - 1e-6) * 0.8 * max(option.rates[0] for option in asked(1.0).fleet.options)
+    measured = []
+    for replicas in (MOST_ENGINES, 1000 * MOST_ENGINES):
+        found = asked(replicas * each)
+        answer = balanced(found.fleet, found.best())
+        assert sum(answer.counts) == replicas
+        replayed = replay(Facts(found, answer), seed=0)
+        assert replayed.requests <= MOST_REQUESTS * FEWEST
+        measured.append(replayed.measured["llama-3.1-8b"])
+    for limit, value in measured[0].items():
+        assert measured[1][limit] == pytest.approx(value, rel=1e-3)

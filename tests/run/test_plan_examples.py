@@ -13,7 +13,8 @@ EXAMPLES = sorted(path.stem for path in library_file("sweeps/plans").glob("*.yam
 
 def test_there_is_one_for_each_question_of_a_planner():
     assert EXAMPLES == [
-        "batch-with-deadline", "chat-under-budget", "long-context-rag", "old-and-new-cards", "power-capped-rack",
+        "batch-with-deadline", "chat-under-budget", "long-context-rag", "old-and-new-cards", "pools-for-long-prompts",
+        "power-capped-rack",
     ]  # fmt: skip
     assert [row["name"] for row in library("plans")] == EXAMPLES
 
@@ -46,3 +47,11 @@ def test_the_rack_keeps_its_power():
     assert found["economics"]["power_kw_limit"] <= 40
     assert 0.5 < found["served"] < 1
     assert any(entry["what"] == "limit watts" for entry in found["binding"])
+
+
+@pytest.mark.slow
+def test_long_prompts_are_computed_in_pools_of_their_own():
+    found = plan("pools-for-long-prompts", ["alternatives=1"]).answer
+    alone = plan("pools-for-long-prompts", ["alternatives=1", "candidates.serving=open-loop"]).answer
+    assert any("pools" in entry for entry in found["deployments"])
+    assert found["cost_usd_per_hour"] < 0.8 * alone["cost_usd_per_hour"]

@@ -136,6 +136,16 @@ def test_no_alternative_is_larger_than_it_need_be(ask):
     assert not [entry for entry in most["binding"] if entry["what"].startswith("limit")]
 
 
+def test_the_order_of_the_rows_changes_nothing(ask):
+    demand, prices = [(1000, 100, 60), (300, 40, 90)], {"h100-sxm": 3.0, "a100-sxm-80gb": 1.7, "l4": 0.3}
+    budget = {"usd_per_hour": 20, "stock": {"l4": 9}}
+    one = ask(MIXED, demand, prices, budget=budget)
+    other = ask(MIXED[::-1], demand[::-1], dict(reversed(prices.items())), budget=budget)
+    for key in ("cost_usd_per_hour", "instances", "served", "alternatives", "binding", "frontier", "sensitivity",
+                "break_even", "hash"):  # fmt: skip
+        assert one[key] == other[key], key
+
+
 def test_a_stock_that_stops_the_answer_is_named_though_none_of_it_is_used():
     """Seven cards are free, a replica takes four, and one replica is not enough."""
     found = plan({

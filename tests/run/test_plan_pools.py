@@ -144,11 +144,11 @@ def test_the_answer_holds_in_the_replay_with_arrivals_of_other_seeds(tight):
         assert replay(solved.facts, seed).holds
 
 
-def test_pools_too_small_by_a_third_miss_in_the_replay():
-    """The replay would tell: it plays the same pools with half as much again to do."""
+def test_pools_that_are_too_few_miss_in_the_replay():
+    """The replay would tell: it plays the same pools with two and a half times as much to do."""
     found = problem()
     answer = balanced(found.fleet, found.best())
-    more = [{**bucket, "requests_per_s": 1.7 * bucket["requests_per_s"]}
+    more = [{**bucket, "requests_per_s": 2.5 * bucket["requests_per_s"]}
             for bucket in TIGHT["models"][0]["demand"]["buckets"]]  # fmt: skip
     asked = problem(models=[{"model": "llama-3.1-8b", "demand": {"buckets": more}}], headroom=0.0)
     assert not replay(Facts(asked, answer), 5).holds

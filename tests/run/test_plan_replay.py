@@ -17,7 +17,7 @@ from dse.run.answered import Answered
 from dse.run.fleet_facts import Facts
 from dse.run.plan import load_plan, plan
 from dse.run.problem import balanced, state_problem
-from dse.run.replay import FEWEST, MOST_REPLICAS, MOST_REQUESTS, replay
+from dse.run.replay import FEWEST, MOST_ENGINES, MOST_REQUESTS, replay
 from dse.run.vouched import vouched
 
 OFFLOADED = {
@@ -92,7 +92,7 @@ def test_a_large_fleet_is_replayed_in_part_for_as_many_residences():
     facts = facts_of(CHAT)
     ((name, played),) = replay(facts, 1).played.items()
     standing = int(facts.answer.counts[0])
-    assert FEWEST <= played.replicas <= MOST_REPLICAS
+    assert FEWEST <= played.replicas <= MOST_ENGINES
     assert played.of == standing > played.replicas
     row = facts.rows[0][0]
     span = played.requests / (900 * played.replicas / standing)
@@ -104,7 +104,7 @@ def test_a_large_fleet_is_replayed_in_part_for_as_many_residences():
 def test_a_part_of_a_fleet_is_as_slow_as_the_whole_of_it(monkeypatch):
     facts = facts_of(_at(400.0))
     part = replay(facts, 1)
-    monkeypatch.setattr(module, "MOST_REPLICAS", 1000)
+    monkeypatch.setattr(module, "MOST_ENGINES", 1000)
     whole = replay(facts, 1, 1_000_000)
     ((few,), (many,)) = (each.played.values() for each in (part, whole))
     assert few.replicas < many.replicas == many.of

@@ -72,6 +72,19 @@ def test_candidates_filter_the_rows_of_a_table(ask):
         assert not [text for text in found["assumptions"] if "candidates" in text]
 
 
+def test_a_table_has_spellings_of_its_own(tmp_path):
+    """What the plan calls h100-sxm is what the table calls H100, in stock, prices, candidates and today's fleet."""
+    table = tmp_path / "table.csv"
+    table.write_text("input,output,hardware,requests_per_s\n" + ROWS.replace("h100-sxm", "H100"))
+    changes = {"price": {"override": {"h100-sxm": 0.9, "a100-sxm-80gb": 1.0, "mine": 1}}, "throughput": str(table),
+               "budget": {"stock": {"h100-sxm": 3}}, "current": [{"hardware": "h100-sxm", "replicas": 2}]}  # fmt: skip
+    found = plan({**copy.deepcopy(SMALL), **changes}).answer
+    assert found["instances"] == {"H100": 3, "a100-sxm-80gb": 5}
+    assert (found["current"]["instances"], found["current"]["usd_per_hour"]) == ({"H100": 2}, 1.8)
+    alone = plan({**copy.deepcopy(SMALL), **changes, "budget": {}, "candidates": {"hardware": "h100-sxm"}}).answer
+    assert alone["instances"] == {"H100": 6}
+
+
 def test_other_candidates_are_said_to_mean_nothing(ask):
     found = ask(candidates={"max_devices": 4, "runtime": "sglang", "hardware": "all"})
     text = "Of the candidates, max_devices and runtime mean nothing beside a table: its rows rest on what they were "
@@ -103,6 +116,18 @@ def test_todays_fleet_may_be_of_rows_that_do_not_compete(ask):
     found = ask(candidates={"hardware": ["h100-sxm"]}, current=[{"hardware": "a100-sxm-80gb", "replicas": 10}])
     assert found["current"]["difference_usd_per_hour"] == pytest.approx(10 - 18)
     assert found["current"]["carries_the_demand"]
+
+
+def test_buying_in_a_region_costs_what_it_costs_there(ask):
+    """Rent and purchase of a region have the same factor: only the power, paid by all alike, moves the break-even."""
+    free = {"price": {"override": {"a100-sxm-80gb": 9, "mine": 9}, "purchase": {"h100-sxm": 25_000}},
+            "economics": {"usd_per_kwh": 0}}  # fmt: skip
+    months = []
+    for factor in (1.0, 2.0):
+        (row,) = ask(**free, budget={"regions": {"eu-west": {"price_factor": factor}}})["rent_or_buy"]
+        assert (row["hardware"], row["purchase_usd"]) == ("h100-sxm@eu-west", 25_000 * factor)
+        months.append(row["months_to_break_even"])
+    assert months[0] == pytest.approx(months[1])
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,22 @@ def test_offloading_beside_pools_is_a_status(both, tmp_path):
     manifest = run_sweep(both, tmp_path, executor=Local()).manifest
     pairs = 2 * 2 * 2 * 4 * 2 * 3
     assert manifest["statuses"]["offload_is_static"] == 16 + pairs
+
+
+def test_pools_at_a_rate_have_percentiles_and_say_when_they_are_too_few(both, tmp_path):
+    both |= {
+        "models": ["llama-3.1-8b"], "serving": ["open-loop", "disaggregated"], "rate": [2.0, 20.0, 1000.0],
+        "slo": {"ttft_ms": 500, "tpot_ms": 25}, "objectives": ["ttft_p99_ms", "goodput_requests_per_s"], "keep": "all",
+    }  # fmt: skip
+    run = run_sweep(both, tmp_path, executor=Local(), part_points=PART)
+    points = run.points()
+    pools = points[points["serving"] == "disaggregated"]
+    assert set(pools["rate"]) == {2.0, 20.0, 1000.0}
+    served = pools[pools["status"] == "ok"]
+    assert set(pools["status"]) >= {"ok", "overloaded"}
+    assert (pools[pools["rate"] == 1000.0]["status"] != "ok").all()
+    assert (served["ttft_p50_ms"] <= served["ttft_p99_ms"]).all()
+    assert (served["goodput_requests_per_s"] <= served["rate"] * (1 + 1e-9)).all()
+    assert (served["load"] < 1).all()
+    assert set(served["saturation"]) <= {"stable", "backlogged"}
+    assert (served["max_rate"] * (1 + 1e-9) < served["requests_per_s"] / served["load"]).all()

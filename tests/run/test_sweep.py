@@ -94,6 +94,7 @@ def test_the_manifest_holds_the_whole_sweep(engine) -> None:
         ({"batch": 2}, False),
         ({"keep": "all"}, False),
         ({"price": {"override": {"h100-sxm": 1.5}}}, False),
+        ({"price": {"override": {"H100": 1.5}}}, False),
         ({"hardware": {"base": "h100-sxm", "memory.capacity_gb": 90}}, False),
         ({"precision": "fp8"}, False),
         ({"constraints": {"ttft_ms": {"max": 1}}}, False),
@@ -102,6 +103,13 @@ def test_the_manifest_holds_the_whole_sweep(engine) -> None:
 )
 def test_the_hash_is_the_content(change, same) -> None:
     assert (load_sweep({**ONE, **change}).hash == load_sweep(ONE).hash) is same
+
+
+def test_a_price_is_of_an_accelerator_however_it_is_spelled() -> None:
+    one, other = (load_sweep({**ONE, "price": {"override": {name: 1.5}}}) for name in ("h100-sxm", "H100 SXM5"))
+    assert one.hash == other.hash
+    with pytest.raises(InputError, match=r"'H100' and 'h100-sxm' are one accelerator \(h100-sxm\); keep one"):
+        load_sweep({**ONE, "price": {"override": {"h100-sxm": 1.5, "H100": 1.5}}})
 
 
 def test_a_scheme_is_known_by_its_formats_whatever_it_is_called() -> None:

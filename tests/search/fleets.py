@@ -42,9 +42,9 @@ def slice_binaries(fleet: Fleet, slices: int) -> float:
 
     problem = pulp.LpProblem("slices", pulp.LpMinimize)
     loads, buckets = fleet.loads, [int(b) for b in fleet.wanted]
-    counts = [pulp.LpVariable(f"y{place}", 0, None, "Integer") for place in range(len(fleet.options))]
+    counts = [problem.add_variable(f"y{place}", 0, None, "Integer") for place in range(len(fleet.options))]
     on = {
-        (place, bucket, part): pulp.LpVariable(f"x{place}_{bucket}_{part}", cat="Binary")
+        (place, bucket, part): problem.add_variable(f"x{place}_{bucket}_{part}", cat="Binary")
         for place in range(len(fleet.options))
         for bucket in buckets
         for part in range(slices)

@@ -394,3 +394,65 @@ def test_another_solver_of_the_process_may_have_had_threads_of_its_own():
     other.addVar(0.0, 1.0)
     other.run()
     assert cheapest(fleet_of({"chip": (1.0, [1.0])}, [3.5])).status == "optimal"
+
+
+# -- options of two kinds of device -----------------------------------------------------------------------
+
+
+@st.composite
+def of_two_kinds(draw: st.DrawFn) -> Fleet:
+    """Options that hold a, b, or both, under limits that bind now and then."""
+    count = st.integers(1, 4)
+    rates = st.lists(st.one_of(st.just(0.0), st.floats(0.5, 8)), min_size=2, max_size=2)
+    options = [Option("a", "a", 1, np.array([1.0, 0.5])), Option("b", "b", 1, np.array([0.5, 1.0]))]
+    options += [
+        Option(f"pair-{place}", "a", draw(count), np.array(draw(rates)), {"b": draw(count)})
+        for place in range(draw(st.integers(1, 3)))
+    ]
+    limit = st.one_of(st.none(), st.integers(0, 12))
+    devices = {
+        name: Device(name, draw(st.floats(0.5, 4)), 100.0, 10.0, draw(st.sampled_from([1, 1, 4])), draw(limit))
+        for name in ("a", "b")
+    }
+    watts = draw(st.one_of(st.none(), st.floats(200, 2000)))
+    usd = draw(st.one_of(st.none(), st.floats(2, 30)))
+    demand = np.array(draw(st.lists(st.floats(0.1, 6), min_size=2, max_size=2)))
+    return Fleet(demand, tuple(options), devices, usd_per_hour=usd, watts=watts)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(of_two_kinds())
+def test_what_holds_two_kinds_takes_of_both(fleet):
+    for answer in (cheapest(fleet), most_served(fleet)):
+        if not answer.found:
+            continue
+        held = {"a": 0, "b": 0}
+        for option, count in zip(answer.options, answer.counts, strict=True):
+            for name, each in option.held.items():
+                held[name] += each * int(count)
+        for name, most in held.items():
+            device, paid = fleet.devices[name], answer.devices.get(name, 0)
+            assert most <= paid < most + device.box
+            assert paid <= (np.inf if device.stock is None else device.stock)
+        assert answer.usd_per_hour <= (np.inf if fleet.usd_per_hour is None else fleet.usd_per_hour) + 1e-6
+        assert answer.watts <= (np.inf if fleet.watts is None else fleet.watts) + 1e-6
+        assert answer.watts == pytest.approx(100.0 * sum(answer.devices.values()))
+
+
+@quick
+@given(of_two_kinds())
+def test_what_is_ruled_out_costs_nothing_with_two_kinds(fleet):
+    one, other = (cheapest(each) for each in (fleet, pruned(fleet)))
+    assert one.found == other.found
+    if one.found:
+        assert one.usd_per_hour == pytest.approx(other.usd_per_hour, rel=2e-3)
+
+
+def test_an_unlike_pair_is_worth_its_two_prices():
+    pair = Option("pair", "decode", 1, np.array([10.0]), {"prefill": 2})
+    devices = {"decode": Device("decode", 3.0), "prefill": Device("prefill", 1.0), "all": Device("all", 6.0)}
+    fleet = Fleet(np.array([10.0]), (pair, Option("all", "all", 1, np.array([10.0]))), devices)
+    answer = cheapest(fleet)
+    assert (answer.devices, answer.usd_per_hour) == ({"decode": 1, "prefill": 2}, 5.0)
+    others = best_distinct(fleet, answer, 2)
+    assert [each.devices for each in others] == [{"all": 1}]

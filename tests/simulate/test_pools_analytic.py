@@ -79,3 +79,10 @@ def test_more_is_finished_than_the_capacity_says_by_nobody():
     pools, workers, size = pooled((2, 1), (3000, 100)), (2, 1), (3000, 100)
     record = played(pools, workers, size, 3 * float(pools.capacity[0]))
     assert REQUESTS / record.end <= float(pools.capacity[0]) * 1.02
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    pools, workers, size = pooled((2, 1), (3000, 100)), (2, 1), (3000, 100)
+    one, other = (played(pools, workers, size, 10.0, groups=2) for _ in range(2))
+    for name in ("first", "last", "sent", "replica"):
+        assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name

@@ -50,6 +50,44 @@ def test_a_shared_prefix_is_held_once_and_not_computed():
     assert shared.record.fleet[0].held[80] < 0.5 * plain.record.fleet[0].held[80]
 
 
+@pytest.mark.parametrize("prefix", [{"tokens": 1000}, {"tokens": 1600}, {"tokens": 1000, "own": True}, 0.5], ids=str)
+def test_prompts_shorter_than_a_prefix_share_what_they_have(prefix, tmp_path):
+    """A small memory, full: as many run and finish as the cost model says of the same lengths."""
+    table = tmp_path / "mix.csv"
+    table.write_text("input,output,weight\n200,100,2\n600,400,1\n4000,200,1\n")
+    chip = {"base": CHIP, "memory.capacity_gb": 24}
+    axes = {"precision": "bf16", "fidelity": "datasheet", "prefix_hit": prefix}
+    row = dse.evaluate("llama-3.1-8b", chip, workload={"lengths": str(table)}, serving="offline", **axes).iloc[0]
+    found = dse.simulate("llama-3.1-8b", chip, rate=50, requests=2000, lengths=str(table), **axes)
+    assert found.backlogged == pytest.approx(row["requests_per_s"], rel=0.08)
+    assert found.summary["running"]["mean"] == pytest.approx(row["max_batch"], rel=0.08)
+
+
+@pytest.mark.parametrize(
+    "prefix", [{"tokens": 768}, {"tokens": 768, "cascade": True}, {"share": 0.5, "own": True}], ids=str
+)
+def test_chunks_of_prompts_that_are_partly_cached(prefix):
+    """vLLM's usual mode: what is new is cut into chunks, which see the cached prefix too."""
+    axes = {"precision": "bf16", "fidelity": "datasheet", "chunk_tokens": 512, "prefix_hit": prefix, "batch": 64}
+    row = dse.evaluate("llama-3.1-8b", CHIP, input=1024, output=128, serving="open-loop", rate=12, **axes).iloc[0]
+    found = dse.simulate("llama-3.1-8b", CHIP, rate=12, requests=2000, lengths="1024x128", **axes).summary
+    assert row["ttft_ms"] == pytest.approx(found["ttft_ms"]["mean"], rel=0.04)
+    assert row["tpot_ms"] == pytest.approx(found["tpot_ms"]["mean"], rel=0.02)
+    assert row["load"] == pytest.approx(found["load"], rel=0.08)
+
+
+def test_a_prefix_longer_than_a_chunk_is_held_once_all_the_same():
+    whole, cut = (simulated(prefix_hit={"tokens": 768}, chunk_tokens=chunk).record.fleet[0] for chunk in (None, 256))
+    assert cut.held[: 1024 // 16] == whole.held[: 1024 // 16]
+
+
+def test_a_request_keeps_for_itself_what_it_does_not_share():
+    fleet = simulated(lengths=[(40, 10), (1024, 10)], prefix_hit={"tokens": 768}).record.fleet[0]
+    assert (fleet.shared, fleet.apart(1024), fleet.apart(800), fleet.apart(40)) == (768, 0, 0, 768 - 32)
+    own = 40 - 32 + 10  # of 40 tokens 39 are found, 32 of them whole blocks
+    assert fleet.held[fleet.blocks(40 + 10 + fleet.apart(40))] == fleet.held[fleet.blocks(768 + own)]
+
+
 def test_parallel_answers_are_all_generated():
     one, four = (simulated(rate=1, requests=200, **axes).summary for axes in ({}, {"sampling": {"n": 4}}))
     assert four["output_tokens_per_s"] == pytest.approx(4 * one["output_tokens_per_s"], rel=0.01)

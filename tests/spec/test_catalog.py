@@ -118,7 +118,7 @@ def test_a_broken_neighbour_does_not_break_a_lookup(desk):
          "no such file or folder: acme/zzz, and no model of that name in the library"),
         (load_hardware, 3, "expected the name or the path of a hardware file, got 3"),
         (load_model, "", "expected the name or the path of a model file, got ''"),
-        (load_hardware, "hardware/", "hardware: is a folder; expected a file"),
+        (load_hardware, "hardware/", "hardware is a folder; expected a hardware file"),
         (load_hardware, "a\0b", "unknown hardware 'a\\x00b'; 'dse list hardware' shows all"),
     ],
 )  # fmt: skip
@@ -131,6 +131,17 @@ def test_a_fault_stands_where_the_name_was_written(desk):
     assert fault_lines(load_hardware, document.value["hardware"][1], document, ["hardware", 1])[0].startswith(
         "s.yaml:3:5: hardware[1]: unknown hardware 'h100-smx'; did you mean 'h100-sxm'?"
     )
+
+
+def test_a_folder_that_holds_no_specification_is_told_where_it_was_written(desk):
+    (desk / "empty").mkdir()
+    document = sweep(desk, "models: [./empty]\nhardware:\n  - ./empty\n")
+    assert fault_lines(load_model, "./empty", document, ["models", 0]) == [
+        "s.yaml:1:10: models[0]: the folder empty has no config.json; expected the folder of a model, or a file"
+    ]
+    assert fault_lines(load_hardware, "./empty", document, ["hardware", 0]) == [
+        "s.yaml:3:5: hardware[0]: empty is a folder; expected a hardware file"
+    ]
 
 
 def test_a_path_is_taken_beside_the_file_that_names_it(desk):
@@ -219,6 +230,27 @@ def test_lists_multiply_out_with_names_of_their_own(desk):
     assert [spec.memory.capacity_gb for spec, _ in found] == [96, 96, 192, 192]
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"base": "x1", "memory.capacity_gb": {"from": 80, "to": 160, "step": 40}},
+        {"base": "x1", "memory": {"capacity_gb": {"from": 80, "to": 160, "step": 40}}},
+        {"base": "x1", "memory.capacity_gb": [80, {"from": 120, "to": 160, "step": 40}]},
+    ],
+)
+def test_a_range_of_a_number_is_the_list_of_its_values(desk, entry):
+    listed = expand_hardware({"base": "x1", "memory.capacity_gb": [80, 120, 160]})
+    assert expand_hardware(entry) == listed
+    assert [chip.name for chip, _ in listed] == [f"x1[memory.capacity_gb={size}]" for size in (80, 120, 160)]
+
+
+def test_a_range_may_double_and_have_fractions(desk):
+    doubled = expand_hardware({"base": "x1", "memory.capacity_gb": {"from": 20, "to": 80, "scale": "log2"}})
+    assert [changed["memory.capacity_gb"] for _, changed in doubled] == [20, 40, 80]
+    halves = expand_hardware({"base": "x1", "power.tdp_w": {"from": 0.5, "to": 1.5, "step": 0.5}})
+    assert [changed["power.tdp_w"] for _, changed in halves] == [0.5, 1, 1.5]
+
+
 def test_a_given_name_is_kept_and_told_apart_by_the_lists_only(desk):
     found = expand_hardware({"base": "x1", "name": "big", "memory.capacity_gb": [96, 192], "cores": 4})
     assert [spec.name for spec, _ in found] == ["big[memory.capacity_gb=96]", "big[memory.capacity_gb=192]"]
@@ -251,6 +283,14 @@ def test_a_file_may_derive_from_one_beside_it(desk):
         ("{base: x1, memory.capacity_gb: []}",
          ["s.yaml:1:43: hardware[0].memory.capacity_gb: an empty list; give at least one value"]),
         ("{base: x1, cores: [1, 2, 1]}", ["s.yaml:1:37: hardware[0].cores[2]: 1 is given twice"]),
+        ("{base: x1, memory.capacity_gb: {from: 160, to: 80, step: 8}}",
+         ["s.yaml:1:43: hardware[0].memory.capacity_gb: the range is empty: from 160 to 80"]),
+        ("{base: x1, memory.capacity_gb: {from: 80, to: 160}}",
+         ["s.yaml:1:43: hardware[0].memory.capacity_gb: give a range of numbers either 'step' or 'scale: log2'"]),
+        ("{base: x1, memory.capacity_gb: {from: 80, to: 160, stepp: 40}}",
+         ["s.yaml:1:63: hardware[0].memory.capacity_gb.stepp: unknown field; did you mean 'step'?"]),
+        ("{base: x1, cores: {from: 1, to: 20000, step: 1}}",
+         ["s.yaml:1:12: hardware[0]: 20000 variants of one chip; at most 10000"]),
         ("{base: x1, memory.capacity_gb: 1, memory: {capacity_gb: 2}}",
          ["s.yaml:1:55: hardware[0].memory.capacity_gb: given twice, as a dotted key and nested; "
           "keep one of them"]),

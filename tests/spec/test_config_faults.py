@@ -78,12 +78,26 @@ GALLERY: list[tuple[dict[str, Any], str]] = [
     ({"model_type": "nemotron_h", "hybrid_override_pattern": "M*-"},
      "hybrid_override_pattern: has 3 blocks, but num_hidden_layers is 4"),
     ({"model_type": "mamba2"}, "expand: expand x hidden_size is 128, but num_heads x head_dim is 8192"),
+    ({"model_type": "mamba2", "hidden_size": 4096, "intermediate_size": 4096},
+     "intermediate_size: 4096 is not understood for a 'mamba2' model: it repeats num_heads x head_dim, 8192"),
+    ({"model_type": "cohere2", "layer_switch": 2},
+     "layer_switch: 2 is not understood for a 'cohere2' model: it repeats sliding_window_pattern, 4"),
+    ({"model_type": "hunyuan_v1_dense", "use_cla": True, "cla_share_factor": 2},
+     "use_cla: true is not understood for a 'hunyuan_v1_dense' model: "
+     "a cache that layers share (cross-layer attention) is not supported"),
+    ({"model_type": "hunyuan_v1_dense", "use_mla": True},
+     "use_mla: true is not understood for a 'hunyuan_v1_dense' model: latent attention is not supported"),
+    ({"use_gqa": False},
+     "use_gqa: false is not understood for a 'llama' model: 8 query heads on 2 KV heads are grouped"),
+    *(({"model_type": family, field: value}, f"{field}: {shown} is set, but a '{family}' model has no such part; "
+       "remove it if it changes neither weights nor cache")
+      for family in ("llama", "qwen3")
+      for field, value, shown in (("use_mla", True, "true"), ("use_cla", True, "true"), ("num_loops", 4, "4"),
+                                  ("yoco", True, "true"), ("cla_share_factor", 2, "2"), ("d_ff", 99, "99"))),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"), GALLERY, ids=[message.split(":")[0] for _, message in GALLERY]
-)
+@pytest.mark.parametrize(("changes", "message"), GALLERY, ids=[message.split(":")[0] for _, message in GALLERY])
 def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], message: str):
     with pytest.raises(InputError) as error:
         parse(**changes)
@@ -126,9 +140,7 @@ def test_families_that_cannot_be_read(content: dict[str, Any], start: str):
     assert str(error.value).startswith(start)
 
 
-@pytest.mark.parametrize(
-    "refused", ["gemma4", "kimi_linear", "kimi_k3", "step3p7", "minimax_m3", "nemotron-nas"]
-)
+@pytest.mark.parametrize("refused", ["gemma4", "kimi_linear", "kimi_k3", "step3p7", "minimax_m3", "nemotron-nas"])
 def test_families_without_a_formula_are_not_listed(refused: str):
     assert refused not in supported_families()
 

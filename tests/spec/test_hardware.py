@@ -125,7 +125,7 @@ def test_a_spec_travels_to_other_processes():
         ("box", {"devices": True}, ["box.devices: expected a whole number, got true"]),
         ("cores", "132", ["cores: expected a whole number, got '132'"]),
         ("vector_tflops", float("nan"), ["vector_tflops: expected a finite number, got nan"]),
-        ("cores", 10**30, ["cores: the number is too large"]),
+        ("cores", 10**30, ["cores: the number is too large; expected at most 2^63"]),
         ("sources", {"memry": "a"}, ["sources: 'memry' is not a field; did you mean 'memory'?"]),
         ("prices", [{"kind": "spot", "usd": 3}], ["prices[0]: a price of kind spot needs 'usd_per_hour'"]),
         ("prices", [{"kind": "spott", "usd_per_hour": 3}],

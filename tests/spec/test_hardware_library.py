@@ -76,6 +76,9 @@ def test_no_alias_is_written_twice(chip: HardwareSpec) -> None:
         ("Tesla T4", "t4"), ("h100_pcie", "h100-pcie"), ("3070 8GB", "rtx-3070"), ("RTX 4090", "rtx-4090"),
         ("A100-40GB-SXM", "a100-sxm-40gb"), ("RTX-PRO-6000-Blackwell-SE", "rtx-pro-6000-server"),
         ("M3 Max 40-Core GPU 64GB", "apple-m3-max-40-64gb"), ("Trillium", "tpu-v6e"),
+        ("RTX4090", "rtx-4090"), ("GeForce RTX 5090", "rtx-5090"), ("rtx3080ti", "rtx-3080-ti"),
+        ("RTX 3090Ti", "rtx-3090-ti"), ("4070Ti", "rtx-4070-ti"), ("RTXA6000", "rtx-a6000"),
+        ("RTX6000 Ada", "rtx-6000-ada"),
     ],
 )  # fmt: skip
 def test_plain_names_find_the_chip_people_mean(spelling: str, name: str) -> None:

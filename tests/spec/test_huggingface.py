@@ -103,9 +103,7 @@ def test_parameters_equal_what_transformers_allocates(row: dict[str, Any]):
     spec = parse_config(row["config"], "tiny")
     assert spec.parameters() == row["parameters"]
     if row["windowed"] is not None:
-        spans = [
-            layer.mixer.span for layer in spec.layers if isinstance(layer.mixer, Attention | LatentAttention)
-        ]
+        spans = [layer.mixer.span for layer in spec.layers if isinstance(layer.mixer, Attention | LatentAttention)]
         assert sum(span is not None for span in spans) == row["windowed"]
 
 
@@ -162,6 +160,46 @@ def parse(**changes: Any) -> ModelSpec:
     return parse_config({**TINY, **changes}, "tiny")
 
 
+COMMAND_R7B = {
+    "model_type": "cohere2", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 32, "vocab_size": 256000, "sliding_window": 4096,
+    "layer_switch": 4, "sliding_window_pattern": 4, "order_of_interleaved_layers": "local_attn_first",
+    "use_embedding_sharing": True, "use_gated_activation": True, "use_parallel_block": True,
+    "use_parallel_embedding": True,
+}  # fmt: skip
+"""CohereLabs/c4ai-command-r7b-12-2024."""
+
+CODESTRAL_MAMBA = {
+    "model_type": "mamba2", "hidden_size": 4096, "intermediate_size": 8192, "expand": 2, "num_heads": 128,
+    "head_dim": 64, "state_size": 128, "n_groups": 8, "conv_kernel": 4, "num_hidden_layers": 64, "vocab_size": 32768,
+    "tie_word_embeddings": False, "use_bias": False, "use_conv_bias": True,
+}  # fmt: skip
+"""mistralai/Mamba-Codestral-7B-v0.1."""
+
+HUNYUAN_7B = {
+    "model_type": "hunyuan_v1_dense", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "head_dim": 128, "attention_head_dim": 128, "num_hidden_layers": 32,
+    "vocab_size": 128167, "tie_word_embeddings": True, "use_qk_norm": True, "use_cla": False, "cla_share_factor": 2,
+}  # fmt: skip
+"""tencent/Hunyuan-7B-Instruct: the factor is that of a sharing which is off."""
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [(COMMAND_R7B, 8_028_033_024), (CODESTRAL_MAMBA, 7_285_403_648), (HUNYUAN_7B, 7_504_568_320)],
+    ids=["command-r7b", "codestral-mamba-7b", "hunyuan-7b"],
+)
+def test_fields_that_repeat_others_are_no_structure_of_their_own(config: dict[str, Any], parameters: int):
+    assert parse_config(config, "published").parameters() == parameters
+
+
+def test_grouped_heads_may_be_said_twice():
+    grouped = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 8,
+               "intermediate_size": 128, "vocab_size": 100}  # fmt: skip
+    assert parse_config({**grouped, "num_key_value_heads": 2, "use_gqa": True}, "tiny").kv_bytes_per_token() == 64
+    assert parse_config({**grouped, "num_key_value_heads": 8, "use_gqa": False}, "tiny").kv_bytes_per_token() == 256
+
+
 def test_sliding_window_of_mistral_is_4096_unless_the_file_says_null():
     assert set(spans(parse(model_type="mistral"))) == {4096}
     assert set(spans(parse(model_type="mistral", sliding_window=None))) == {None}
@@ -181,9 +219,7 @@ def test_layer_types_name_the_windowed_layers():
 
 
 def test_llama4_layers_without_rotary_positions_see_everything():
-    spec = parse(
-        model_type="llama4_text", num_local_experts=2, attention_chunk_size=16, no_rope_layers=[1, 0, 1, 0]
-    )
+    spec = parse(model_type="llama4_text", num_local_experts=2, attention_chunk_size=16, no_rope_layers=[1, 0, 1, 0])
     assert [mixer.chunk for mixer in mixers(spec)] == [16, None, 16, None]
     assert set(spans(parse(model_type="llama4_text", attention_chunk_size=None))) == {None}
 
@@ -273,9 +309,7 @@ def test_nemotron_blocks_by_letters_or_words():
 
 def test_the_language_model_of_a_multimodal_config():
     text = {**TINY, "model_type": "qwen3_vl_text", "tie_word_embeddings": False}
-    spec = parse_config(
-        {"model_type": "qwen3_vl", "text_config": text, "tie_word_embeddings": True}, "vision"
-    )
+    spec = parse_config({"model_type": "qwen3_vl", "text_config": text, "tie_word_embeddings": True}, "vision")
     assert spec.family == "qwen3_vl"
     assert spec.hidden == 64
     assert spec.tied, "the outer model says whether the head is tied"

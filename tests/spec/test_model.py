@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
+from dse.errors import InputError
 from dse.spec.model import (
     MLP,
     Attention,
@@ -133,6 +134,10 @@ def test_kv_bytes_follow_the_format_of_the_cache():
     from dse.spec.catalog import load_precision
 
     assert spec.kv_bytes_per_token(load_precision({"weights": "bf16", "kv_cache": "fp8"})) == 12
+    assert spec.kv_bytes_per_token({"weights": "bf16", "kv_cache": "fp8"}) == 12
+    for wrong in (None, {}, {"kv": "fp8"}, 3, "bf15"):
+        with pytest.raises(InputError):
+            spec.kv_bytes_per_token(wrong)
 
 
 def test_models_are_values():

@@ -19,6 +19,7 @@ from dse.spec.catalog import load_model
 from dse.spec.huggingface import read_model
 from dse.spec.model import ModelSpec
 from dse.spec.reading import read
+from dse.spec.speculation import drafter_of, load_speculation
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "models"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -58,7 +59,8 @@ EXACT = {
     "qwen2.5-72b": 72_706_203_648, "qwen3-0.6b": 596_049_920, "qwen3-1.7b": 1_720_574_976,
     "qwen3-4b": 4_022_468_096, "qwen3-8b": 8_190_735_360, "qwen3-14b": 14_768_307_200,
     "qwen3-32b": 32_762_123_264, "qwen3-30b-a3b": 30_532_122_624, "qwen3-235b-a22b": 235_093_634_560,
-    "qwen3-coder-480b-a35b": 480_154_875_392, "deepseek-v2": 235_741_434_880,
+    "qwen3-30b-a3b-2507": 30_532_122_624, "qwen3-235b-a22b-2507": 235_093_634_560, "kimi-k2-0905": 1_026_408_232_448,
+    "phi-3-medium-128k": 13_960_238_080, "qwen3-coder-480b-a35b": 480_154_875_392, "deepseek-v2": 235_741_434_880,
     "deepseek-v2-lite": 15_706_484_224, "kimi-k2": 1_026_408_232_448, "kimi-k2.5": 1_026_408_232_448,
     "gpt-oss-20b": 20_914_757_184, "gpt-oss-120b": 116_829_156_672,
     "nemotron-3-nano-30b-a3b": 31_577_940_288, "mamba2-2.7b": 2_702_599_680, "olmo-2-7b": 7_298_617_344,
@@ -66,10 +68,11 @@ EXACT = {
 }  # fmt: skip
 
 
-def mtp(spec: ModelSpec, layer: int = -1) -> int:
-    """A multi-token-prediction layer: a copy of `layer`, 2h -> h projection, three norms (2412.19437)."""
-    block = spec.layers[layer].parameters(spec.hidden, spec.norm_parameters)
-    return block + 2 * spec.hidden**2 + 3 * spec.norm_parameters
+def mtp(spec: ModelSpec) -> int:
+    """The module that speculation drafts with: a layer, 2h -> h projection, three norms (2412.19437), no tables."""
+    drafter = drafter_of(load_speculation({"mtp": 1, "accepted": 0.5}), spec)
+    assert drafter is not None
+    return drafter.model.parameters() - embedding_and_head(drafter.model)
 
 
 def embedding_and_head(spec: ModelSpec) -> int:
@@ -105,7 +108,7 @@ def llama4_vision(spec: ModelSpec) -> int:
 
 # Safetensors totals and what they hold beside the text model. Falcon's files store the tied head a second
 # time; DeepSeek (the BF16 conversion) and GLM-4.5 store embedding and head again with the MTP layer; MiniMax
-# has one scale per 128 x 128 block of attention and experts. GLM-5.2's last layer with an own indexer is 74.
+# has one scale per 128 x 128 block of attention and experts.
 WITH_MORE: dict[str, tuple[int, Callable[[ModelSpec], int]]] = {
     "falcon-7b": (7_217_189_760, lambda spec: spec.vocab * spec.hidden),
     "falcon-40b": (41_835_970_560, lambda spec: spec.vocab * spec.hidden),
@@ -127,7 +130,7 @@ WITH_MORE: dict[str, tuple[int, Callable[[ModelSpec], int]]] = {
     "glm-4.5-air": (110_468_824_832, lambda spec: mtp(spec) + embedding_and_head(spec)),
     "glm-5": (753_864_139_008, mtp),
     "glm-5.1": (753_864_139_008, mtp),
-    "glm-5.2": (753_329_940_480, lambda spec: mtp(spec, layer=74)),
+    "glm-5.2": (753_329_940_480, mtp),
     "mimo-7b": (7_833_409_536, mtp),
     "minimax-m2.5": (228_703_644_928, lambda _: 62 * (44_040_192 + 256 * 3 * 3072 * 1536) // 128**2),
 }
@@ -180,7 +183,7 @@ shared_expert_intermediate_size shared_intermediate_size moe_shared_expert_inter
 moe_latent_size first_k_dense_replace moe_layer_freq decoder_sparse_step mlp_only_layers
 interleave_moe_layer_step intermediate_size_mlp topk_method use_routing_bias q_lora_rank kv_lora_rank
 qk_nope_head_dim qk_rope_head_dim index_n_heads index_head_dim index_topk indexer_types
-num_nextn_predict_layers full_attention_interval linear_num_key_heads linear_num_value_heads
+num_nextn_predict_layers mtp_num_hidden_layers full_attention_interval linear_num_key_heads linear_num_value_heads
 linear_key_head_dim linear_value_head_dim linear_conv_kernel_dim hybrid_override_pattern mamba_num_heads
 mamba_head_dim mamba_proj_bias ssm_state_size state_size num_heads n_groups conv_kernel use_conv_bias
 expand
@@ -215,6 +218,25 @@ def test_every_file_is_read_and_has_a_context_and_a_precision(name: str):
     assert (spec.max_context is None) == (spec.family in {"bloom", "mamba2"})
 
 
+@pytest.mark.parametrize(
+    ("spelling", "older", "context"),
+    [
+        ("Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b", 262_144),
+        ("Qwen3-30B-A3B-Instruct-2507", "qwen3-30b-a3b", 262_144),
+        ("moonshotai/Kimi-K2-Instruct-0905", "kimi-k2", 262_144),
+        ("microsoft/Phi-3-medium-128k-instruct", "phi-3-medium", 131_072),
+    ],
+)
+def test_later_releases_of_one_structure_have_a_context_of_their_own(spelling: str, older: str, context: int):
+    later, first = load_model(spelling), load_model(older)
+    assert later.parameters() == first.parameters()
+    assert later.max_context == context > (first.max_context or 0)
+
+
+def test_a_window_of_the_whole_context_is_no_window():
+    assert load_model("phi-3-medium-128k").kv_bytes_per_token("bf16") == 2 * 2 * 40 * 10 * 128
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_size_is_checked_against_a_published_one(name: str):
     assert name in EXACT.keys() | WITH_MORE.keys() | ROUNDED.keys()
@@ -230,6 +252,17 @@ def test_parameters_and_what_else_the_checkpoint_holds_equal_the_published_total
     published, more = WITH_MORE[name]
     spec = load_model(name)
     assert spec.parameters() + more(spec) == published
+
+
+def test_a_model_has_next_token_modules_where_its_checkpoint_does():
+    """The config says so, but Qwen3-Next's is silent, and MiniMax-M2's names three that are not there."""
+    found = {name: load_model(name).nextn for name in NAMES if load_model(name).nextn}
+    assert found.pop("mimo-v2-flash") == 3
+    assert found == dict.fromkeys([
+        "deepseek-r1", "deepseek-v3", "deepseek-v3.1", "deepseek-v3.2", "glm-4.5", "glm-4.5-air", "glm-5", "glm-5.1",
+        "glm-5.2", "mimo-7b", "nemotron-3-super-120b-a12b", "qwen3-next-80b-a3b", "qwen3.5-122b-a10b", "qwen3.5-27b",
+        "qwen3.5-35b-a3b", "qwen3.5-397b-a17b",
+    ], 1)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ROUNDED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dse.errors import InputError
@@ -191,6 +193,30 @@ def test_a_box_of_a_chip_is_none_of_all():
     assert {load_hardware(name).box_of for name in boxes} <= set(chip_names())
 
 
+def test_accelerators_go_by_every_spelling_that_the_axis_takes(tmp_path):
+    """Names, aliases, other cases and paths, in every mapping that is keyed by them."""
+    (tmp_path / "mine.yaml").write_text("base: l4\nname: my-l4\n")
+    text = (
+        "name: chat\nmodels: [{model: llama-3.1-8b, demand: {buckets: [{input: 9, output: 9, requests_per_s: 1}]}}]\n"
+        "candidates: {hardware: [H100, ./mine.yaml]}\n"
+        "price: {kind: purchase, override: {./mine.yaml: 0.5}, purchase: {H100 SXM5: 30000}}\n"
+        "budget: {stock: {H100_SXM: 16, my-l4: 3}, regions: {eu: {stock: {NVIDIA H100 80GB HBM3: 8}}}}\n"
+    )
+    (tmp_path / "plan.yaml").write_text(text)
+    found = resolve_plan(read(tmp_path / "plan.yaml")).devices
+    assert list(found) == ["h100-sxm@eu", "my-l4@eu"]
+    assert (found["h100-sxm@eu"].price.usd, found["my-l4@eu"].price.usd_per_hour) == (30000, 0.5)
+    assert (found["h100-sxm@eu"].device.stock, found["my-l4@eu"].device.stock) == (8, 3)
+
+
+def test_a_table_may_use_another_spelling_than_the_prices(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("input,output,hardware,requests_per_s\n1024,256,H100,5\n")
+    bare = {key: value for key, value in PLAN.items() if key != "candidates"} | {"throughput": str(table)}
+    found = resolve_plan(from_value({**bare, "price": {"override": {"h100-sxm": 2.0}}}))
+    assert found.devices["H100"].device.usd_per_hour == 2.0
+
+
 def test_settings_change_it():
     document = set_values(from_value(PLAN), ["headroom=0.1", "budget.usd_per_hour=5"])
     assert resolve_plan(document).file.headroom == 0.1
@@ -263,6 +289,35 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "models[0].demand: at most 1e+09 requests/s at the peak, got 1.389e+297"),
         ({"models": demand(trace="azure-code", requests_per_s=1, growth_per_year=1e300)},
          "models[0].demand.growth_per_year: must be <= 100, got 1e+300"),
+        ({"headroom": 1}, "headroom: must be <= 0.99, got 1"),
+        ({"headroom": 1e9}, "headroom: must be <= 0.99, got 1000000000.0"),
+        ({"headroom": -0.1}, "headroom: must be >= 0, got -0.1"),
+        ({"headroom": math.nan}, "headroom: expected a finite number, got nan"),
+        ({"headroom": 20}, "headroom: must be <= 0.99, got 20; 20 % is 0.2"),
+        ({"headroom": "20%"}, "headroom: expected a number, got '20%'; 20 % is 0.2"),
+        ({"models": demand(buckets=[SIZE], growth_per_year="50 %")},
+         "models[0].demand.growth_per_year: expected a number, got '50 %'; 50 % is 0.5"),
+        ({"models": demand(buckets=[SIZE], growth_per_year=-1)},
+         "models[0].demand.growth_per_year: must be > -1, got -1"),
+        ({"models": demand(buckets=[SIZE], peak_factor=0.5)}, "models[0].demand.peak_factor: must be >= 1, got 0.5"),
+        ({"models": demand(buckets=[{**SIZE, "requests_per_s": -1}])},
+         "models[0].demand.buckets[0].requests_per_s: must be >= 0, got -1"),
+        ({"models": demand(buckets=[{**SIZE, "requests_per_s": 1e12}])},
+         "models[0].demand: at most 1e+09 requests/s at the peak, got 1e+12"),
+        ({"economics": {"pue": 0.9}}, "economics.pue: must be >= 1, got 0.9"),
+        ({"economics": {"pue": 158}}, "economics.pue: must be <= 10, got 158"),
+        ({"economics": {"amortisation_years": 0}}, "economics.amortisation_years: must be >= 0.1, got 0"),
+        ({"economics": {"usd_per_kwh": 1e300}}, "economics.usd_per_kwh: must be <= 1000, got 1e+300"),
+        ({"economics": {"host_share": 1e300}}, "economics.host_share: must be <= 100, got 1e+300"),
+        ({"price": {"override": {"l4": 1e300}}}, "price.override.l4: must be <= 1e+09, got 1e+300"),
+        ({"price": {"purchase": {"l4": 0}}}, "price.purchase.l4: must be > 0, got 0"),
+        ({"budget": {"usd_per_hour": 0}}, "budget.usd_per_hour: must be > 0, got 0"),
+        ({"budget": {"power_kw": 0}}, "budget.power_kw: must be > 0, got 0"),
+        ({"budget": {"regions": {"eu": {"price_factor": 1e300}}}},
+         "budget.regions.eu.price_factor: must be <= 1000, got 1e+300"),
+        ({"redundancy": 10**15}, "redundancy: must be <= 10000, got 1000000000000000"),
+        ({"candidates": {"hardware": ["l4"], "memory_utilization": 90}},
+         "candidates.memory_utilization: must be <= 1, got 90; 90 % is 0.9"),
         ({"price": {"kind": []}}, "price.kind: needs at least one kind"),
         ({"slo": {"ttft_ms": 200}}, "slo.ttft_ms: expected a mapping, got 200"),
         ({"slo": 3}, "slo: expected a name or limits such as ttft_ms: {p99: 2000}, got 3"),
@@ -288,15 +343,17 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "candidates.disaggregated: only disaggregated serving has pools; add it to 'serving' (open-loop), or leave "
          "them out"),
         ({"candidates": {"hardware": ["l4"], "serving": "disaggregated",
-                         "disaggregated": {"prefill": {"hardware": "h100"}}}, "price": {"override": {"h100": 5}}},
-         "price.override.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
+                         "disaggregated": {"prefill": {"hardware": "h100"}}}, "price": {"override": {"h200-sxm": 5}}},
+         "price.override.h200-sxm: 'h200-sxm' is not among this plan's hardware; did you mean 'h100-sxm'?"),
         ({"candidates": {"hardware": ["l4"], "serving": ["open-loop", "disagregated"]}},
          "candidates.serving[1]: this version knows static, offline, closed-loop, open-loop and disaggregated, got "
          "'disagregated'; did you mean 'disaggregated'?"),
-        ({"budget": {"regions": {"eu": {"stock": {"h100": 1}}}}},
-         "budget.regions.eu.stock.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
-        ({"price": {"override": {"h100": 5}}},
-         "price.override.h100: 'h100' is not among this plan's hardware; did you mean 'h100-sxm'?"),
+        ({"budget": {"regions": {"eu": {"stock": {"h100-pcie": 1}}}}},
+         "budget.regions.eu.stock.h100-pcie: 'h100-pcie' is not among this plan's hardware"),
+        ({"price": {"override": {"h10-sxm": 5}}},
+         "price.override.h10-sxm: 'h10-sxm' is not among this plan's hardware; did you mean 'h100-sxm'?"),
+        ({"price": {"purchase": {"H100": 5, "L4": 3, "h100-sxm": 6}}},
+         "price.purchase.h100-sxm: 'h100-sxm' and 'H100' are one accelerator (h100-sxm); keep one"),
         ({"constraints": {"ttft_ms": {"max": 5}}},
          "constraints.ttft_ms: a plan knows only accuracy_drop_pct; latencies stand under 'slo', costs under 'budget'"),
         ({"current": [{"hardware": "h100-sxm", "model": "llama-3.1-70b"}]},
@@ -377,5 +434,5 @@ def test_a_name_in_a_table_that_the_library_does_not_know_needs_a_price(tmp_path
 
 
 def test_a_document_without_a_file_names_the_field():
-    with pytest.raises(InputError, match="headroom: must be < 1, got 1"):
+    with pytest.raises(InputError, match=r"headroom: must be <= 0.99, got 1"):
         resolve_plan(Document("", {**PLAN, "headroom": 1.0}))

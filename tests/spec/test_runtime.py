@@ -8,6 +8,7 @@ from pydantic import ValidationError
 import dse
 from dse.errors import InputError
 from dse.run.sweep import load_sweep
+from dse.spec.catalog import load_hardware, load_precision
 from dse.spec.runtime import IDEAL, RuntimeSpec, generation, library_runtimes, load_runtime, runtime_names
 
 SWEEP = {"name": "engines", "models": "llama-3.1-8b", "hardware": "h100-sxm", "workload": "512x64"}
@@ -59,9 +60,81 @@ def test_every_library_engine_says_where_its_figures_come_from():
 
 def test_a_generation_is_found_by_the_beginning_of_its_version():
     engine = load_runtime("tensorrt-llm")
-    assert generation(engine, "v0.9.0", "").name == "tensorrt-llm-0.x"
-    assert generation(engine, "v1.0", "") is engine
-    assert generation(engine, "", "") is engine
+    assert generation(engine, "v0.9.0").name == "tensorrt-llm-0.x"
+    assert generation(engine, "v1.0") is engine
+    assert generation(engine) is engine
+
+
+# vLLM's "Supported Hardware" of v0.15.1 by its headings; SGLang's "Platform Compatibility" @0f4513c; TensorRT-LLM's
+# "Hardware Support Matrix" @09d4c79.
+RUNS = {
+    "vllm": {
+        "w4a16-g128": {"volta", "turing", "ampere", "ada", "hopper", "blackwell", "x86", "intel-gpu"},
+        "w8a8-int8": {"turing", "ampere", "ada", "hopper", "x86", "tpu"},
+        "fp8": {"turing", "ampere", "ada", "hopper", "blackwell", "amd", "gaudi"},
+        "nvfp4": {"ampere", "ada", "hopper", "blackwell"},
+        "mxfp4": {"ampere", "ada", "hopper", "blackwell", "amd"},
+        "q4_k_m": {"volta", "turing", "ampere", "ada", "hopper", "blackwell", "amd"},
+        "q8_0": {"volta", "turing", "ampere", "ada", "hopper", "blackwell", "amd", "x86", "intel-gpu", "tpu"},
+    },
+    "sglang": {
+        "w4a16-g128": {"turing", "ampere", "ada", "hopper", "blackwell", "amd"},
+        "w8a8-int8": {"turing", "ampere", "ada", "hopper", "blackwell", "amd", "intel-cpu"},
+        "fp8": {"ampere", "ada", "hopper", "blackwell", "amd", "intel-cpu"},
+        "nvfp4": {"blackwell", "amd"},
+        "q4_k_m": {"volta", "turing", "ampere", "ada", "hopper", "blackwell"},
+    },
+    "tensorrt-llm": {
+        "bf16": {"ampere", "ada", "hopper", "blackwell"},
+        "fp8": {"ada", "hopper", "blackwell"},
+        "nvfp4": {"blackwell"},
+        "mxfp4": {"hopper", "blackwell"},
+        "w4a16-g128": {"ampere", "ada", "hopper"},
+        "q4_k_m": set(),
+    },
+}
+CHIPS = {
+    "volta": "v100-sxm-32gb", "turing": "t4", "ampere": "a100-sxm-80gb", "ada": "l40s", "hopper": "h100-sxm",
+    "blackwell": "b200", "amd": "mi300x", "gaudi": "gaudi3", "tpu": "tpu-v5e", "intel-cpu": "xeon-6980p",
+    "amd-cpu": "epyc-9654", "intel-gpu": "max-1550",
+}  # fmt: skip
+FAMILIES = {"x86": {"intel-cpu", "amd-cpu"}}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [(runtime, precision) for runtime, row in RUNS.items() for precision in row]
+)
+def test_a_quantised_format_runs_where_the_engine_s_own_table_says(runtime, precision):
+    supports, scheme = load_runtime(runtime).supports, load_precision(precision)
+    expected = set().union(*(FAMILIES.get(word, {word}) for word in RUNS[runtime][precision]))
+    assert {word for word, name in CHIPS.items() if supports.runs(load_hardware(name), scheme)} == expected
+
+
+def test_what_is_not_quantised_runs_wherever_the_engine_does():
+    for runtime in ("vllm", "sglang"):
+        for name in ("v100-sxm-32gb", "mi300x", "tpu-v5e"):
+            assert load_runtime(runtime).supports.runs(load_hardware(name), load_precision("bf16"))
+
+
+def test_a_chip_of_no_stated_architecture_is_not_refused():
+    chip = load_hardware({"base": "h100-sxm", "architecture": ""})
+    assert load_runtime("tensorrt-llm").supports.runs(chip, load_precision("nvfp4"))
+
+
+def test_limits_are_a_status_of_a_point():
+    frame = dse.evaluate("llama-3.1-8b", ["tpu-v5e", "mi300x", "v100-sxm-32gb"], runtime=["vllm", "sglang"],
+                         precision=["nvfp4", "q4_k_m", "fp8"])  # fmt: skip
+    runs = frame[frame["status"] == "ok"]
+    assert set(zip(runs["runtime"], runs["hardware"], runs["precision"], strict=True)) == {
+        ("vllm", "mi300x", "q4_k_m"), ("vllm", "mi300x", "fp8"), ("vllm", "v100-sxm-32gb", "q4_k_m"),
+        ("sglang", "mi300x", "nvfp4"), ("sglang", "mi300x", "fp8"), ("sglang", "v100-sxm-32gb", "q4_k_m"),
+    }  # fmt: skip
+    assert set(frame[frame["status"] != "ok"]["status"]) == {"runtime_unsupported"}
+
+
+def test_engines_that_limit_formats_say_where_that_comes_from():
+    for name, spec in library_runtimes().items():
+        assert bool(spec.supports.kernels) <= bool(spec.supports.source), name
 
 
 def test_figures_are_part_of_a_sweep_s_identity_and_names_are_not():

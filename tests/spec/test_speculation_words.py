@@ -47,6 +47,7 @@ DRAFT = {"draft": "llama-3.2-1b", "gamma": 4}
         ({"draft": "llama-3.2-1b", "acceptance": 0.8}, "'draft' needs 'gamma' (tokens it drafts)"),
         (DRAFT | {"acceptance": [0.8, 0.7]}, "acceptance lists 2 positions, but 4 tokens are drafted"),
         ({"mtp": 1, "accepted": 1.5}, "accepted is at most 1, the tokens drafted, got 1.5"),
+        ({"tree": 8, "tau": 2, "trained": True}, "'trained' says that you have trained the next-token module of 'mtp'"),
         ({"mtp": 1}, "'mtp' needs one of 'acceptance', 'accepted' and 'tau'"),
         ({"tree": 8, "tau": 9}, "tau is at most 8, the tokens verified, got 9"),
         ({"tree": 8, "tau": 0.5}, "speculation.tau: must be >= 1, got 0.5"),

@@ -28,7 +28,8 @@ def _parse(raw: Any) -> Any:
 def _found(found: Found, tokens: Array, value: Prefix) -> Found:
     wanted = value.share * tokens if value.share is not None else float(value.tokens or 0)
     cached = cast(Array, np.minimum(wanted, tokens - 1.0))
-    return Found(cached, 0.0 if value.own else cached)
+    shared = 0.0 if value.own else cached
+    return Found(cached, shared, shared)
 
 
 def _read_once(work: Work, value: Prefix, setting: Setting) -> Work:

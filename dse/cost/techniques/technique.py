@@ -18,8 +18,11 @@ class Found:
     """Tokens of each prompt that the cache holds before its prompt pass."""
 
     tokens: Array = 0.0
+    """Mean over requests."""
     shared: Array = 0.0
-    """Of these, what is the same for all requests: held once."""
+    """Of these, what is the same for all requests: mean over running sequences."""
+    once: Array = 0.0
+    """What of that is held, once: all that the longest prompt shares."""
 
 
 @dataclass(frozen=True)

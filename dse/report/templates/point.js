@@ -1,7 +1,7 @@
 // One point in depth: what each phase's time goes to, memory by tier, the roofline, the layers, the operators.
 
-const PARTS = ["weights", "activations", "kv_cache", "compute", "network", "overhead"];
-const PART_NAMES = { weights: "Reading weights", activations: "Activations", kv_cache: "KV cache", compute: "Computing", network: "Network", overhead: "Fixed overhead" };
+const PARTS = ["weights", "activations", "kv_cache", "compute", "network", "overhead", "engine"];
+const PART_NAMES = { weights: "Reading weights", activations: "Activations", kv_cache: "KV cache", compute: "Computing", network: "Network", overhead: "Fixed overhead", engine: "Engine" };
 const MEMORY_PARTS = { weights_gb: "Weights", experts_gb: "Experts", kv_cache_gb: "KV cache", state_gb: "State", hidden_gb: "Hidden activations", activations_gb: "Activations", workspace_gb: "Workspace", buffers_gb: "Buffers" };
 const STREAM_NAMES = { accelerator: "Accelerator computes", host: "Host computes", to_device: "Host to device", to_host: "Device to host", disk_read: "Disk read", disk_write: "Disk write", host_memory: "Host memory" };
 let shownPhase = "decode";
@@ -36,14 +36,24 @@ function roofLegend() {
 
 const phaseName = (phase) => ({ prefill: "Prefill (the whole prompt)", decode: "Decode (mean step)" })[phase] || phase;
 
+const sumOf = (seconds) => Object.values(seconds).reduce((sum, part) => sum + (part || 0), 0);
+const byCause = (seconds) => Object.entries(seconds).map(([cause, part]) => `${cause.replaceAll("_", " ")} ${part < 0 ? "−" : ""}${si(Math.abs(part), "s")}`).join(", ");
+
+/** Of the kernels by cause, of the engine as one; what the row's figure has beside the pass stands below. */
 function timeBars(detail) {
-  const bars = Object.entries(detail.phases || {}).map(([phase, { seconds, bound, time_by: by = {} }]) => {
-    const total = Object.values(by).reduce((sum, part) => sum + (part || 0), 0) || 1;
+  const row = detail.point || {};
+  const figures = { prefill: ["ttft_ms", "TTFT"], decode: ["tpot_ms", "TPOT"] };
+  const bars = Object.entries(detail.phases || {}).map(([phase, { seconds, bound, time_by, engine = {}, beside = {} }]) => {
+    const added = sumOf(engine);
+    const by = { ...time_by, engine: added };
+    const total = Object.values(by).reduce((sum, part) => sum + Math.max(part || 0, 0), 0) || 1;
     const segments = PARTS.filter((part) => by[part] > 0).map((part) => ({ part, share: by[part] / total }));
     return [
-      el("div", { class: "barline" }, el("span", {}, phaseName(phase)), el("b", {}, si(seconds, "s"), el("span", { class: "quiet" }, bound ? ` ${bound} bound` : ""))),
+      el("div", { class: "barline" }, el("span", {}, phaseName(phase)), el("b", {}, si(seconds + added, "s"), el("span", { class: "quiet" }, bound ? ` ${bound} bound` : ""))),
       el("div", { class: "bar", role: "img", "aria-label": segments.map(({ part, share }) => `${PART_NAMES[part]} ${percent(share)}`).join(", ") },
         segments.map(({ part, share }) => segment(share, css(part), percent(share), `${PART_NAMES[part]}: ${si(by[part], "s")} (${percent(share)})`))),
+      ...(added ? [el("p", { class: "quiet added" }, `Engine ${row.runtime}: ${byCause(engine)}`)] : []),
+      ...(sumOf(beside) ? [el("p", { class: "quiet added" }, `Beside the pass: ${byCause(beside)}; ${figures[phase][1]} ${si(row[figures[phase][0]] / 1e3, "s")}`)] : []),
     ];
   });
   return el("div", { id: "time" }, el("h3", {}, "Where the time goes"), ...bars.flat(),

@@ -31,7 +31,7 @@ function drawTable(node, columns, rows, options = {}) {
       "th",
       { class: column.right ? "right" : null, scope: "col", "aria-sort": column.key !== view.sort ? null : view.descending ? "descending" : "ascending" },
       el("button", { type: "button", "data-key": column.key, title: column.title || column.key, onclick: () => resort(column.key) },
-        column.label, column.key === view.sort ? (view.descending ? "\u00a0▼" : "\u00a0▲") : null),
+        inTwoLines(column.label), column.key === view.sort ? (view.descending ? "\u00a0▼" : "\u00a0▲") : null),
       column.unit ? el("small", {}, column.unit) : null,
     )));
     const body = list.slice(0, count).map((row) => el(
@@ -54,6 +54,18 @@ function drawTable(node, columns, rows, options = {}) {
   }
 
   keepingFocus(node, render);
+}
+
+/**
+ * A label that breaks in one place at most, where both lines are shortest: in a table wider than its page a column of
+ * narrow figures would break it at every space, and the tall head would leave a gap above the columns in view.
+ */
+function inTwoLines(label) {
+  const words = label.split(" ");
+  const lines = words.map((_, at) => [words.slice(0, at), words.slice(at)].map((part) => part.join("\u00a0")));
+  const longest = (pair) => Math.max(...pair.map((line) => line.length));
+  const [first, second] = lines.reduce((best, pair) => (longest(pair) < longest(best) ? pair : best));
+  return first ? `${first} ${second}` : second;
 }
 
 /** Missing values come last whichever way a column is sorted. */

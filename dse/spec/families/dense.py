@@ -173,10 +173,11 @@ def _cohere(f: Fields) -> ModelSpec:
     f.expect("use_parallel_block", [True], "attention and feed-forward are parallel")
     f.expect("use_gated_activation", [True], "the feed-forward is gated")
     f.expect("order_of_interleaved_layers", ["local_attn_first"], "windowed layers come first")
-    f.ignore("use_parallel_embedding")
+    f.ignore("use_parallel_embedding", "use_embedding_sharing")  # the latter is tie_word_embeddings
     count = f.layers()
-    default = every(count, f.count("sliding_window_pattern", "_sliding_window_pattern", default=4))
-    windows = spans(f, kinds(f, count, default), window(f, 4096))
+    period = f.count("sliding_window_pattern", "_sliding_window_pattern", default=4)
+    f.expect("layer_switch", [period], f"it repeats sliding_window_pattern, {period}")
+    windows = spans(f, kinds(f, count, every(count, period)), window(f, 4096))
     return windowed(f, attention(f, **biased(f)), windows, mlp(f), 1, tied=True)
 
 
@@ -223,4 +224,7 @@ def _ernie(f: Fields) -> ModelSpec:
 def _hunyuan(f: Fields) -> ModelSpec:
     f.expect("use_qk_norm", [True], "the reference code always norms q and k")
     f.ignore("attention_head_dim")  # a repeat of head_dim
+    f.expect("use_cla", [False], "a cache that layers share (cross-layer attention) is not supported")
+    f.ignore("cla_share_factor")  # of use_cla
+    f.expect("use_mla", [False], "latent attention is not supported")
     return uniform(f, attention(f, qk_norm="head", **biased(f)), mlp(f))

@@ -198,7 +198,8 @@ def _llama4_chunks(f: Fields, count: int) -> list[int | None]:
 def _mimo_v2(f: Fields) -> ModelSpec:
     """MiMo-V2-Flash: windowed layers have KV heads and sinks of their own, values narrower than keys.
 
-    `sliding_window` is how many earlier tokens are cached; transformers adds the query itself.
+    `sliding_window` is how many earlier tokens are cached; transformers adds the query itself. Three next-token modules
+    of a windowed and dense layer, 0.33 B each, come with the weights and are not in the config (2601.02780).
     """
     count, size = f.layers(), window(f, 128)
     f.ignore("sliding_window_size", "attention_chunk_size")  # repeats of sliding_window
@@ -213,7 +214,7 @@ def _mimo_v2(f: Fields) -> ModelSpec:
     return stack(f, [
         Layer(mixers[near], experts if moe_layer else dense)
         for near, moe_layer in zip(local, sparse, strict=True)
-    ])  # fmt: skip
+    ], nextn=3, nextn_layer=Layer(mixers[True], dense))  # fmt: skip
 
 
 def _mimo_v2_attention(f: Fields, prefix: str) -> Attention:

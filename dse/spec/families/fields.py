@@ -23,9 +23,10 @@ ACTIVATIONS = (
 """Activations of one argument: whether there is a gate matrix beside them follows from the family."""
 
 _STRUCTURE = re.compile(
-    r"head|rank|expert|moe|layer|block|window|chunk|kv|shared|hidden_size|intermediate|ffn|bias|norm_type|qk_|qk$"
+    r"head|rank|expert|moe|layer|block|window|chunk|kv|shar(e|ing)|hidden_size|intermediate|ffn|d_ff|bias|norm_type"
+    r"|qk_|qk$|(^|_)(cla|mla|gqa|mqa|yoco)(_|$)|loop|recur|reuse"
     r"|attn|attention|pattern|latent|state|conv|mamba|ssm|ssd|linear|index|group|compress|altup|laurel|hc_|mlp"
-    r"|retention|memory|engram|ngram|sparse|recurrent|lru|cross|value_dim|key_dim|lora|parallel|interval"
+    r"|retention|memory|engram|ngram|sparse|lru|cross|value_dim|key_dim|lora|parallel|interval"
 )
 """Words in the names of fields that may change which matrices or caches there are."""
 
@@ -132,14 +133,11 @@ class Fields:
         hint = suggest(value, options) if isinstance(value, str) else ""
         self.fault(
             field,
-            f"{show(value)} is not understood for a {self.family!r} model; expected one of "
-            f"{', '.join(options)}{hint}",
+            f"{show(value)} is not understood for a {self.family!r} model; expected one of {', '.join(options)}{hint}",
         )
         return False
 
-    def per_layer(
-        self, field: str, layers: int, parse: Callable[[Any], T | None], what: str
-    ) -> list[T] | None:
+    def per_layer(self, field: str, layers: int, parse: Callable[[Any], T | None], what: str) -> list[T] | None:
         """A list with one entry per layer, each through `parse` (None: not understood); None if absent."""
         value = self.raw(field)
         if value is None:

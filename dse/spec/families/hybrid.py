@@ -15,12 +15,13 @@ LINEAR = "linear_attention"
 
 @family("qwen3_next")
 def _qwen3_next(f: Fields) -> ModelSpec:
+    """Its config does not say that the checkpoint holds a next-token module (`mtp.layers.0`); engines take one."""
     count = f.layers()
     experts = _gated_experts(f, (512, 10, 512))
     sparse = sparse_steps(f, count)
     dense = experts if all(sparse) else mlp(f)
     f.ignore("intermediate_size")
-    return _delta_stack(f, 2, [experts if routed else dense for routed in sparse])
+    return _delta_stack(f, 2, [experts if routed else dense for routed in sparse], nextn=1)
 
 
 @family("qwen3_5_text")
@@ -40,7 +41,7 @@ def _gated_experts(f: Fields, defaults: tuple[int, int, int]) -> MoE:
                defaults=defaults)  # fmt: skip
 
 
-def _delta_stack(f: Fields, kv: int, ffns: list[FeedForward]) -> ModelSpec:
+def _delta_stack(f: Fields, kv: int, ffns: list[FeedForward], nextn: int = 0) -> ModelSpec:
     """Three layers of linear attention to one of gated softmax attention."""
     f.expect("attn_output_gate", [True], "the output gate of full attention is always there")
     count = f.layers()
@@ -58,7 +59,7 @@ def _delta_stack(f: Fields, kv: int, ffns: list[FeedForward]) -> ModelSpec:
     types = kinds(f, count, default, (FULL, LINEAR))
     return stack(f, [
         Layer(full if kind == FULL else linear, ffn) for kind, ffn in zip(types, ffns, strict=False)
-    ])  # fmt: skip
+    ], nextn=nextn)  # fmt: skip
 
 
 @family("mamba2")
@@ -73,6 +74,7 @@ def _mamba2(f: Fields) -> ModelSpec:
     expanded = f.count("expand", default=2) * hidden_size(f)
     if expanded != mixer.inner and not f.faults:
         f.fault("expand", f"expand x hidden_size is {expanded}, but num_heads x head_dim is {mixer.inner}")
+    f.expect("intermediate_size", [mixer.inner], f"it repeats num_heads x head_dim, {mixer.inner}")
     f.activation()
     return uniform(f, mixer, None, norms=1)
 

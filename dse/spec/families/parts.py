@@ -23,6 +23,9 @@ def heads(f: Fields, kv: int | None = None, dim: int | None = None) -> tuple[int
     absent = query if kv is None or f.null("num_key_value_heads") else kv
     kv_heads = f.count("num_key_value_heads", default=absent)
     check_groups(f, query, kv_heads, "num_key_value_heads")
+    if kv_heads != query:
+        f.expect("use_gqa", [True], f"{query} query heads on {kv_heads} KV heads are grouped")
+    f.ignore("use_gqa")
     return query, kv_heads, head_dim(f, query, dim)
 
 
