@@ -193,24 +193,25 @@ def _backlog(trace: Trace, requests: int, slots: int) -> Trace:
 def sustained(deployment: Deployment, trace: Trace) -> int:
     """Most sequences that run at once without evicting each other: as many as the cache holds at their average age.
 
-    That is the limit of the cost model (`dse.cost.serving.fits`), less twice the standard deviation of what they hold:
-    an engine that lets more in evicts, and computes again. A request of twice the output runs twice as long, and counts
-    twice.
+    That is the limit of the cost model (`dse.cost.serving.fits`): an engine that lets more in evicts, and computes
+    again. A request of twice the output runs twice as long, and counts twice. Of unlike requests many short ones may
+    run at once: the number that two standard deviations of what they hold leave room for.
     """
     found, block = tabled(deployment, trace), deployment.choices.kv_block_size
-    output = trace.output.astype(float)
-    age = trace.input + deployment.choices.runtime.occupancy * output
-    blocks = np.arange(len(found.held))
-    begun, now, done = (
-        np.interp((tokens + (block - 1) / 2) / block, blocks, found.held)
-        for tokens in (trace.input, age, trace.input + output)
-    )
-    each = float(np.average(now, weights=output))
-    room, ranks = found.room / deployment.ranks, deployment.ranks
+    output, blocks = trace.output.astype(float), np.arange(len(found.held))
+    apart = np.vectorize(found.apart, otypes=[float])(trace.input) if found.shared else 0.0
+
+    def held(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bytes of a sequence, on average over where it stands in its last block."""
+        return np.interp((tokens + apart + (block - 1) / 2) / block, blocks, found.held)
+
+    sizes = held(trace.input + deployment.choices.runtime.occupancy * output)
+    each = float(np.average(sizes, weights=output))
     if each <= 0:
         return found.slots
-    spread = math.sqrt(float(np.average((now - each) ** 2 + (done - begun) ** 2 / 12.0, weights=output)))
-    root = (math.sqrt(spread**2 + each * room) - spread) / each  # n each + 2 sqrt(n) spread = room
+    spread = math.sqrt(float(np.average((sizes - each) ** 2, weights=output)))
+    room, ranks = found.room / deployment.ranks, deployment.ranks
+    root = (math.sqrt(spread**2 + each * room) + spread) / each  # n each - 2 sqrt(n) spread = room
     return min(found.slots, max(int(root**2), 1) * ranks)
 
 
