@@ -11,7 +11,7 @@ from typing import Any
 from dse import __version__
 from dse.calibrate.engines import left_out
 from dse.calibrate.measured import read_measured
-from dse.calibrate.scores import Scored, by, scores
+from dse.calibrate.scores import CURVE, Scored, by, scores
 from dse.calibrate.validate import KEYS, fits, predict, scored
 from dse.cost import COST_MODEL
 from dse.spec.runtime import IDEAL
@@ -40,6 +40,9 @@ FEW = 5
 SHOWN = 10
 """Groups that are told."""
 
+RANKED = 0.97
+"""Rank correlation within a configuration that is asked for; rows below are marked."""
+
 OF_GROUP = ("source", "metric", "framework", "model", "hardware")
 
 
@@ -52,7 +55,7 @@ def measure(path: str | Path, fidelity: str) -> dict[str, Any]:
 
     Returns:
         Plain values: `date`, `version`, `cost_model`, `fidelity`, `file`, `rows` (per source and metric, scores by
-        kind) and `bad` (groups whose median error is large).
+        kind), `metrics` (of all sources together) and `bad` (groups whose median error is large).
     """
     _, rows = read_measured(path)
     cases, fitted = predict(rows, fidelity)
@@ -72,6 +75,7 @@ def measure(path: str | Path, fidelity: str) -> dict[str, Any]:
         "fidelity": fidelity,
         "file": Path(path).name,
         "rows": list(_errors(pairs, "source", "metric")),
+        "metrics": list(_errors(pairs, "metric")),
         "bad": [group for group in _errors(pairs, *OF_GROUP) if _is_bad(group)],
     }
 
@@ -88,6 +92,8 @@ def _errors(scored: Mapping[str, Sequence[Scored]], *columns: str) -> Iterator[d
                 name: None if (value := one[f"{name}_pct"]) is None else round(value, 1)
                 for name in ("median_ape", "p90_ape", "bias")
             }
+            found[kind]["rank"] = None if one["spearman"] is None else round(one["spearman"], 3)
+            found[kind]["ranked"] = one["ranked_configurations"]
         yield found
 
 
@@ -112,9 +118,14 @@ def table(found: Mapping[str, Any]) -> list[str]:
         f"{predicted:,} of {rows:,} rows of `{found['file']}` predicted at fidelity `{found['fidelity']}`, cost model "
         f"{found['cost_model']}, {found['date']}. Median error, bias:",
         "",
-        "| | rows | `ideal` roofline | model left out | accelerator left out | nine in ten within |",
-        "|---|---|---|---|---|---|",
+        "| | rows | `ideal` roofline | model left out | accelerator left out | nine in ten within | rank |",
+        "|---|---|---|---|---|---|---|",
         *(_line(row) for row in found["rows"]),
+        "",
+        "Rank: Spearman's correlation of predicted with measured within a configuration (equal model, accelerator,",
+        f"engine, precision and lengths; layout and batch differ), the median over those of {CURVE} rows or more, in",
+        f"brackets how many; the lower of the two left out. Below {RANKED} is below what was asked for: _in italics_.",
+        f"All sources together: {', '.join(_ranks(found['metrics']))}.",
         "",
         f"Bad at (median error of at least {BAD:.0f} % in groups of {FEW} rows or more, model left out, bias):",
         "",
@@ -126,7 +137,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
 def _line(row: Mapping[str, Any]) -> str:
     name = f"{row['source']}, {METRICS.get(row['metric'], row['metric'])}"
     held = [_error(row[kind]) for kind in ("ideal", *LEFT_OUT)]
-    return f"| {name} | {row['rows']:,} | {held[0]} | **{held[1]}** | {held[2]} | {_within(row)} |"
+    return f"| {name} | {row['rows']:,} | {held[0]} | **{held[1]}** | {held[2]} | {_within(row)} | {_rank(row)} |"
 
 
 def _error(errors: Mapping[str, float | None]) -> str:
@@ -138,6 +149,20 @@ def _error(errors: Mapping[str, float | None]) -> str:
 def _within(row: Mapping[str, Any]) -> str:
     known = [row[kind]["p90_ape"] for kind in LEFT_OUT if row[kind]["p90_ape"] is not None]
     return f"{max(known):.0f} %" if known else "none"
+
+
+def _ranks(metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in metrics:
+        yield f"{METRICS.get(row['metric'], row['metric'])} {_rank(row)}"
+
+
+def _rank(row: Mapping[str, Any]) -> str:
+    known = [(row[kind]["rank"], row[kind]["ranked"]) for kind in LEFT_OUT if row[kind]["rank"] is not None]
+    if not known:
+        return "none"
+    rank, configurations = min(known)
+    text = f"{rank:.3f} ({configurations:,})"
+    return text if rank >= RANKED else f"_{text}_"
 
 
 def _bad(group: Mapping[str, Any]) -> str:

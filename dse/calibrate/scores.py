@@ -45,12 +45,14 @@ def scores(rows: Sequence[Scored]) -> dict[str, Any]:
     }
     found["coverage_pct"] = 100 * found["predicted_rows"] / len(rows) if rows else None
     names = ("median_ape_pct", "mean_ape_pct", "p90_ape_pct", "median_ratio", "bias_pct", "spearman")
+    ranks = curve_ranks(rows)
+    found["ranked_configurations"] = len(ranks)
     if not len(ratios):
         return found | dict.fromkeys(names)
     ape = 100 * np.abs(ratios - 1)
     ratio = float(np.median(ratios))
     values = (np.median(ape), np.mean(ape), np.percentile(ape, 90), ratio, 100 * (ratio - 1))
-    return found | dict(zip(names, map(float, values))) | {"spearman": curve_spearman(rows)}  # noqa: B905
+    return found | dict(zip(names, map(float, values))) | {"spearman": _median(ranks)}  # noqa: B905
 
 
 def by(rows: Iterable[Scored], *columns: str) -> dict[tuple[str, ...], list[Scored]]:
@@ -60,6 +62,11 @@ def by(rows: Iterable[Scored], *columns: str) -> dict[tuple[str, ...], list[Scor
 
 def curve_spearman(rows: Sequence[Scored]) -> float | None:
     """Median over configurations of the rank correlation of predicted with measured values; None where none has one."""
+    return _median(curve_ranks(rows))
+
+
+def curve_ranks(rows: Sequence[Scored]) -> list[float]:
+    """Rank correlation of predicted with measured values within each configuration of at least `CURVE` rows."""
     known = [row for row in rows if row.ratio is not None]
     found = []
     curves = _grouped(known, lambda row: tuple(row.fields.get(name, "") for name in ("metric", *OF_CONFIGURATION)))
@@ -68,7 +75,7 @@ def curve_spearman(rows: Sequence[Scored]) -> float | None:
             pair = [np.array([getattr(row, name) for row in curve]) for name in ("measured", "predicted")]
             if (value := spearman(*pair)) is not None:
                 found.append(value)
-    return float(np.median(found)) if found else None
+    return found
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
@@ -91,6 +98,10 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[where]
     return ranks
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
 
 
 def _grouped(rows: Iterable[Scored], key: Callable[[Scored], Hashable]) -> dict[Any, list[Scored]]:

@@ -23,7 +23,7 @@ def together(*options: Decorator[Any]) -> Decorator[Any]:
 
 
 layout = together(
-    click.option("--precision", metavar="P", help="Name of a scheme  [default: the model's own, else bf16]"),
+    click.option("--precision", metavar="P", help="A name, or {weights: int4, ...}  [default: the model's, else bf16]"),
     click.option("--tp", type=int, default=1, show_default=True),
     click.option("--pp", type=int, default=1, show_default=True),
     click.option("--dp", type=int, default=1, show_default=True),
@@ -39,6 +39,16 @@ lengths = together(
 overlap = click.option(
     "--overlap", type=click.Choice(["serial", "pairwise", "full"]), default="pairwise", show_default=True
 )
+memory_utilization = click.option(
+    "--memory-utilization", type=float, metavar="SHARE", help="Of an accelerator's memory  [default: 0.9]"
+)
+memory = together(
+    memory_utilization,
+    click.option("--host-utilization", type=float, metavar="SHARE", help="Of host memory and disk  [default: 0.9]"),
+    click.option("--max-prefill-tokens", metavar="N", help="Of a prompt pass, or unlimited  [default: 8192]"),
+)
+"""What an engine may use of the memory, and how much of the prompts it computes at once."""
+
 runtime = click.option("--runtime", default="ideal", show_default=True)
 dequantization = click.option(
     "--dequantization", default="fused", show_default=True, help="fused, or bytes moved per element."

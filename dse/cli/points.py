@@ -26,6 +26,7 @@ from dse.errors import InputError
 @click.option("--disaggregated", metavar="YAML", help="Its pools: '{prefill: {parallel: {tp: 1}}, devices: 8}'.")
 @click.option("--offload", type=click.Choice(["none", "lp"]), default="none", show_default=True)
 @options.overlap
+@options.memory
 @options.runtime
 @options.kernels
 @options.dequantization
@@ -35,8 +36,11 @@ from dse.errors import InputError
 @click.option("--html", metavar="FILE", help="Write a page: layer graph, roofline, table.")
 @options.as_json
 def explain(run_dir: str | None, number: int | None, html: str | None, as_json: bool, **point: Any) -> None:
-    """One point, operator by operator: --model M --hardware H ..., or RUN_DIR NUMBER of a finished run."""
-    from dse.report.explain import print_explain
+    """One point, operator by operator: --model M --hardware H ..., or RUN_DIR NUMBER of a finished run.
+
+    Exits with 1 where the point cannot run, which is explained all the same.
+    """
+    from dse.report.explain import print_explain, why_not
     from dse.run.evaluate import explain as explain_point
     from dse.run.evaluate import explain_run
 
@@ -61,6 +65,9 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
         click.echo(f"wrote {html}")
     else:
         print_explain(found)
+    if (reason := why_not(found)) is not None:
+        click.echo(reason, err=True)
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()
@@ -75,9 +82,11 @@ def explain(run_dir: str | None, number: int | None, html: str | None, as_json: 
     metavar="WG,WC,CG,CC,HG,HC",
     help="Percent of weights, cache and hidden activations on accelerator and host; the rest lies on disk.",
 )
+@click.option("--whole-tensors", is_flag=True, help="Place the policy's weights matrix by matrix, as FlexGen does.")
 @click.option("--host", metavar="WHAT", help="What the host computes: none, or any of attention,ffn,experts.")
 @click.option("--latency", "latency_s", type=float, metavar="S", help="Most seconds from prompt to last token.")
 @options.overlap
+@options.memory
 @options.dequantization
 @options.fidelity
 @options.as_json
@@ -118,6 +127,10 @@ def axes_of(point: dict[str, Any]) -> dict[str, Any]:
     for name in {*TECHNIQUES, "disaggregated"} & axes.keys():
         if isinstance(axes[name], str):
             axes[name] = value_of(axes[name], f"--{name.replace('_', '-')}")
+    if str(axes.get("precision", "")).lstrip().startswith("{"):
+        axes["precision"] = value_of(axes["precision"], "--precision")
+    if "max_prefill_tokens" in axes:
+        axes["max_prefill_tokens"] = value_of(str(axes["max_prefill_tokens"]), "--max-prefill-tokens")
     if axes["ep"] != "auto":
         if not str(axes["ep"]).isdigit():
             raise InputError(f"--ep: expected a whole number or auto, got {axes['ep']!r}")

@@ -47,11 +47,12 @@ def sweep(
     found = load_sweep(sweep, changes)
     if dry_run:
         from dse.run.dry_run import plan
+        from dse.run.effort import effort
         from dse.run.executors import choose
         from dse.run.score import Engine
 
         engine = Engine(found)
-        for line in plan(engine, choose(executor, engine.space.effort, ray_address)):
+        for line in plan(engine, choose(executor, effort(engine), ray_address)):
             click.echo(line)
         return
     from dse.report.progress import progress_bar

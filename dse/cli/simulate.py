@@ -32,6 +32,7 @@ from dse.cli.root import cli, print_json
 @click.option("--slo-tpot-ms", type=float, metavar="MS", help="Most mean time per token after it.")
 @options.layout
 @click.option("--batch", type=int, help="Most sequences at once in a replica  [default: what memory and engine allow]")
+@options.memory_utilization
 @options.runtime
 @options.kernels
 @options.requests

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,11 +122,16 @@ class ByBound:
 
     def names(self, point: Point, phase: Phase) -> NDArray[np.str_]:
         """The bound that holds most of the phase's time, as text."""
+        names, codes = self.coded(point, phase)
+        return np.array(names)[codes]
+
+    def coded(self, point: Point, phase: Phase) -> tuple[Sequence[str], NDArray[np.intp]]:
+        """The same as names, and the place of each point's among them."""
         if isinstance(point, Placed):
-            return point.bounds(phase)
-        largest = np.argmax(np.stack([self.seconds[bound] for bound in BOUNDS]), axis=0)
-        names: NDArray[np.str_] = np.array(BOUNDS)[largest]
-        return names
+            texts = point.bounds(phase)
+            names, codes = np.unique(texts, return_inverse=True)
+            return names.tolist(), codes.reshape(np.shape(texts))
+        return BOUNDS, np.argmax(np.stack([self.seconds[bound] for bound in BOUNDS]), axis=0)
 
 
 def seconds_by_cause(point: Point, operators: Iterable[Timed]) -> dict[str, NDArray[np.float64]]:

@@ -128,6 +128,11 @@ class Choices:
         found = (FIDELITIES[name] for name in self.fidelity)
         return [replace(each, fitted=each.fitted and self.runtime.beside == "calibrated") for each in found]
 
+    @property
+    def at_roofs(self) -> Choices:
+        """The same at fidelity `ideal`: peaks and bandwidths of the chips."""
+        return self.cached("at roofs", lambda: replace(self, fidelity=["ideal"] * len(self.fidelity)))
+
     def of_hardware(self, field: str) -> Table:
         """A number of each accelerator by attribute name, NaN where it has none. Shape (hardware,)."""
         values = [getattr(chip, field) for chip in self.hardware]

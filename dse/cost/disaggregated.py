@@ -10,7 +10,7 @@ The prompt pass emits token 1, but Dynamo, vLLM and TensorRT-LLM answer from the
 once its cache has arrived: the transfer counts in TTFT, and TPOT is that of a decode step. (Splitwise and DistServe
 answer from the prefill worker and count the transfer in the first gap between tokens; latency is the same.) A request
 waits for those that share its pass: evenly spaced arrivals at a full worker come B_p to a pass, which is (B_p - 1)/2
-of their spacings on average. Random arrivals wait longer; see the open loop.
+of their spacings on average. Random arrivals wait longer: `dse.cost.pooled`.
 
 u is the share of the time that the engine is busy at its maximum, as it was measured (`RuntimeSpec.busy`); a link that
 is slower than the kernels sets the pace (`dse.cost.handover`). The batches are what full workers run: of the pool with
@@ -31,6 +31,7 @@ from dse.cost.matching import Matched, match
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.serving import Pool, Spell, Spells, Static, slowest_share
+from dse.cost.setting import Phase
 from dse.cost.work import Array
 
 
@@ -43,9 +44,9 @@ class PrefillMemory(Memory):
         return 2.0 * self.cache_at(self.point.input)
 
     @cached_property
-    def activations(self) -> Array:
-        """Those of a prompt pass."""
-        return self.prompt_activations
+    def peaks(self) -> dict[Phase, Array]:
+        """Live activations of a prompt pass."""
+        return {"prefill": self.prompt_activations}
 
 
 @dataclass
@@ -54,15 +55,19 @@ class DecodeMemory(Memory):
 
     occupancy: float
 
+    def _with_prompt(self, tokens: Array) -> Memory:
+        """Memory of the same batch with prompts of another length."""
+        return DecodeMemory(self._longer(tokens), self.occupancy)
+
     @cached_property
     def cache(self) -> Array:
         """KV cache and state at the average age."""
         return self.cache_at(self.point.input + self.occupancy * self.point.output)
 
     @cached_property
-    def activations(self) -> Array:
-        """Those of a decode step."""
-        return self.step_activations
+    def peaks(self) -> dict[Phase, Array]:
+        """Live activations of a decode step."""
+        return {"decode": self.step_activations}
 
 
 class Disaggregated(Static):

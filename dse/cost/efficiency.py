@@ -54,6 +54,15 @@ class Fidelity:
     fitted: bool = False
     """Take each chip's fitted efficiencies where it has any (`dse.spec.calibration`); the rest is as stated here."""
 
+    @property
+    def most(self) -> float:
+        """Largest share of a peak, a bandwidth or a link that anything reaches; fitted efficiencies may reach all."""
+        kernels = [
+            share for name, of in self.groups.items() if name != "collective" for share in (of.compute, of.memory)
+        ]
+        shares = [*kernels, self.link, self.host_link, self.host_memory, self.host_compute, self.disk]
+        return 1.0 if self.fitted else max(shares)
+
 
 IDEAL = Fidelity("ideal", {group: Efficiency() for group in GROUPS})
 

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from dse.cost.phases import Point
+from dse.cost.roofs import above_roofs
 from dse.cost.work import Array
 from dse.spec.runtime import RuntimeSpec
 
@@ -32,14 +33,14 @@ def step_seconds(point: Point, runtime: RuntimeSpec) -> Array:
 
 def decode_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """One decode pass of a model over its batch, without what the host does for each sequence."""
-    kernels = point.step * decode_factor(point, runtime) + vector_excess(point, runtime)
+    kernels = decode_kernels(point, runtime) + vector_excess(point, runtime)
     return issued(point, runtime, kernels, 1.0) + host_seconds(point, runtime)
 
 
 def prompt_seconds(point: Point, runtime: RuntimeSpec) -> Array:
     """The prompt passes of the point's batch."""
     passes = point.micro_batches["prefill"]
-    kernels = point.ttft * prompt_factor(point, runtime)
+    kernels = prompt_kernels(point, runtime)
     if runtime.ubatch_tokens is not None:
         kernels = kernels * _overlapped(point, runtime.ubatch_tokens)
     seconds = issued(point, runtime, kernels, passes) + passes * host_seconds(point, runtime)
@@ -57,7 +58,7 @@ Parts = dict[str, Array]
 def prompt_parts(point: Point, runtime: RuntimeSpec) -> Parts:
     """What `prompt_seconds` is beside the kernels of the passes, `point.ttft`."""
     passes = point.micro_batches["prefill"]
-    slower = point.ttft * prompt_factor(point, runtime)
+    slower = prompt_kernels(point, runtime)
     kernels = slower if runtime.ubatch_tokens is None else slower * _overlapped(point, runtime.ubatch_tokens)
     parts = {
         "kernel_speed": slower - point.ttft,
@@ -81,7 +82,7 @@ def step_parts(point: Point, runtime: RuntimeSpec) -> Parts:
 
 
 def _decode_parts(point: Point, runtime: RuntimeSpec) -> Parts:
-    slower, excess = point.step * decode_factor(point, runtime), vector_excess(point, runtime)
+    slower, excess = decode_kernels(point, runtime), vector_excess(point, runtime)
     return {
         "kernel_speed": slower - point.step,
         "attention_on_vector_units": excess,
@@ -109,6 +110,18 @@ def _together(parts: Parts, others: Parts) -> Parts:
 
 
 # -- factors ----------------------------------------------------------------------------------------------
+
+
+def prompt_kernels(point: Point, runtime: RuntimeSpec) -> Array:
+    """The engine's kernels of the prompt passes."""
+    factor = prompt_factor(point, runtime)
+    return above_roofs(point, factor, point.ttft * factor, lambda roofs: roofs.ttft)
+
+
+def decode_kernels(point: Point, runtime: RuntimeSpec) -> Array:
+    """The engine's kernels of a decode pass, but for attention outside the matrix units."""
+    factor = decode_factor(point, runtime)
+    return above_roofs(point, factor, point.step * factor, lambda roofs: roofs.step)
 
 
 def prompt_factor(point: Point, runtime: RuntimeSpec) -> Array:

@@ -6,17 +6,18 @@ fullest pipeline stage. Weights are the `resident` bytes of the operators, so th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
+from dse.cost.largest import largest
 from dse.cost.operators.state import STATE_BYTES
 from dse.cost.phases import Point
+from dse.cost.roofline import Contexts
 from dse.cost.setting import WIDE, Phase
 from dse.cost.techniques import cached_tokens
 from dse.cost.work import Amount, Array, Span, Work, is_zero
@@ -25,8 +26,8 @@ from dse.spec.model import Attention, DeltaNet, LatentAttention, Mamba2
 COLLECTIVE_BUFFERS = 0.392e9
 """Bytes NCCL keeps for a group of 4 or 8 devices (aiconfigurator systems/*.yaml, nccl_mem; 0.342 GB for 2)."""
 
-PROBES = 2_000
-"""Values tried at once in a search, over all points."""
+MOST = 2.0**24
+"""Largest batch per rank that is looked at: the logits of as many, of a vocabulary of 32,000, fill a terabyte."""
 
 
 @dataclass
@@ -157,11 +158,14 @@ class Memory:
     @cached_property
     def activations(self) -> Array:
         """Live activations at their peak: the residual stream beside the hungriest operator's inputs and outputs."""
-        return np.maximum(self.activation_peaks["prefill"], self.activation_peaks["decode"])
+        activations: Array = 0.0
+        for peak in self.peaks.values():
+            activations = np.maximum(activations, peak)
+        return activations
 
     @cached_property
-    def activation_peaks(self) -> dict[Phase, Array]:
-        """The same of each phase."""
+    def peaks(self) -> dict[Phase, Array]:
+        """The same of each phase that runs here."""
         return {"prefill": self.prompt_activations, "decode": self.step_activations}
 
     @cached_property
@@ -211,7 +215,11 @@ class Memory:
     @cached_property
     def total(self) -> Array:
         """Everything at the end of generation."""
-        return self.weights + self.workspace + self.activations + self.cache
+        return self.total_with(self.activations)
+
+    def total_with(self, activations: Array) -> Array:
+        """The same with other activations."""
+        return self.weights + self.workspace + activations + self.cache
 
     @cached_property
     def limit(self) -> Array:
@@ -224,25 +232,69 @@ class Memory:
         """What it takes as a share of what the engine may use."""
         return self.total / self.limit
 
+    @property
+    def passes(self) -> dict[Phase, Array]:
+        """Tokens of the largest prompt pass and of a decode step, in proportion to which activations grow."""
+        point, prompts = self.point, self.passing
+        sequences = point.rank_sequences / point.micro_batches["decode"]
+        return {"prefill": prompts.fullest_pass * prompts.computed, "decode": sequences * point.iteration.queries}
+
+    @property
+    def passing(self) -> Point:
+        """Whose prompts run together."""
+        return self.point
+
     @cached_property
     def max_context(self) -> Array:
-        """Longest context, prompt and generated, that this batch could grow to in memory; 0 if not even one token.
+        """Longest context that this batch could grow to in memory: its output behind a prompt that grows.
 
-        Found by search over the same accounting, capped by what the model allows; activations as they are.
+        Capped by what the model allows; 0 if not even one token fits. Prompts are of one token at least, whatever the
+        output, and fill their passes to `max_prefill_tokens`, as far as there are so many: whole prompts of one length
+        may leave some of it free.
         """
-        cap = float(self.point.model.max_context or 2**24)
-        room = self.limit - self.weights - self.workspace - self.activations
-        return _largest(lambda context: self.cache_at(context + self.ahead) <= room, cap, self.point.mesh.shape)
+        return largest(self, self._at_context, float(self.point.model.max_context or 2**24))
+
+    def _at_context(self, context: Array) -> Memory:
+        """Memory of the same batch when each sequence ends with `context` tokens."""
+        grown = self._with_prompt(np.maximum(context - self.point.output, 1.0))
+        grown.__dict__["cache"] = grown.cache_at(context + self.ahead)
+        grown.passing.__dict__["fullest_pass"] = grown.passing.filled_pass
+        if not self._written_out:
+            grown.__dict__["step_activations"] = self.step_activations
+        return self._as_held(grown)
+
+    def _with_prompt(self, tokens: Array) -> Memory:
+        """Memory of the same batch with prompts of another length."""
+        return type(self)(self._longer(tokens))
+
+    def _longer(self, tokens: Array) -> Point:
+        """The point with prompts of another length, and the contexts behind them."""
+        before, more = self.point.contexts, tokens - self.point.input
+        longer = self.point.with_input(tokens)
+        longer.__dict__["contexts"] = Contexts(before.first + more, before.last + more)
+        return longer
+
+    @cached_property
+    def _written_out(self) -> bool:
+        """True where a decode step writes its scores out: then its activations grow with the context."""
+        works = chain.from_iterable(self.point.works("decode"))
+        return any(work.span is not None and bool(np.any(_live(work.each))) for work in works)
+
+    def _as_held(self, other: Memory) -> Memory:
+        """Memory of the same weights on the same devices."""
+        other.__dict__ |= {"weights": self.weights, "workspace": self.workspace}
+        return other
 
     @cached_property
     def max_batch(self) -> Array:
         """Largest batch per replica that fits at this workload; 0 if none does."""
+        dp = self.point.degrees.dp
 
-        def fits(batch: Array) -> Any:
-            filled = Memory(self.point.with_batch(batch))
-            return self.weights + self.workspace + filled.activations + filled.cache <= self.limit
+        def of(ranked: Array) -> Memory:
+            return self._as_held(Memory(self.point.with_batch(ranked * dp)))
 
-        return _largest(fits, float(2**16), self.point.mesh.shape)
+        known = self if type(self) is Memory else self._as_held(Memory(self.point))
+        return largest(known, of, MOST) * dp
 
 
 def _live(amount: Amount) -> Array:
@@ -254,22 +306,3 @@ def _resident(works: Iterable[Work]) -> Array:
     for work in works:
         total = total + work.resident
     return total
-
-
-def _largest(fits: Callable[[Array], Any], cap: float, shape: tuple[int, ...]) -> Array:
-    """Largest whole number in 0..cap for which `fits` holds, at each point of a mesh; `fits` is monotone.
-
-    Bisection in ratios, or on few points a search over many values at once, along an axis before those of the mesh:
-    there a round costs the same whatever the number of values.
-    """
-    values = max(1, PROBES // max(math.prod(shape), 1))
-    narrow = (1,) * len(shape)  # what does not vary along an axis is not repeated along it
-    shares = np.arange(1, values + 1).reshape(-1, *narrow) / (values + 1)
-    low, high = np.zeros((1, *narrow)), np.full((1, *narrow), cap + 1)
-    while np.any(high - low > 1):
-        least = np.maximum(low, 1.0)
-        tried = np.clip(np.floor(least * (high / least) ** shares), low + 1, np.maximum(high - 1, low))
-        good = fits(tried) | (tried == low)  # `low` is known to fit, even where nothing can be computed for 0
-        low = np.max(np.where(good, tried, low), axis=0, keepdims=True)
-        high = np.min(np.where(good, high, tried), axis=0, keepdims=True)
-    return cast(Array, low[0])

@@ -140,6 +140,10 @@ class Metric:
 
 METRICS: dict[str, Metric] = {}
 
+ONE_TOKEN = (
+    "a request of one output token has no decode step: leave what is told per token after the first out of objectives "
+    "and constraints (ttft_ms is what such requests wait for), or generate at least two tokens"
+)
 NO_RATE = "requests arrive at no rate: serving open-loop, or disaggregated at a rate, has percentiles"
 NO_SLO = "exists for serving open-loop, or disaggregated at a rate, where the sweep says an slo"
 ONE_ENGINE = "one engine computes prompts and generates"
@@ -174,7 +178,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "tpot_ms", "ms", "min", "mean time per output token after the first; absent when one token is generated",
-    absent="a request of one output token has no decode step", error="tpot",
+    absent=ONE_TOKEN, error="tpot",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return np.where(s.point.steps > 0, s.served.tpot * 1e3, np.nan)
@@ -276,7 +280,7 @@ def _accuracy_drop(point: Point) -> Array:
     return point.mesh.take(point.choices.accuracy_of(point.model.name), "precision")
 
 
-@_metric("max_context", "tokens", "max", "longest context, prompt and generated, this batch could grow to in memory")
+@_metric("max_context", "tokens", "max", "longest context that fits at this batch: the output behind a longer prompt")
 def _(s: Scored) -> Array:
     return s.memory.max_context
 
@@ -305,9 +309,12 @@ def _(s: Scored) -> Array:
 def _percentile(name: str, unit: str, cases: str, share: float, what: str, error: Error, factor: float) -> None:
     meaning = f"{what} that {share:.0%} of the requests stay below"
 
-    @_metric(name, unit, "min", meaning, absent=NO_RATE, error=error, of_arrivals=True)
+    absent = f"{NO_RATE}; {ONE_TOKEN}" if cases == "gaps" else NO_RATE
+
+    @_metric(name, unit, "min", meaning, absent=absent, error=error, of_arrivals=True)
     def _(s: Scored) -> Array:
-        return s.under_load(lambda loop: loop.queue.quantile(cases, share) * factor)
+        found = s.under_load(lambda loop: loop.queue.quantile(cases, share) * factor)
+        return np.where(s.point.steps > 0, found, np.nan) if cases == "gaps" else found
 
 
 for _share in (0.5, 0.9, 0.99):
@@ -349,7 +356,7 @@ def _(s: Scored) -> Array:
 
 @_metric(
     "speculation_speedup", "x", "max", "time per token without speculation over that with it, for the same sequences",
-    absent="a request of one output token has no decode step", of_axis="speculation",
+    absent=ONE_TOKEN, of_axis="speculation",
 )  # fmt: skip
 def _(s: Scored) -> Array:
     return np.where(s.point.steps > 0, speculative.speedup(s.point, s.served.runtime), np.nan)

@@ -11,7 +11,7 @@ Without a chunk it is the decode step, without decodes the prompt pass of one re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -31,10 +31,11 @@ from dse.cost.engine import (
 from dse.cost.parts import embedding_works, head_works
 from dse.cost.phases import Point, weighted
 from dse.cost.roofline import times
+from dse.cost.roofs import above_roofs
 from dse.cost.setting import Setting
 from dse.cost.techniques import rewrite_works
 from dse.cost.work import Array, Work
-from dse.spec.runtime import RuntimeSpec
+from dse.spec.runtime import IDEAL, RuntimeSpec
 
 
 def mixed_seconds(point: Point, runtime: RuntimeSpec, chunk: Array, cached: Array, carriers: Array = 1.0) -> Array:
@@ -116,17 +117,34 @@ class MixedPass:
     def _draft_chunk(self, draft: Point) -> Array:
         """Seconds of the chunk through what drafts; it is small, and its attention to earlier chunks is left out."""
         prompt = draft.with_prompts(1.0, np.maximum(self.chunk, 1.0))
-        kernels = prompt.phase_seconds("prefill") * prompt_factor(draft, self.runtime)
+        factor = prompt_factor(draft, self.runtime)
+        seconds = prompt.phase_seconds("prefill") * factor
+        kernels = above_roofs(prompt, factor, seconds, lambda roofs: roofs.phase_seconds("prefill"))
         return kernels + host_seconds(draft, self.runtime)
 
     @cached_property
     def _whole(self) -> Array:
         """The model's pass: micro-batches with a chunk and without follow each other through the stages."""
         point, runtime = self.point, self.runtime
-        through, slowest = self._stages
-        kernels = np.maximum(self.carriers * slowest + self._others, through)
+        kernels = self._above_roofs(self.kernels, lambda roofs: roofs.kernels)
         kernels = kernels + np.where(point.rank_batch > 0, vector_excess(point, runtime), 0.0)
         return issued(point, runtime, kernels, 1.0) + host_seconds(point, runtime) + sequence_seconds(point, runtime)
+
+    @cached_property
+    def kernels(self) -> Array:
+        """Of that, the kernels as the engine's factors have them."""
+        through, slowest = self._stages
+        return cast(Array, np.maximum(self.carriers * slowest + self._others, through))
+
+    def _above_roofs(self, kernels: Array, of: Callable[[MixedPass], Array]) -> Array:
+        """Seconds of kernels, at least those of the same pass at the roofs."""
+        factor = np.minimum(decode_factor(self.point, self.runtime), prompt_factor(self.point, self.runtime))
+        return above_roofs(
+            self.point,
+            factor,
+            kernels,
+            lambda roofs: of(MixedPass(roofs, IDEAL, self.chunk, self.cached, self.carriers)),
+        )
 
     @cached_property
     def _others(self) -> Array:
@@ -154,6 +172,10 @@ class MixedPass:
     @cached_property
     def chunk_attention(self) -> Array:
         """Of all that, the attention of a chunk: what grows with the tokens cached before it."""
+        return self._above_roofs(self._chunk_kernels, lambda roofs: roofs._chunk_kernels)
+
+    @cached_property
+    def _chunk_kernels(self) -> Array:
         parts = range(len(self.point.parts))
         return weighted(self.point.counts, [(index, self._of_chunk(self._works(index)[2])) for index in parts])
 

@@ -31,6 +31,9 @@ def _same(values: Array) -> Array:
     return values
 
 
+_OF_MESH = ("degrees", "widths", "links", "rates", "_parts", "stages")
+"""What follows from the model, the choices and the mesh, whatever the batch and the prompts."""
+
 PartSeconds = list[tuple[int, Array]]
 """Index of a part, and seconds of it."""
 
@@ -121,6 +124,7 @@ class Point(Stack):
     def with_batch(self, batch: Array) -> Point:
         """The same point with another batch, which may vary along any axis: nothing is shared along one."""
         other = Point(self.model, self.choices, self.mesh)
+        other.__dict__ |= {name: self.__dict__[name] for name in _OF_MESH if name in self.__dict__}
         other.__dict__ |= {"batch": batch, "_prompts": (None, _same), "_shared": (None, _same)}
         return other
 
@@ -167,8 +171,12 @@ class Point(Stack):
     @cached_property
     def sequences_per_pass(self) -> Array:
         """Most sequences of one prompt pass."""
-        tokens = self.choices.max_prefill_tokens / self.degrees.pp
-        return cast(Array, np.maximum(np.floor(tokens / self.computed), 1.0))
+        return cast(Array, np.maximum(np.floor(self._tokens_per_pass / self.computed), 1.0))
+
+    @property
+    def _tokens_per_pass(self) -> Array:
+        """Most tokens of one prompt pass of several prompts."""
+        return self.choices.max_prefill_tokens / self.degrees.pp
 
     @property
     def computed(self) -> Array:
@@ -179,6 +187,12 @@ class Point(Stack):
     def fullest_pass(self) -> Array:
         """Sequences of the largest prompt pass; times are those of passes of average size."""
         return np.minimum(np.ceil(self.rank_batch / self._filled), self.sequences_per_pass)
+
+    @property
+    def filled_pass(self) -> Array:
+        """The same where prompts may be cut: it grows in tokens with their length, as whole prompts need not."""
+        most = np.ceil(self.rank_batch / self._filled)
+        return cast(Array, np.clip(self._tokens_per_pass / self.computed, 1.0, np.maximum(most, 1.0)))
 
     def setting(self, phase: Phase) -> Setting:
         """One pass of one micro-batch."""

@@ -199,9 +199,18 @@ class SteadyMemory(Memory):
         return self.cache_at(held(self.point.lengths, self._occupancy) + self.ahead)
 
     @cached_property
-    def activations(self) -> Array:
-        """The larger of a prompt pass and a decode step."""
-        return np.maximum(Memory(self._entering)._prompt_peak(), self._peak("decode"))
+    def prompt_activations(self) -> Array:
+        """Those of a pass of the prompts that come."""
+        return Memory(self._entering)._prompt_peak()
+
+    @property
+    def passing(self) -> Point:
+        """Whose prompts run together: those that come."""
+        return self._entering
+
+    def _with_prompt(self, tokens: Array) -> Memory:
+        """Memory of the same batch with prompts of another length."""
+        return SteadyMemory(self._longer(tokens), self._entering.with_input(tokens), self._occupancy)
 
 
 def fits(point: Point, occupancy: float) -> Array:

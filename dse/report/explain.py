@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from dse.cost.feasible import MEMORY, STRUCTURE
 from dse.report.columns import describe, layout, number_text
 from dse.report.listing import aligned
 from dse.report.trust import meaning
@@ -58,6 +59,27 @@ def print_explain(found: Mapping[str, Any]) -> None:
     print("\ntotals")
     _print_table([[name, number_text(point[name]), describe(name).unit] for name in TOTALS if name in point])
     _print_wrapped(f"evidence: {point['evidence']} ({meaning(point['evidence'])})")
+
+
+def why_not(found: Mapping[str, Any]) -> str | None:
+    """Why an explained point cannot run, in a line; None where it can."""
+    status = found["point"]["status"]
+    if status == "ok":
+        return None
+    if status.startswith("constraint:"):
+        return f"does not meet what is asked for: {status}"
+    if status in STRUCTURE:
+        return f"cannot run: {status}: {STRUCTURE[status][1]}"
+    if status != MEMORY:
+        return f"cannot run: {status}"
+    where, memory = max(_memories(found).items(), key=lambda held: held[1]["total_gb"] / held[1].get("limit_gb", 1e300))
+    return f"cannot run: {status}: needs {memory['total_gb']:,.1f} of {memory['limit_gb']:,.1f} GB on the {where}"
+
+
+def _memories(found: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
+    """Memory of each tier; of each pool where there are some."""
+    tiers: Mapping[str, Mapping[str, float]] = found["memory"]
+    return {f"{pool['pool']} workers": pool["memory"] for pool in found.get("pools") or ()} or tiers
 
 
 def _print_pools(pools: Sequence[Mapping[str, Any]]) -> None:

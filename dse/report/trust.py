@@ -99,11 +99,18 @@ def sentences(manifest: Mapping[str, Any], columns: Mapping[str, Sequence[Any]])
             "the measured value; none of the measurements was used for fitting. Designs that differ by less may "
             "rank the other way round: measure the short list before buying."
         )
-    if any(_known(chance) for chance in columns.get(CHANCE, ())):
-        found.append(
+    chances = columns.get(CHANCE, ())
+    if known := sum(map(_known, chances)):
+        text = (
             "The probability of being on the front (p front) weighs each point's lead over the others, and over the "
             "front of every other accelerator, against these errors, less what the points have in common."
         )
+        if known < len(chances):
+            text += (
+                f" Of so many frontier points it was computed for {known:,}, the best of each group and an even spread "
+                f"of the rest; {len(chances) - known:,} were left without to save time."
+            )
+        found.append(text)
     return [*found, *_placement(manifest, columns)]
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from dse.cost.techniques import active
 from dse.run.axes import ARRIVING, word_of
+from dse.run.effort import PART_POINTS, effort
 from dse.run.executors import RATE, Executor
 from dse.run.placed import placement_caps
 from dse.run.score import Engine
-from dse.run.sweep import PART_POINTS, POINT_BYTES
+from dse.run.sweep import POINT_BYTES
 
 
 def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
@@ -22,8 +23,9 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
     """
     executor, why = choice
     size = engine.space.size
-    parts = -(-engine.space.effort // PART_POINTS)
-    yield f"{engine.sweep.name}: {size:,} points, {parts:,} {'part' if parts == 1 else 'parts'}"
+    work = effort(engine)
+    count = -(-work // PART_POINTS)
+    yield f"{engine.sweep.name}: {size:,} points, {count:,} {'part' if count == 1 else 'parts'}"
     for number, box in enumerate(engine.space.boxes):
         arrive = engine.sweep.axes.rate and engine.sweep.variants[number]["serving"] in ARRIVING
         absent = () if arrive else ("rate",)
@@ -31,7 +33,7 @@ def plan(engine: Engine, choice: tuple[Executor, str]) -> Iterator[str]:
         chosen = list(_chosen(engine.sweep.variants[number]))
         yield f"  {', '.join(chosen) or 'plain'}: {sizes} = {box.size:,}"
     yield f"groups: {engine.groups.count:,} by {', '.join(engine.sweep.group_by) or 'nothing'}"
-    yield f"estimate: {_seconds(engine.space.effort / RATE)} on one core"
+    yield f"estimate: {_seconds(work / RATE)} on one core"
     yield from placement_caps(engine.sweep)
     kept = f"about {_bytes(size * POINT_BYTES)} for all points" if engine.sweep.keep == "all" else "fronts and a report"
     yield f"writes: {kept}"

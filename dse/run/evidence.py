@@ -13,6 +13,7 @@ from dse.cost.phases import Point
 from dse.cost.placement.placed import Placed
 from dse.cost.rates import STANDINGS, standing
 from dse.cost.setting import Phase
+from dse.run.cells import Coded, listed
 from dse.spec.bands import error_models
 
 ERRORS = ("ttft_error_pct", "tpot_error_pct", "throughput_error_pct")
@@ -60,7 +61,14 @@ def rests_of(workers: Mapping[Phase, Point]) -> dict[Phase, ByRest]:
 def evidence(
     point: Point, rests: Mapping[Phase, ByRest] | None = None, prompts: Point | None = None
 ) -> dict[str, list[Any]]:
-    """Evidence class and error columns of a list of points.
+    """Evidence class and error columns of a list of points, as `evidence_cells` has them."""
+    return listed(evidence_cells(point, rests, prompts))
+
+
+def evidence_cells(
+    point: Point, rests: Mapping[Phase, ByRest] | None = None, prompts: Point | None = None
+) -> dict[str, Coded]:
+    """Evidence class and error columns of the points of a mesh, in their order.
 
     `ideal` is the pure roofline, `datasheet` default efficiencies, `calibrated` those fitted on the accelerator,
     `transferred` on a relative; `+recalled` is appended where a number of the accelerator that the timing uses was
@@ -80,29 +88,28 @@ def evidence(
     none = np.zeros(shape)
     whole = {key: prefill.get(key, none) + decode.get(key, none) for key in (*prefill, *decode)}
     classes = [_weakest(held, shape) for held in (prefill, decode, whole)]
-    marks = ["+recalled" if any(pair) else "" for pair in zip(*map(_recalled, workers.values()), strict=True)]
+    marked = _recalled(workers["prefill"]) | _recalled(workers["decode"])
     # A request of one token has no decode step for its row to rest on.
-    row = np.where(steps > 0, np.minimum(classes[0], classes[1]), classes[0]).tolist()
-    names = [STANDINGS[index] + mark for index, mark in zip(row, marks, strict=True)]
-    models = error_models()
-    errors = {
-        name: [float(models[STANDINGS[index]].bands[i]) for index in found.tolist()]
-        for i, (name, found) in enumerate(zip(ERRORS, classes, strict=True))
+    row = np.where(steps > 0, np.minimum(classes[0], classes[1]), classes[0])
+    names = [f"{name}{mark}" for name in STANDINGS for mark in ("", "+recalled")]
+    bands = [error_models()[name].bands for name in STANDINGS]
+    return {
+        "evidence": Coded(names, (2 * row + marked).ravel()),
+        **{
+            name: Coded([float(band[i]) for band in bands], found.ravel())
+            for i, (name, found) in enumerate(zip(ERRORS, classes, strict=True))
+        },
     }
-    return {"evidence": names, **errors}
 
 
-def _recalled(point: Point) -> list[bool]:
+def _recalled(point: Point) -> NDArray[np.bool_]:
     """Whether a number that the timing of each point uses was recalled."""
     chips = point.choices.hardware
-    alone = [_any_recalled(chip.recalled, TIMING_FIELDS) for chip in chips]
-    linked = [_any_recalled(chip.recalled, (*TIMING_FIELDS, *LINK_FIELDS)) for chip in chips]
-    devices = np.broadcast_to(point.degrees.devices, point.mesh.shape).tolist()
+    at = point.mesh.index["hardware"]
+    alone = np.array([_any_recalled(chip.recalled, TIMING_FIELDS) for chip in chips])[at]
+    linked = np.array([_any_recalled(chip.recalled, (*TIMING_FIELDS, *LINK_FIELDS)) for chip in chips])[at]
     pooled = point.choices.pools is not None
-    return [
-        linked[chip] if pooled or count > 1 else alone[chip]
-        for chip, count in zip(point.mesh.index["hardware"].tolist(), devices, strict=True)
-    ]
+    return np.broadcast_to(np.where(pooled | (point.degrees.devices > 1), linked, alone), point.mesh.shape)
 
 
 def _weakest(seconds: Mapping[tuple[str, int], NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.intp]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from dse.errors import CannotRun, Fault, InputError
+from dse.run.ray_address import check_address, reach
 
 Done = Callable[[int, Any], None]
 
@@ -45,6 +46,8 @@ class OnRay:
     name = "ray"
 
     def __init__(self, address: str | None = None, cpus: int | None = None) -> None:
+        if address is not None:
+            check_address(address)
         self.address = address
         self.cpus = cpus
 
@@ -73,6 +76,7 @@ class OnRay:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address is not None:
+            reach(self.address)
             options["address"] = self.address
         else:
             # "local" never joins a cluster that happens to run here; fronts need little room.
@@ -80,9 +84,11 @@ class OnRay:
             options["num_cpus"] = self.cpus or os.cpu_count()
         try:
             ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (ConnectionError, RuntimeError, ValueError, OSError, SystemExit) as error:
+            # It leaves with a number where something answers that is no cluster.
+            said = "what answers there is no cluster of Ray" if isinstance(error, SystemExit) else error
             where = self.address or "a cluster on this machine"
-            raise CannotRun(f"Ray cannot reach {where}: {error}") from None
+            raise CannotRun(f"Ray cannot reach {where}: {said}") from None
 
     def _submit(self, ray: Any, work: Callable[[int], Any], indices: Sequence[int], done: Done) -> None:
         remote = ray.remote(max_retries=RETRIES)(_call)
@@ -140,7 +146,7 @@ def choose(wanted: str | Executor, points: int, address: str | None = None) -> t
         address: of a Ray cluster.
 
     Raises:
-        InputError: an address for the local executor, or a name that means none.
+        InputError: an address for the local executor, one that can be none, or a name that means no executor.
     """
     if not isinstance(wanted, str):
         return wanted, "given"

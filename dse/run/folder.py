@@ -72,10 +72,11 @@ class Run:
 
         Args:
             columns: names of columns; None for all.
-            where: a filter as pyarrow's datasets take it, e.g. `[("tp", "==", 8)]`.
+            where: which points: `{"tp": 8, "batch": [1, 16]}`, pyarrow's filters `[("tp", ">=", 8)]`, or one of its
+                expressions; None for all.
 
         Raises:
-            InputError: the run kept its frontier only, or has no such column.
+            InputError: the run kept its frontier only, has no such column, or `where` is none of these.
         """
         frame: pd.DataFrame = Store(self.folder).read_points(columns, where).to_pandas()
         return frame

@@ -22,6 +22,7 @@ from dse.run.evaluate import point_sweep
 from dse.run.explain_placement import explain_placement
 from dse.run.resolve import Sweep
 from dse.search.place import Search, forced, search
+from dse.search.whole_tensors import whole_tensors as in_whole_tensors
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
 
@@ -38,6 +39,7 @@ def place(
     gpu_batch: int | None = None,
     num_batches: int | None = None,
     policy: Sequence[float] | None = None,
+    whole_tensors: bool = False,
     host: Iterable[str] | None = None,
     latency_s: float | None = None,
     **axes: Any,
@@ -51,9 +53,11 @@ def place(
         num_batches: GPU batches of a block; likewise.
         policy: percent of weights, cache and hidden activations on accelerator and host (wg, wc, cg, cc, hg, hc),
             the rest on disk, instead of the best; fractions where none is above one.
+        whole_tensors: place the policy's weights in whole tensors, as FlexGen does (`dse.search.whole_tensors`).
         host: what the host computes (`attention`, `ffn`, `experts`; empty: nothing), instead of the best.
         latency_s: seconds a block may take from prompt to last token.
-        **axes: as in `dse.evaluate`, one value each: `precision, tp, pp, dp, ep, input, output, overlap, fidelity`.
+        **axes: as in `dse.evaluate`, one value each: `precision, tp, pp, dp, ep, input, output, overlap, fidelity,
+            memory_utilization, host_utilization, max_prefill_tokens, dequantization`.
 
     Returns:
         `status` (`ok`, or why nothing fits: a policy given is told all the same), `shares` by tensor and tier,
@@ -67,11 +71,15 @@ def place(
     """
     sweep = point_sweep(model, hardware, axes)
     _check(gpu_batch, num_batches, latency_s)
+    if whole_tensors and policy is None:
+        raise InputError(Fault("rounds the weights of a policy; give one", "whole-tensors"))
     chosen, choices = sweep.models[0], replace(sweep.choices_of(0, 0), offload="lp")
     asked = _asked(chosen, choices)
     if (reason := _structure(sweep, choices)) != OK:
         return {"status": reason, **asked}
     given, homes = None if policy is None else _policy(policy), _homes(host, chosen)
+    if whole_tensors and given is not None:
+        given = in_whole_tensors(chosen, choices, given)
 
     def tried(limit: float | None) -> Search:
         if given is None:

@@ -38,7 +38,8 @@ def placement_columns(scored: Scored, tensors: Sequence[Tensor], size: int) -> d
         }
         written = _listed(written_per_day(point) / 1e12, size)
     else:
-        batches = [int(sequences) for sequences in _listed(point.batch, size)]
+        in_order = np.broadcast_to(point.batch, point.mesh.shape).ravel()
+        batches = [int(sequences) for sequences in _listed(in_order, size)]
         of_block = {"gpu_batch": batches, "num_batches": [1] * size, "host_computes": ["nothing"] * size}
         written = [0.0] * size
     return {

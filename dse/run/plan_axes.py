@@ -91,6 +91,9 @@ def _not_candidates(file: PlanFile, document: Document) -> Iterator[Fault]:
         message = f"workers of {POOLED} serving hold all of their weights; add 'none' to 'offload', or leave it out"
         yield document.fault(("candidates", "offload"), message)
     pools = file.candidates.disaggregated
+    if pools is not None and pools.fill:
+        message = "a plan counts accelerators of whole fleets, not of one deployment; leave 'fill' out"
+        yield document.fault(("candidates", "disaggregated", "fill"), message)
     if pools is not None and pools.devices is not None and pools.devices < PAIR:
         message = f"a prefill and a decode worker are {PAIR} accelerators at least, got {pools.devices}"
         yield document.fault(("candidates", "disaggregated", "devices"), message)
@@ -185,10 +188,13 @@ def on_hardware(sweep: Sweep, names: Collection[str]) -> Sweep:
     axes = sweep.axes
     kept = [place for place, chip in enumerate(axes.hardware) if chip.name in names]
     chips, changes = tuple(axes.hardware[place] for place in kept), tuple(axes.changes[place] for place in kept)
-    pools = axes.pools
-    if pools is not None:
-        pools = replace(pools, hardware=tuple(chip for chip in pools.hardware if chip.name in names))
-    return replace(sweep, axes=replace(axes, hardware=chips, changes=changes, pools=pools))
+    left = replace(axes, hardware=chips, changes=changes)
+    if axes.pools is not None:
+        prompts = tuple(chip for chip in axes.pools.hardware if chip.name in names)
+        others = tuple(serving for serving in axes.serving if serving != POOLED)
+        pools = replace(axes.pools, hardware=prompts)
+        left = replace(left, pools=pools) if prompts else replace(left, pools=None, serving=others)
+    return replace(sweep, axes=left)
 
 
 def _layouts(model: ModelSpec, most: int) -> tuple[Layout, ...]:

@@ -105,6 +105,7 @@ def resolve_plan(document: Document) -> Plan:
     if axes is None:
         devices, unpriced = unlisted(competing(file, table, document), file, document)
     else:
+        priced(axes.hardware, file)  # one at least, beside those for prompts alone
         devices, unpriced = priced(_chips(axes), file)
     models = tuple(
         PlannedModel(

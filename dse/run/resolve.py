@@ -208,13 +208,20 @@ def sweep_of(file: SweepFile, axes: Axes, source: Mapping[str, Any] | None = Non
         prefill_accuracy=_prefill_accuracy(axes),
         settings=_settings(file),
         question=Question(
-            tuple(file.objectives),
+            _objectives(file, axes),
             {name: (bound.min, bound.max) for name, bound in file.constraints.items()},
         ),
         group_by=tuple(file.group_by),
         keep=file.keep,
         source=source or {},
     )
+
+
+def _objectives(file: SweepFile, axes: Axes) -> tuple[str, ...]:
+    """What the file asks for; where it says nothing, and no request has a second token, TTFT in the place of TPOT."""
+    if "objectives" in file.model_fields_set or not all(workload.decodes_nothing for workload in axes.workload):
+        return tuple(file.objectives)
+    return tuple("ttft_ms" if name == "tpot_ms" else name for name in file.objectives)
 
 
 def accuracy_of(axes: Axes) -> Drops:

@@ -45,6 +45,9 @@ PARTS = ("model", "chip", "scheme", "engine", "layout")
 
 PLACE = {name: place for place, name in enumerate(CLASSES)}
 
+AT_ONCE = 2500
+"""Points whose columns are computed together: 8 MB of arrays."""
+
 TOLD = ("evidence", *ERRORS, "ttft_ms", "latency_s")
 """Columns that errors follow from."""
 
@@ -69,7 +72,7 @@ class Standing:
     prompt: NDArray[np.float64]
     """Share of the prompt in the time of a request."""
 
-    def some(self, points: slice) -> Standing:
+    def some(self, points: slice | NDArray[np.intp]) -> Standing:
         """The same of some of the points."""
         arrays = (getattr(self, one.name)[..., points] for one in fields(self) if one.name != "words")
         return Standing(self.words, *arrays)
@@ -96,11 +99,12 @@ def _told(engine: Engine, numbers: NDArray[np.int64], rows: Columns) -> tuple[ND
     known = [place.get(number) for number in numbers.tolist()]
     told: Columns = {name: [None if index is None else rows[name][index] for index in known] for name in TOLD}
     unknown = [index for index, found in enumerate(known) if found is None]
-    for piece in pieces(engine, numbers[unknown].tolist()):
-        of_piece = _computed(piece)
-        for name, values in of_piece.items():
-            for index, value in zip(piece.where.tolist(), values, strict=True):
-                told[name][unknown[index]] = value
+    for start in range(0, len(unknown), AT_ONCE):
+        block = unknown[start : start + AT_ONCE]
+        for piece in pieces(engine, numbers[block].tolist()):
+            for name, values in _computed(piece).items():
+                for index, value in zip(piece.where.tolist(), values, strict=True):
+                    told[name][block[index]] = value
     with np.errstate(divide="ignore", invalid="ignore"):
         prompt = np.divide(told["ttft_ms"], told["latency_s"]) / 1e3
     return (
@@ -183,37 +187,27 @@ class Errors:
         self._words = {phase: normals([f"{word} {phase}" for word in points.words]).T for phase in PHASES}
 
     def of(self, points: slice) -> Callable[[slice], NDArray[np.float64]]:
-        """A function from draws to the errors of some points, shape (draws, points, objectives)."""
-        drawn = self._drawn(self._points.some(points))
+        """A function from draws to the errors of some points, shape (draws, points, objectives).
+
+        What it makes is as large as the draws that are asked for: all draws of ten thousand points are 10 MB an array.
+        """
+        some = self._points.some(points)
+        wanted = {"ttft": ("prefill",), "tpot": ("decode",), "throughput": PHASES}
+        phases = {phase for kind in self._kinds if kind is not None for phase in wanted[kind]}
+        terms = {phase: self._terms(some, phase) for phase in PHASES if phase in phases}
 
         def errors(draws: slice) -> NDArray[np.float64]:
             found = np.zeros((draws.stop - draws.start, points.stop - points.start, len(self._kinds)))
+            units = {phase: _sum(of_phase, draws) for phase, of_phase in terms.items()}
             for objective, kind in enumerate(self._kinds):
                 if kind is not None:
-                    found[:, :, objective] = drawn[kind][draws]
+                    found[:, :, objective] = _error(kind, some, units)
             return found
 
         return errors
 
-    def _drawn(self, points: Standing) -> dict[Error, NDArray[np.float64]]:
-        """Draws of the log errors of each kind that is asked for, shape (SAMPLES, points)."""
-        ttft, tpot, throughput = points.sigma
-        kinds = {kind for kind in self._kinds if kind is not None}
-        if kinds == {"ttft"}:
-            return {"ttft": ttft * self._units(points, "prefill")}
-        if kinds == {"tpot"}:
-            return {"tpot": tpot * self._units(points, "decode")}
-        prefill, decode = self._units(points, "prefill"), self._units(points, "decode")
-        length = np.hypot(points.prompt, 1 - points.prompt)
-        found: dict[Error, NDArray[np.float64]] = {
-            "throughput": throughput / length * (points.prompt * prefill + (1 - points.prompt) * decode),
-            "ttft": ttft * prefill,
-            "tpot": tpot * decode,
-        }
-        return {kind: found[kind] for kind in kinds}
-
-    def _units(self, points: Standing, phase: Phase) -> NDArray[np.float64]:
-        """Draws of the errors of a phase in standard deviations, shape (SAMPLES, points)."""
+    def _terms(self, points: Standing, phase: Phase) -> list[Term]:
+        """What the errors of a phase are the sum of, in standard deviations."""
         shares = [error_models()[name].shares for name in CLASSES]
 
         def weight(of_class: Sequence[float]) -> NDArray[np.float64]:
@@ -221,19 +215,46 @@ class Errors:
             return found
 
         common = [max(0.0, 1.0 - sum(getattr(one, part) for part in PARTS)) for one in shares]
-        unit = normals([f"all {phase}"]).T * weight(common)
-        place = PHASES.index(phase)
-        for part, word in zip(PARTS, points.parts[place], strict=True):
-            unit += self._words[phase][:, word] * weight([getattr(one, part) for one in shares])
-        unit += _walk(points.octave[place], phase) * weight([one.octave for one in shares])
-        return unit
+        everywhere = np.zeros(len(points.evidence), dtype=np.intp)
+        words = zip(PARTS, points.parts[PHASES.index(phase)], strict=True)
+        walk, batch = _walk(points.octave[PHASES.index(phase)], phase)
+        return [
+            (normals([f"all {phase}"]).T, everywhere, weight(common)),
+            *((self._words[phase], word, weight([getattr(one, part) for one in shares])) for part, word in words),
+            (walk, batch, weight([one.octave for one in shares])),
+        ]
 
 
-def _walk(octave: NDArray[np.float64], phase: Phase) -> NDArray[np.float64]:
-    """A random walk of unit steps over doublings of the batch, straight in between, shape (SAMPLES, points)."""
+Term = tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]
+"""Draws of variables, shape (SAMPLES, variables); the variable of each point, and what it counts there."""
+
+
+def _sum(terms: Sequence[Term], draws: slice) -> NDArray[np.float64]:
+    """Some draws of a sum, shape (draws, points)."""
+    (table, place, weight), *others = terms
+    found: NDArray[np.float64] = table[draws][:, place] * weight
+    for table, place, weight in others:
+        found += table[draws][:, place] * weight
+    return found
+
+
+def _error(kind: Error, points: Standing, units: Mapping[Phase, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The log errors of a kind, given those of both phases in standard deviations."""
+    ttft, tpot, throughput = points.sigma
+    found: NDArray[np.float64]
+    if kind == "throughput":
+        length = np.hypot(points.prompt, 1 - points.prompt)
+        found = throughput / length * (points.prompt * units["prefill"] + (1 - points.prompt) * units["decode"])
+        return found
+    found = ttft * units["prefill"] if kind == "ttft" else tpot * units["decode"]
+    return found
+
+
+def _walk(octave: NDArray[np.float64], phase: Phase) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """A random walk of unit steps over doublings of the batch, straight in between, and where on it points are."""
     batches, place = np.unique(octave, return_inverse=True)
     below = batches.astype(np.intp)
     steps = normals([f"octave {step} {phase}" for step in range(int(below.max()) + 2)]).T
     reached = np.cumsum(steps, axis=1)
-    path: NDArray[np.float64] = (reached[:, below] + (batches - below) * steps[:, below + 1])[:, place]
-    return path
+    path: NDArray[np.float64] = reached[:, below] + (batches - below) * steps[:, below + 1]
+    return path, place

@@ -15,23 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.techniques import TECHNIQUES
-from dse.errors import CannotRun, Fault, InputError
+from dse.errors import CannotRun, InputError
 from dse.plain import json_bytes, plain
+from dse.run.arrow import arrow, table
+from dse.run.filters import check_columns, expression
 from dse.run.lock import lock_file
 from dse.run.score import Tally
 from dse.search.space import Part
-from dse.spec.reading import suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TEXT = (
-    "model", "hardware", "precision", "workload", "serving", "offload", "runtime", "fidelity", *TECHNIQUES,
-    "prefill_bound", "decode_bound", "host_computes", "accuracy_evidence", "compute_dtype", "evidence",
-    "saturation", "price_kind", "price_date", "price_source", "status", "prefill_hardware", "prefill_precision",
-    "prefill_price_kind", "prefill_price_date", "prefill_price_source",
-)  # fmt: skip
 TABLES = ("frontier", "top")
 MANIFEST = {
     "name", "hash", "version", "cost_model", "points", "feasible", "statuses", "nearest_misses", "seconds", "executor",
@@ -41,12 +35,6 @@ MANIFEST = {
 TEMPORARY = ".tmp"
 FRONT, BEST = 0, 1
 """The archive of a row of a part."""
-WHOLE = (
-    "number", "input", "output", "tp", "pp", "dp", "ep", "batch", "devices", "max_context", "max_batch",
-    "gpu_batch", "num_batches", "prefill_tp", "prefill_pp", "prefill_dp", "prefill_ep", "prefill_batch",
-    "prefill_workers", "decode_workers",
-)  # fmt: skip
-
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -80,56 +68,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         finally:
             beside.unlink(missing_ok=True)
     return path
-
-
-def table(columns: Columns, text: Collection[str] = ()) -> pa.Table:
-    """An Arrow table of complete rows, each column with its fixed type.
-
-    Args:
-        columns: values by column.
-        text: columns of text beside those that always are.
-    """
-    import pyarrow as pa
-
-    arrays = []
-    for name, values in columns.items():
-        if name in TEXT or name in text:
-            arrays.append(_text_array(values))
-        else:
-            arrays.append(_number_array(values, "int64" if name in WHOLE else "float64"))
-    return pa.Table.from_arrays(arrays, list(columns))
-
-
-# `pa.array` imports pandas, a third of the time of a small sweep and 40 MB: hence buffers.
-
-
-def _arrow(numbers: NDArray[Any], validity: pa.Buffer | None = None) -> pa.Array:
-    """An array of NumPy's numbers, not copied."""
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [validity, pa.py_buffer(numbers)])
-
-
-def _number_array(values: Sequence[Any], dtype: str) -> pa.Array:
-    return _arrow(np.array([0 if value is None else value for value in values], dtype=dtype), _validity(values))
-
-
-def _text_array(values: Sequence[Any]) -> pa.Array:
-    import pyarrow as pa
-
-    encoded = [b"" if value is None else str(value).encode() for value in values]
-    ends = np.zeros(len(values) + 1, dtype=np.int32)
-    np.cumsum([len(item) for item in encoded], out=ends[1:])
-    buffers = [_validity(values), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(values), buffers)
-
-
-def _validity(values: Sequence[Any]) -> pa.Buffer | None:
-    """Arrow's bitmap of the values that are there; None where all are."""
-    import pyarrow as pa
-
-    there = np.array([value is not None for value in values], dtype=bool)
-    return None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
 
 
 def _read(path: Path) -> pa.Table:
@@ -273,7 +211,7 @@ class Store:
             "programs": list(tally.programs.items()),
         }
         columns = _kept(tally)
-        rows = pa.Table.from_arrays([_arrow(values) for values in columns.values()], list(columns))
+        rows = pa.Table.from_arrays([arrow(values) for values in columns.values()], list(columns))
         rows = rows.replace_schema_metadata({"tally": json.dumps(facts)})
         write_whole(self._part(part), lambda path: pq.write_table(rows, path, compression="zstd"))
 
@@ -321,6 +259,13 @@ class Store:
 
         write_whole(self._part(part, "points"), write)
 
+    def keep_points_of(self, parts: Iterable[Part]) -> None:
+        """Remove the points that a run in other parts left: they would stand there twice."""
+        own = {self._part(part, "points") for part in parts}
+        for path in (self.folder / "points").glob("*.parquet"):
+            if path not in own:
+                _remove(path)
+
     def has_points(self, part: Part) -> bool:
         """Whether all points of a part are on disk, whole."""
         import pyarrow as pa
@@ -335,19 +280,22 @@ class Store:
     def read_points(self, columns: Sequence[str] | None, where: Any) -> pa.Table:
         """All points of a run with `keep: all`.
 
+        Args:
+            columns: names of columns; None for all.
+            where: which points, as `dse.run.filters.expression` takes it.
+
         Raises:
-            InputError: the run kept its frontier only, or has no such column.
+            InputError: the run kept its frontier only, has no such column, or `where` is no filter.
         """
         import pyarrow.parquet as pq
 
         folder = self.folder / "points"
         if not folder.is_dir():
             raise InputError(f"{self.folder}: kept its frontier only; run it with keep: all")
-        known = pq.read_schema(min(folder.glob("*.parquet"))).names
-        unknown = [name for name in columns or () if name not in known]
-        if unknown:
-            raise InputError([Fault(f"no such column{suggest(name, known)}", name) for name in unknown])
-        return pq.read_table(folder, columns=list(columns) if columns else None, filters=where)
+        schema = pq.read_schema(min(folder.glob("*.parquet")))
+        check_columns(columns or (), schema.names)
+        filters = expression(where, schema)
+        return pq.read_table(folder, columns=list(columns) if columns else None, filters=filters)
 
 
 def _remove(path: Path) -> None:

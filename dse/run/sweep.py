@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from dse.errors import CannotRun, InputError
 from dse.run.allocator import release_freed_memory
+from dse.run.effort import PART_POINTS, effort, parts
 from dse.run.executors import Executor, choose
 from dse.run.finish import finish, rewrite_report
 from dse.run.folder import Run
@@ -22,13 +24,10 @@ from dse.run.score import Engine, Tally
 from dse.run.settings import set_values
 from dse.run.shipped import SWEEP, file_meant
 from dse.run.store import Store
-from dse.search.space import Part, tasks
+from dse.search.space import Part
 from dse.spec.reading import Document, from_value, read
 
 __all__ = ["Run", "load_sweep", "rewrite_report", "run_sweep"]
-
-PART_POINTS = 2_000_000
-"""Points of one part: what a task computes, and what an interruption may lose."""
 
 POINT_BYTES = 90
 """Bytes per point and file with `keep: all`, measured on the quickstart (zstd)."""
@@ -66,6 +65,8 @@ def run_sweep(
     executor: str | Executor = "auto",
     ray_address: str | None = None,
     settings: Sequence[str] = (),
+    keep: str | None = None,
+    fidelity: str | Sequence[str] | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
     say: Say = lambda text: None,
@@ -79,17 +80,19 @@ def run_sweep(
         executor: `auto`, `local`, `ray`, or an executor.
         ray_address: of a Ray cluster.
         settings: `KEY=VALUE` changes to the sweep's fields.
+        keep: `frontier`, or `all` to write every point as well; None: what the sweep says.
+        fidelity: of all points, one or several; None: what the sweep says.
         fresh: forget what an earlier run of the same content left.
         progress: told the points done and in all.
         say: told what a user would want to know on the way.
-        part_points: points of one part; any choice gives the same result.
+        part_points: work of one part, in plain points; any choice gives the same result.
 
     Raises:
         InputError: the sweep is at fault.
         CannotRun: this machine cannot do it.
     """
     start = time.perf_counter()
-    sweep = source if isinstance(source, Sweep) else load_sweep(source, settings)
+    sweep = _changed(source, [*settings, *_settings(keep=keep, fidelity=fidelity)])
     store = Store.of(Path(out), sweep.name, sweep.hash)
     with store.locked(say):
         if fresh:
@@ -98,7 +101,7 @@ def run_sweep(
             say(f"already complete: {store.folder} (--fresh runs it again)")
             return _reopened(store)
         engine = Engine(sweep)
-        chosen, why = choose(executor, engine.space.effort, ray_address)
+        chosen, why = choose(executor, effort(engine), ray_address)
         say(f"executor: {chosen.name} ({why})")
         for line in placement_caps(sweep):
             say(line)
@@ -109,6 +112,24 @@ def run_sweep(
         release_freed_memory()
         manifest = finish(engine, store, tally, chosen.name, start)
     return Run(store.folder, manifest)
+
+
+def _settings(**fields: Any) -> list[str]:
+    """Fields that are given as settings; JSON is YAML."""
+    return [f"{name}={json.dumps(value)}" for name, value in fields.items() if value is not None]
+
+
+def _changed(source: str | Path | Mapping[str, Any] | Sweep, settings: Sequence[str]) -> Sweep:
+    """The sweep with these settings.
+
+    Raises:
+        InputError: it is resolved already, or at fault.
+    """
+    if not isinstance(source, Sweep):
+        return load_sweep(source, settings)
+    if settings:
+        raise InputError(f"a resolved sweep takes no changes; give {', '.join(settings)} to load_sweep")
+    return source
 
 
 def _reopened(store: Store) -> Run:
@@ -126,12 +147,13 @@ class _Work:
     engine: Engine
     store: Store
     part_points: int
+    """Work of a part, in plain points."""
     on_points: Callable[[int], None] | None = None
 
     def __call__(self, index: int) -> Tally:
         part = self.parts[index]
         if self.keeps_points and not self.store.has_points(part):
-            self.store.write_points(part, complete_in_chunks(self.engine, part.points))
+            self.store.write_points(part, complete_in_chunks(self.engine, part))
         return self.engine.tally(part, self.on_points)
 
     @property
@@ -141,7 +163,7 @@ class _Work:
     @cached_property
     def parts(self) -> list[Part]:
         """The sweep in parts, which follow from it alone."""
-        return list(tasks(self.engine.space, self.part_points))
+        return parts(self.engine, self.part_points)
 
     def found(self, part: Part) -> Tally | None:
         """What an earlier run found in this part, if it finished it."""
@@ -156,6 +178,8 @@ class _Work:
 def _score(work: _Work, executor: Executor, progress: Progress | None) -> Tally:
     """All parts, merged; parts that an earlier run finished are read back."""
     total, missing = Tally(), []
+    if work.keeps_points:
+        work.store.keep_points_of(work.parts)
     for part in work.parts:
         found = work.found(part)
         if found is None:

@@ -31,6 +31,10 @@ TIME_LIMIT = 30.0
 ROUGH_GAP = 1e-3
 """Relative gap that decides nothing: of answers to what would change the answer."""
 
+ROUGH_NODES = 200
+"""Nodes of the search for the cheapest of what serves as much, in such answers: 7 s for eight models, a hundred buckets
+and 1,088 deployments, where 2,000 take 45 and find nothing cheaper."""
+
 UNUSED = 1e-9
 """A share below this is the solver's noise."""
 
@@ -117,7 +121,7 @@ def most_served(fleet: Fleet, *, time_limit: float | None = TIME_LIMIT, rough: b
     program = written(pruned(canonical(fleet)), all_of_it=False)
     # Without the cost as an aim, a solver fills any budget: what serves as much for less is not a tie but the answer.
     aims = [program.unserved, program.usd_per_hour, *([] if rough else [program.ranks])]
-    solved = minimise(program.problem, aims, time_limit, *((ROUGH_GAP, ROUGH_GAP) if rough else (GAP,)))
+    solved = minimise(program.problem, aims, time_limit, *((ROUGH_GAP, ROUGH_GAP, ROUGH_NODES) if rough else (GAP,)))
     return _answer(program, Solved(solved.status, -solved.value * program.worth, -solved.bound * program.worth))
 
 

@@ -75,6 +75,7 @@ def minimise(
     time_limit: float | None = None,
     gap: float = GAP,
     tie_gap: float = 0.0,
+    tie_nodes: int = TIE_NODES,
 ) -> Solved:
     """Minimise the aims one after the other, each among the answers that are best in those before it.
 
@@ -87,6 +88,7 @@ def minimise(
         time_limit: seconds for the first aim.
         gap: relative gap to close in it.
         tie_gap: the same in the later aims.
+        tie_nodes: nodes of the search in each of these.
     """
     first, *others = aims
     solved = _run(problem, first, timeLimit=time_limit, gapRel=gap)
@@ -96,7 +98,7 @@ def minimise(
     held, best = first, solved.value
     for index, aim in enumerate(others):
         problem += held <= best + SLACK * max(abs(best), 1.0), f"as_good_in_aim_{index}"
-        tie = _run(problem, aim, mip_max_nodes=TIE_NODES, gapRel=tie_gap)
+        tie = _run(problem, aim, mip_max_nodes=tie_nodes, gapRel=tie_gap)
         if tie.status not in ("optimal", "feasible"):
             for variable, value in zip(problem.variables(), values, strict=True):
                 variable.varValue = value

@@ -26,6 +26,7 @@ __all__ = [
     "Layout",
     "Part",
     "Space",
+    "cut",
     "layouts",
     "layouts_of",
     "slices",
@@ -195,6 +196,13 @@ def slices(box: Box, cells: int = CELLS) -> Iterator[Block]:
     return product(*leading, *ranged, *trailing)
 
 
+def cut(block: Block, cells: int) -> Iterator[Block]:
+    """Cut a block made by `slices` into such of at most `cells` points, in their order."""
+    inner = Box(tuple(Axis("", part.stop - part.start) for part in block))
+    for small in slices(inner, cells):
+        yield tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(block, small, strict=True))
+
+
 def _ranges(size: int, count: int) -> list[slice]:
     """`size` indices in `count` consecutive ranges whose lengths differ by at most one."""
     return [slice(a, b) for a, b in pairwise(size * i // count for i in range(count + 1))]
@@ -212,22 +220,34 @@ class Part:
     """Index of the box in the space, and the block in that box."""
 
 
-def tasks(space: Space, points: int = 2_000_000, cells: int = CELLS) -> Iterator[Part]:
+def tasks(
+    space: Space, points: int = 2_000_000, cells: int = CELLS, beside: Sequence[int] | None = None
+) -> Iterator[Part]:
     """Group the slices of all boxes into parts of at most `points` points' work (at least one slice each).
 
     Depends on the space alone, so that a resumed run finds the parts of the run before.
+
+    Args:
+        space: all points.
+        points: most work of a part, in plain points.
+        cells: most points of a slice.
+        beside: work on a point of each box beside scoring it, in plain points; none by default.
     """
     number = start = stop = effort = 0
     blocks: list[tuple[int, Block]] = []
     for index, box in enumerate(space.boxes):
-        for block in slices(box, max(cells // box.weight, min(cells, LEAST_CELLS))):
+        work, most = box.weight, cells // box.weight
+        if beside and beside[index]:
+            work += beside[index]
+            most = min(most, points // work)  # no slice is more work than a part
+        for block in slices(box, max(most, min(cells, LEAST_CELLS))):
             size = len(box.numbers(block))
-            if blocks and effort + size * box.weight > points:
+            if blocks and effort + size * work > points:
                 yield Part(number, range(start, stop), tuple(blocks))
                 number, start, blocks, effort = number + 1, stop, [], 0
             blocks.append((index, block))
             stop += size
-            effort += size * box.weight
+            effort += size * work
     if blocks:
         yield Part(number, range(start, stop), tuple(blocks))
 

@@ -57,6 +57,11 @@ class Workload:
         return _means(self.requests)
 
     @property
+    def decodes_nothing(self) -> bool:
+        """True where every request is answered with one token, which the prompt pass emits: there is no TPOT."""
+        return self.mean[1] <= 1
+
+    @property
     def longest(self) -> float:
         """Most tokens of a request, prompt and generated."""
         return max(length.input + length.output for length in self.requests)

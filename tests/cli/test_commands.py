@@ -96,6 +96,30 @@ def test_an_objective_that_does_not_exist_says_why(dse, tmp_path, changes, reaso
     assert reason in " ".join(said.out.split())
 
 
+@pytest.mark.parametrize(
+    ("address", "code", "message"),
+    [
+        ("127.0.0.1:9", 1, "Ray cannot reach 127.0.0.1:9: Connection refused; is the cluster running?"),
+        ("ray://127.0.0.1:9", 1, "Ray cannot reach ray://127.0.0.1:9: Connection refused; is the cluster running?"),
+        ("head", 2, "ray-address: expected HOST:PORT, ray://HOST:PORT or auto, got 'head'"),
+    ],
+)
+def test_a_ray_address_that_leads_nowhere(dse, tmp_path, address, code, message) -> None:
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    said = dse("sweep", "tiny.yaml", "--executor", "ray", "--ray-address", address)
+    assert (said.code, said.err.splitlines()[-1]) == (code, message)
+
+
+def test_the_estimate_counts_what_is_kept(dse, tmp_path) -> None:
+    """Writing a point costs a dozen times as much as scoring it."""
+    (tmp_path / "wide.yaml").write_text(SWEEP.replace("[1, 16]", "{from: 1, to: 100000}"))
+    few, every = (dse("sweep", "wide.yaml", "--dry-run", "--keep", keep).out for keep in ("frontier", "all"))
+    assert "estimate: less than a second on one core" in few
+    assert "estimate: about 1.7 s on one core" in every
+    assert "400,000 points, 1 part\n" in few
+    assert "400,000 points, 3 parts\n" in every
+
+
 def test_explain_of_a_run_is_explain_of_its_axes(dse, folder) -> None:
     of_run = json.loads(dse("explain", folder, 5, "--json").out)
     of_axes = json.loads(
@@ -155,6 +179,37 @@ def test_explain_of_one_token_has_no_decode(dse) -> None:
     assert json.loads(said.out)["phases"]["decode"] == {
         "seconds": 0.0, "tokens": 1.0, "bound": "none", "operators": [], "time_by": {}, "engine": {}, "beside": {},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--tp", 3], "cannot run: heads_not_divisible: tp must divide the number of heads"),
+        (["--pp", 64], "cannot run: too_few_layers: "),
+        (["--batch", 100_000], "cannot run: exceeds_memory: needs "),
+        (["--disaggregated", "{prefill: {batch: 5000}}", "--serving", "disaggregated"],
+         "cannot run: exceeds_memory: needs "),
+        (["--offload", "lp", "--batch", 1_000_000], "cannot run: exceeds_memory: needs "),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", [[], ["--json"], ["--html", "page.html"]], ids=["text", "json", "html"])
+def test_explain_of_a_point_that_cannot_run_leaves_with_1_and_its_reason(dse, options, reason, how) -> None:
+    said = dse("explain", "--model", "llama-3.1-8b", "--hardware", "h100-sxm", *options, *how)
+    assert said.code == 1
+    assert said.err.startswith(reason)
+    assert said.err.count("\n") == 1
+    if how == ["--json"]:
+        assert json.loads(said.out)["point"]["status"] in reason
+    else:
+        assert said.out
+
+
+def test_explain_of_a_run_says_which_constraint_a_point_does_not_meet(dse, tmp_path) -> None:
+    (tmp_path / "tight.yaml").write_text(f"{SWEEP}\nconstraints: {{ttft_ms: {{max: 20}}}}\nkeep: all\n")
+    dse("sweep", "tight.yaml", "--out", "out")
+    (run,) = (tmp_path / "out").iterdir()
+    said = dse("explain", run, 3)
+    assert (said.code, said.err) == (1, "does not meet what is asked for: constraint:ttft_ms\n")
 
 
 def test_explain_writes_a_page(dse, tmp_path) -> None:

@@ -135,3 +135,59 @@ def test_a_layout_that_cannot_be_is_a_status(dse):
     said = dse("place", *FLEXGEN, "--tp", "3")
     assert said.code == 1
     assert "heads_not_divisible" in said.out
+
+
+POLICY = ("--policy", "20,80,0,100,0,100", "--gpu-batch", "48", "--num-batches", "3")
+
+
+def test_a_policy_that_ran_needs_all_the_memory_and_whole_tensors(dse):
+    """FlexGen's own (table 2: 7.32 tokens/s), which a planner's tenth kept back and parts of matrices refuse."""
+    refused = dse("place", *FLEXGEN, *POLICY)
+    assert refused.code == 1
+    assert "exceeds_memory: needs 1.22 times" in refused.out
+    said = dse("place", *FLEXGEN, *POLICY, "--whole-tensors", "--memory-utilization", 1, "--host-utilization", 1,
+               "--max-prefill-tokens", "unlimited", "--json")  # fmt: skip
+    found = json.loads(said.out)
+    assert said.code == 0
+    assert found["shares"]["weights"]["accelerator"] == pytest.approx(1 / 12, rel=1e-3)
+    assert found["output_tokens_per_s"] == pytest.approx(7.32, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--whole-tensors"], "whole-tensors: rounds the weights of a policy; give one"),
+        ([*POLICY, "--memory-utilization", "1.5"], "memory_utilization: must be <= 1, got 1.5"),
+        ([*POLICY, "--host-utilization", "0"], "host_utilization: must be > 0, got 0"),
+        ([*POLICY, "--max-prefill-tokens", "some"], "max_prefill_tokens: 'some' is not one of unlimited"),
+        (["--precision", "{weights: fp17"], "--precision:"),
+        (["--precision", "{weights: fp17}"], "precision.weights: no number format is named 'fp17'"),
+    ],
+)
+def test_options_of_memory_that_are_wrong(dse, options, message):
+    said = dse("place", *FLEXGEN, *options)
+    assert said.code == 2
+    assert said.err.startswith(message)
+
+
+def test_a_scheme_in_place_is_the_one_of_its_name(dse):
+    """As in a sweep."""
+    point, same = FLEXGEN[:4], (*POLICY, "--json")
+    named, given, wide = (
+        json.loads(dse("place", *point, "--precision", scheme, *same).out)
+        for scheme in ("w4a16-g128", "{weights: {dtype: int4, group_size: 128}, activations: bf16}", "bf16")
+    )
+    assert named["memory"] == given["memory"]
+    assert named["memory"] != wide["memory"]
+
+
+def test_explain_and_simulate_take_the_memory_as_well(dse):
+    point = ("--model", "llama-3.1-8b", "--hardware", "l40s")
+    roomy = json.loads(dse("explain", *point, "--memory-utilization", 1, "--json").out)
+    assert roomy["memory"]["accelerator"]["limit_gb"] == roomy["memory"]["accelerator"]["capacity_gb"]
+    passes = [dse("explain", *point, "--batch", 64, "--max-prefill-tokens", most) for most in (1024, "unlimited")]
+    assert [said.code for said in passes] == [0, 0]
+    assert passes[0].out != passes[1].out
+    tight = dse("simulate", *point, "--rate", 1, "--requests", 50, "--memory-utilization", 0.2)
+    assert tight.code == 1
+    assert "memory" in tight.err

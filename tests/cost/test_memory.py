@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from properties.points import choices, figures, mesh_of, reasons
 
+import dse
+from dse.cost.evaluate import columns
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
-from dse.spec.catalog import load_model, model_names
+from dse.cost.techniques import TECHNIQUES
+from dse.spec.catalog import load_hardware, load_model, model_names
+from dse.spec.layout import Layout
 
 
 def memory(model: str, **axes) -> Memory:
@@ -91,11 +97,77 @@ def test_the_largest_batch_fits_and_one_more_does_not(model, layout):
     assert found[1] == "exceeds_memory"
 
 
-@pytest.mark.parametrize("model", ["llama-3.1-8b", "gemma-2-9b", "deepseek-v2-lite"])
-def test_the_longest_context_fits_and_one_more_token_does_not(model):
-    held = memory(model, batch=[64], hardware=["a100-sxm-40gb"], workload=((100, 10),), kv_block_size=1)
-    longest = float(held.max_context.item())
-    room = held.limit - held.weights - held.workspace - held.activations
-    assert longest > 110
-    assert np.all(held.cache_at(longest) <= room)
-    assert longest == load_model(model).max_context or np.all(held.cache_at(longest + 1) > room)
+SMALL = ("llama-3.2-1b", "gemma-2-9b", "deepseek-v2-lite", "bloom-7.1b", "nemotron-3-nano-30b-a3b", "qwen3-30b-a3b")
+shapes = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(SMALL),
+        "hardware": st.sampled_from(("l4", "t4", "a100-sxm-40gb")),
+        "precision": st.sampled_from(("bf16", "w4a16-g128")),
+        "layout": st.sampled_from(((1,), (8,), (2, 3), (1, 1, 2, 0), (8, 1, 2, 0))),
+        "batch": st.sampled_from((2, 4, 37, 600)),
+        "input": st.integers(1, 9000),
+        "output": st.integers(1, 3000),
+        "options": st.sampled_from(({}, {"attention": "unfused"}, {"prefix_hit": 0.5}, {"kv_block_size": 1})),
+    }
+)
+
+
+def asked(shape, **changed) -> dict[str, np.ndarray]:
+    """The memory of a deployment, its largest batch and its longest context."""
+    shape = {**shape, **changed}
+    pair = (shape["input"], shape["output"])
+    options = {name: TECHNIQUES[name].parse(v) if name in TECHNIQUES else v for name, v in shape["options"].items()}
+    chosen = choices([shape["hardware"]], [pair], [shape["precision"]], layout=[shape["layout"]],
+                     batch=[shape["batch"]], **options)  # fmt: skip
+    spec = load_model(shape["model"])
+    names = ("memory_gb_per_device", "max_batch", "max_context")
+    found = {name: float(values.item()) for name, values in columns(spec, chosen, mesh_of(chosen), names).items()}
+    room = load_hardware(shape["hardware"]).memory_bytes * chosen.memory_utilization
+    return found | {"fits": found["memory_gb_per_device"] * 1e9 <= room * (1 + 1e-15)}
+
+
+@given(shapes)
+@settings(max_examples=60, deadline=None)
+def test_the_largest_batch_is_feasible_and_one_more_on_each_rank_is_not(shape):
+    most = int(asked(shape)["max_batch"])
+    dp = Layout(*shape["layout"]).dp
+    assert most % dp == 0
+    assert not asked(shape, batch=most + dp)["fits"]
+    assert most == 0 or asked(shape, batch=most)["fits"]
+
+
+@given(shapes)
+@settings(max_examples=60, deadline=None)
+def test_the_longest_context_is_feasible_and_the_next_page_is_not(shape):
+    """The prompts of a rank run one by one here: several may leave free what a longer one takes."""
+    shape = shape | {"batch": Layout(*shape["layout"]).dp}
+    longest, output = int(asked(shape)["max_context"]), shape["output"]
+    if longest <= output:
+        assert not asked(shape, input=1)["fits"] or longest == output
+        return
+    assert asked(shape, input=longest - output)["fits"]
+    if longest < (load_model(shape["model"]).max_context or 2**24):
+        page = shape["options"].get("kv_block_size", 16)
+        assert not asked(shape, input=longest - output + page)["fits"]
+
+
+@given(shapes)
+@settings(max_examples=60, deadline=None)
+def test_the_longest_context_of_a_batch_is_feasible(shape):
+    """Prompts that run together count as if they filled their passes: more room than they take, but for rounding."""
+    longest, output = int(asked(shape)["max_context"]), shape["output"]
+    assert longest <= output or asked(shape, input=longest - output)["fits"]
+
+
+def test_a_prompt_that_grows_grows_the_activations_of_its_pass():
+    """8B on an L4: beside the activations of 1,024 tokens 38,560 would be left for the cache."""
+    found = dse.evaluate("llama-3.1-8b", "l4", input=1024, output=256, batch=1)
+    longest = int(found.max_context[0])
+    assert longest == 22_976
+    inputs = [longest - 256, longest - 256 + 16]
+    assert dse.evaluate("llama-3.1-8b", "l4", input=inputs, output=256).status.tolist() == ["ok", "exceeds_memory"]
+
+
+def test_more_than_65536_sequences_may_fit():
+    found = dse.evaluate("opt-125m", "gb200", input=1, output=2, precision="fp8", kv_block_size=1)
+    assert found.max_batch[0] > 65_536

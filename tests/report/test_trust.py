@@ -60,6 +60,15 @@ def test_the_end_of_a_summary_says_what_the_probability_is():
     assert not any("p front" in line for line in sentences(MANIFEST, columns(None)))
 
 
+def test_it_says_how_many_are_left_without_one_and_why():
+    (line,) = (line for line in sentences(MANIFEST, columns(0.5, None, 1.0, None, None)) if "p front" in line)
+    assert line.endswith(
+        " Of so many frontier points it was computed for 2, the best of each group and an even spread of the rest; 3 "
+        "were left without to save time."
+    )
+    assert "left without" not in " ".join(sentences(MANIFEST, columns(0.5, 1.0)))
+
+
 @pytest.fixture(scope="module")
 def run():
     manifest, frontier = fake_run.make()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from runs import front_bytes
 
 import dse
 from dse.cost.metrics import METRICS
-from dse.run import chances
+from dse.run import chances, sharing
 from dse.run.chances import chains, front_probabilities
 from dse.run.contests import contests
 from dse.run.rows import complete
@@ -87,6 +89,35 @@ def test_points_that_differ_in_less_share_more(engine):
 def test_the_same_point_has_the_same_error_in_whatever_company(engine):
     alone, among = drawn(engine, [7]), drawn(engine, [100, 7, 3])
     assert np.array_equal(alone[:, 0], among[:, 1])
+
+
+def test_some_draws_are_those_of_all(engine):
+    """However few are made at once: fronts of thousands of points are drawn a few at a time."""
+    numbers = np.arange(0, engine.space.size, 7)
+    objectives = (TPOT, THROUGHPUT, "memory_gb_per_device", "ttft_ms")
+    errors = Errors(standing(engine, numbers, NOTHING), objectives).of(slice(0, len(numbers)))
+    parts = [errors(slice(start, min(start + 5, SAMPLES))) for start in range(0, SAMPLES, 5)]
+    assert np.array_equal(np.concatenate(parts), errors(slice(0, SAMPLES)))
+
+
+def test_what_a_few_draws_take_does_not_grow_with_all_of_them(engine):
+    """All draws of 40,000 points are 41 MB an array, and there were six."""
+    numbers = np.resize(np.arange(engine.space.size), 40_000)
+    errors = Errors(standing(engine, np.arange(engine.space.size), NOTHING), (TPOT, THROUGHPUT))
+    errors._points = errors._points.some(numbers)  # the same points over and over
+    tracemalloc.start()
+    errors.of(slice(0, len(numbers)))(slice(0, 4))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_columns_of_runners_up_are_computed_in_blocks(engine, monkeypatch):
+    numbers = np.arange(engine.space.size)
+    whole = standing(engine, numbers, NOTHING)
+    monkeypatch.setattr(sharing, "AT_ONCE", 7)
+    blocks = standing(engine, numbers, NOTHING)
+    assert all(np.array_equal(getattr(whole, name), getattr(blocks, name)) for name in ("evidence", "sigma", "prompt"))
 
 
 def test_variants_of_one_accelerator_have_one_error(small):

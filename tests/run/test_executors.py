@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from runs import PART, front_bytes
 
 from dse.errors import CannotRun, Fault, InputError
 from dse.run.executors import RETRIES, Executor, Local, OnRay, choose
+from dse.run.ray_address import reach
 from dse.run.sweep import run_sweep
 
 
@@ -196,10 +200,101 @@ def test_an_executor_that_is_none() -> None:
         choose("local", 1, "here")
 
 
-def test_a_cluster_that_is_not_there() -> None:
-    class Unreachable:
-        def init(self, **options: object) -> None:
-            raise ConnectionError("nobody answers")
+@pytest.mark.parametrize(
+    "address", ["", "here", "head:", ":6379", "head:99999", "head:x", "http://head:80", "ray://", "ray://head", "a:1/b"]
+)
+def test_an_address_that_can_be_none(address) -> None:
+    with pytest.raises(InputError) as caught:
+        choose("auto", 1, address)
+    assert str(caught.value) == f"ray-address: expected HOST:PORT, ray://HOST:PORT or auto, got {address!r}"
 
-    with pytest.raises(CannotRun, match="Ray cannot reach head:6379: nobody answers"):
-        OnRay("head:6379")._start(Unreachable())
+
+@pytest.mark.parametrize("address", ["auto", "local", "head:6379", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001"])
+def test_an_address_that_may_be_one(address) -> None:
+    assert choose("ray", 1, address)[0].address == address
+
+
+class NeverAsked:
+    """A Ray that would try for a minute."""
+
+    def init(self, **options: object) -> None:
+        pytest.fail("nobody is there, which a knock on the door tells")
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "ray://127.0.0.1:{}"])
+def test_a_cluster_that_is_not_there_is_told_at_once(form) -> None:
+    with socket.create_server(("", 0)) as server:  # a port that is free from now on
+        port = server.getsockname()[1]
+    address = form.format(port)
+    with pytest.raises(CannotRun) as caught:
+        OnRay(address)._start(NeverAsked())
+    assert str(caught.value) == f"Ray cannot reach {address}: Connection refused; is the cluster running?"
+
+
+def test_no_cluster_on_this_machine(monkeypatch) -> None:
+    def nothing_found(addr: str) -> None:
+        raise ConnectionError("Could not find any running Ray instance. Please specify another flag of ours.")
+
+    monkeypatch.setattr("ray._private.services.canonicalize_bootstrap_address", nothing_found)
+    with pytest.raises(CannotRun) as caught:
+        OnRay("auto")._start(NeverAsked())
+    said = "Ray cannot reach auto: Could not find any running Ray instance; is the cluster running?"
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:9", "nonsense"])
+def test_auto_follows_a_wrong_ray_address_no_further(monkeypatch, where) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", where)
+    with pytest.raises(CannotRun, match="Ray cannot reach auto: "):
+        OnRay("auto")._start(NeverAsked())
+
+
+@contextmanager
+def server(answer: bytes) -> Iterator[str]:
+    """The address of one that says this to whoever comes."""
+
+    def serve() -> None:
+        while True:
+            try:
+                guest, _ = listening.accept()
+            except OSError:  # closed
+                return
+            with guest:
+                guest.recv(100)
+                guest.sendall(answer)
+
+    with socket.create_server(("", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail"])
+def test_something_that_answers_and_is_no_cluster(answer) -> None:
+    with server(answer) as address, pytest.raises(CannotRun) as caught:
+        OnRay(address)._start(NeverAsked())
+    said = f"Ray cannot reach {address}: what answers there is no cluster of Ray; is the cluster running?"
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("error", [ConnectionError("of another version"), SystemExit(15)])
+def test_a_cluster_that_ray_cannot_join(error) -> None:
+    class Unwilling:
+        def init(self, **options: object) -> None:
+            raise error
+
+    said = "what answers there is no cluster" if isinstance(error, SystemExit) else "of another version"
+    with server(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])) as address, pytest.raises(CannotRun) as caught:
+        OnRay(address)._start(Unwilling())
+    assert str(caught.value).startswith(f"Ray cannot reach {address}: {said}")
+
+
+@pytest.mark.ray
+def test_a_cluster_that_is_there_is_reached() -> None:
+    import ray
+
+    OnRay(cpus=1)._start(ray)
+    try:
+        reach(ray.get_runtime_context().gcs_address)
+    finally:
+        ray.shutdown()

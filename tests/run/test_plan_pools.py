@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dse.errors import CannotRun
 from dse.run.candidates import find_candidates
 from dse.run.fleet_facts import Facts
 from dse.run.operating import operating_points
@@ -202,6 +203,20 @@ def test_pools_in_regions_stand_in_one():
     found = problem(candidates=PAIR, budget={"regions": regions})
     for option in found.fleet.options:
         assert len({name.partition("@")[2] for name in option.held}) == 1
+
+
+def test_prefill_workers_may_have_accelerators_of_their_own():
+    own = candidates(hardware=["h100-sxm"], serving="disaggregated", disaggregated={"prefill": {"hardware": "l40s"}})
+    found = problem(candidates=own)
+    assert found.fleet.options
+    assert all(option.held.keys() == {"h100-sxm", "l40s"} for option in found.fleet.options)
+    assert not found.under([model.slo for model in found.plan.models], ["h100-sxm"]).fleet.options
+
+
+def test_accelerators_for_prompts_alone_cannot_serve():
+    own = candidates(hardware=["h100-sxm"], serving="disaggregated", disaggregated={"prefill": {"hardware": "l40s"}})
+    with pytest.raises(CannotRun, match="no candidate has a price of kind purchase"):
+        load_plan(changed(candidates=own, price={"kind": "purchase", "purchase": {"l40s": 9000}}))
 
 
 # -- what cannot be ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dse.errors import InputError
-from dse.search.space import CELLS, Axis, Box, Layout, Space, layouts, layouts_of, slices, tasks
+from dse.search.space import CELLS, Axis, Box, Layout, Space, cut, layouts, layouts_of, slices, tasks
 
 shapes = st.lists(st.integers(1, 7), min_size=1, max_size=5).map(tuple)
 
@@ -141,6 +141,24 @@ def test_parts_hold_every_slice_once_in_order(sizes, points, cells):
         held = [n for i, block in part.blocks for n in space.boxes[i].numbers(block)]
         assert held == list(part.points)
         assert len(held) <= points or len(part.blocks) == 1
+
+
+@given(st.lists(shapes, min_size=1, max_size=3), st.integers(1, 100), st.integers(1, 5))
+def test_parts_with_work_beside_scoring_hold_fewer_points(sizes, points, more):
+    space = space_of(*sizes)
+    parts = list(tasks(space, points, cells=40, beside=[more] * len(space.boxes)))
+    assert [number for part in parts for number in part.points] == list(range(space.size))
+    for part in parts:
+        assert len(part.points) * (1 + more) <= points or len(part.blocks) == 1
+
+
+@given(shape=shapes, cells=st.integers(1, 60), small=st.integers(1, 60))
+def test_a_block_is_cut_in_the_order_of_its_numbers(shape, cells, small):
+    box = box_of(shape)
+    for block in slices(box, cells):
+        pieces = list(cut(block, small))
+        assert [number for piece in pieces for number in box.numbers(piece)] == list(box.numbers(block))
+        assert all(1 <= len(box.numbers(piece)) <= small for piece in pieces)
 
 
 def test_part_boundaries_stay_where_they_are():

@@ -336,6 +336,10 @@ def test_every_fault_of_the_meaning_at_once(tmp_path):
          "leave it out"),
         ({"candidates": {"hardware": ["l4"], "serving": "disaggregated", "disaggregated": {"devices": 1}}},
          "candidates.disaggregated.devices: a prefill and a decode worker are 2 accelerators at least, got 1"),
+        ({"candidates": {"hardware": ["l4"], "serving": "disaggregated",
+                         "disaggregated": {"devices": 4, "fill": True}}},
+         "candidates.disaggregated.fill: a plan counts accelerators of whole fleets, not of one deployment; leave "
+         "'fill' out"),
         ({"candidates": {"hardware": ["l4"], "serving": "disaggregated"}, "budget": {"stock": {"l4": 1}}},
          "budget.stock: disaggregated serving needs 2 accelerators at least, one for prompts and one to decode; there "
          "is 1"),

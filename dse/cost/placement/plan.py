@@ -265,7 +265,7 @@ def _bytes(ledger: Ledger, devices: Devices) -> dict[tuple[Tier, Phase], Affine]
     """Memory by tier and phase: what is held, and two buffers of what passes through."""
     held, layer = ledger.held, ledger.layer
     found: dict[tuple[Tier, Phase], Affine] = {}
-    peaks = ledger.memory.activation_peaks
+    peaks = ledger.memory.peaks
     for phase in PHASES:
         for tier in TIERS:
             memory = found[tier, phase] = Affine()
