@@ -20,7 +20,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dse.cost.queueing import HALVINGS, MOST_REGULAR
 from dse.cost.serving import Static
 from dse.cost.work import Array
 
@@ -28,6 +27,12 @@ Floats = NDArray[np.float64]
 
 SINGLY, FURTHER, STRIDE = 16, 40, 0.3
 """Terms of the sum over k: the first one by one, those beyond at so many logarithms of k, so far apart."""
+
+HALVINGS = 24
+"""Of the bracket of a quantile: to a millionth of a block."""
+
+LEAST_CLUMP = 0.01
+"""Clumps of arrivals that come like a clock."""
 
 NODES = 12
 """Of the Gauss-Legendre rule over the time until the running block ends."""
@@ -76,7 +81,7 @@ class BlocksUnderLoad:
         self.blocks = blocks
         self.stable = rate < blocks.capacity
         self.rate = np.where(self.stable, rate, 0.5 * blocks.capacity)
-        clump = max(blocks.burstiness**2, 1.0 / MOST_REGULAR)
+        clump = max(blocks.burstiness**2, LEAST_CLUMP)
         self.most = blocks.block / clump
         """Of a block, in clumps."""
         self.came = self.rate * blocks.seconds / clump
