@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.blocks import Blocks, BlocksUnderLoad
 from dse.cost.latency import UnderLoad
 from dse.cost.lengths import expected
 from dse.cost.memory import Memory
@@ -26,6 +27,9 @@ Matters = Callable[[NDArray[np.float64], NDArray[np.float64]], Mask]
 LEAST = 1 / 256
 """Share of the capacity below which no rate is looked for: a replica that idle is no way to serve anything."""
 
+WAITED: Mapping[str, float] = {"ttft_ms": 1e-3, "latency_s": 1.0}
+"""Latencies that hold the wait for a block, with their unit in seconds."""
+
 COARSE, FINE = 5, 5
 """Bisections of the logarithm of the rate, from `LEAST` of the capacity to all of it: first to 19 %, which shows what
 cannot matter, then to 0.5 %, on the safe side."""
@@ -36,8 +40,8 @@ def highest_rate(
 ) -> NDArray[np.float64]:
     """Requests/s of one replica within the limits, 0 where there is no such rate. Shape of the mesh.
 
-    Where requests arrive (`open-loop`) the rate is searched for; a steady state of another kind has one rate, and its
-    latencies have means only: to these all limits are held.
+    Where requests arrive (`open-loop`) the rate is searched for, and that of static blocks where the wait for a block
+    counts; any other steady state has one rate, and its latencies have means only: to these all limits are held.
 
     Args:
         served: on an open mesh.
@@ -50,6 +54,8 @@ def highest_rate(
     within = may_run
     for excess in excesses(served, limits).values():
         within = within & np.logical_not(excess > 1.0)
+    if type(served) is Static and any(limit.metric in WAITED for limit in limits):
+        return _highest_rate_of_blocks(served, limits, np.broadcast_to(within, shape))
     if not isinstance(served, OpenLoop):
         return np.broadcast_to(np.where(within, np.nan_to_num(served.requests_per_s), 0.0), shape)
     found = np.zeros(shape)
@@ -66,6 +72,16 @@ def highest_rate(
         places = tuple(place[kept] for place in places)
         loop, low, high = _listed(served, places), low[kept], high[kept]
     found[places], _ = _searched(loop, limits, low, high, FINE)
+    return found
+
+
+def _highest_rate_of_blocks(served: Static, limits: Sequence[Limit], within: Mask) -> NDArray[np.float64]:
+    """The same of static blocks, for which requests wait. Shape of the mesh."""
+    found = np.zeros(within.shape)
+    places = np.nonzero(within & (np.broadcast_to(served.latency, within.shape) < np.inf))
+    if len(places[0]):
+        blocks = Blocks.of(served, places)
+        found[places], _ = _searched(blocks, limits, np.zeros(len(places[0])), blocks.capacity, COARSE + FINE)
     return found
 
 
@@ -143,7 +159,7 @@ def _listed(loop: OpenLoop, places: tuple[NDArray[np.intp], ...]) -> OpenLoop:
 
 
 def _searched(
-    loop: OpenLoop | Pooled, limits: Sequence[Limit], low: Array, high: Array, sections: int
+    loop: OpenLoop | Pooled | Blocks, limits: Sequence[Limit], low: Array, high: Array, sections: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Between what the highest rate of each point of a list lies, after so many bisections more."""
     floor = LEAST * loop.capacity
@@ -154,14 +170,27 @@ def _searched(
     return np.asarray(low), np.asarray(high)
 
 
-def _within(queue: UnderLoad | PoolsUnderLoad, limits: Sequence[Limit]) -> Mask:
+def _within(queue: UnderLoad | PoolsUnderLoad | BlocksUnderLoad, limits: Sequence[Limit]) -> Mask:
     """Where a rate keeps the limits: the percentiles together, which is stricter than each by itself."""
     good: Mask = np.asarray(queue.ttft > 0)  # NaN at and beyond the capacity
+    if isinstance(queue, BlocksUnderLoad):
+        return good & _blocks_within(queue, limits)
     if any(limit.statistic == "p99" for limit in limits):
         good = good & (queue.attainment >= ATTAINED)
     for limit in limits:
         if limit.statistic == "mean":
             good = good & np.logical_not(_mean(queue, limit.metric, queue.point.steps) > limit.most)
+    return good
+
+
+def _blocks_within(queue: BlocksUnderLoad, limits: Sequence[Limit]) -> Mask:
+    """Where blocks keep the limits; those of the time per token no rate changes."""
+    blocks, good = queue.blocks, np.ones(queue.rate.shape, dtype=bool)
+    for metric, statistic, most in limits:
+        if metric in WAITED:
+            mean, busy = (queue.ttft, blocks.prompt) if metric == "ttft_ms" else (queue.latency, blocks.seconds)
+            limit = most * WAITED[metric]
+            good &= mean <= limit if statistic == "mean" else queue.waits(limit - busy) >= ATTAINED
     return good
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dse.report.columns import MISSING, number_text
-from dse.report.plan_words import NAMED, fleet_text, headlines, sentences, signed
+from dse.report.plan_words import NAMED, fleet_text, headlines, sentences, signed, simulated_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,10 +69,14 @@ def _body(answer: Plain, console: Console, say: Callable[..., None], wrapped: Ca
     for line in sentences(answer):
         wrapped(line)
     for entry in answer["deployments"]:
-        if entry.get("launch"):
+        commands, notes = entry.get("launch"), entry.get("launch_notes")
+        if commands or notes:
             say(f"\n{entry['name']}, {entry['replicas']} x:", "bold")
-            for line in entry["launch"]["vllm"].splitlines():
+        if commands:
+            for line in next(iter(commands.values())).splitlines():
                 console.print(Text(f"  {line}"), soft_wrap=True)
+        for note in notes or ():
+            wrapped(f"  {note}")
     say()
 
 
@@ -124,6 +128,7 @@ def alternative_row(entry: Plain) -> dict[str, str]:
         "%": signed(entry["difference_pct"], 1),
         "served": f"{entry['served']:.0%}",
         "kW": number_text(entry["power_kw"]),
+        "simulated": simulated_text(entry),
     }
 
 

@@ -99,6 +99,9 @@ def _verified(found: Plain | None) -> Iterator[str]:
     """What the simulator said."""
     if not found:
         return
+    if found["holds"] is None:
+        yield f"Not simulated, because {found['because']}: what is said of latencies rests on the cost model alone."
+        return
     last = found["tried"][-1]
     measured = "; ".join(
         f"{model}: {', '.join(_measured(name, value) for name, value in values.items())}"
@@ -106,10 +109,33 @@ def _verified(found: Plain | None) -> Iterator[str]:
     )
     held = "keeps its latencies" if found["holds"] else "MISSES its latencies"
     yield f"Simulated with {last['requests']:,} requests at the peak, the answer {held}: {measured}."
+    yield from _replayed(last)
     for each in found["tried"][:-1]:
         late = ", ".join(name for names in each["missed"].values() for name in names)
         cost = f"${each['usd_per_hour']:,.2f}/h"
         yield f"Demoted: {fleet_text(each['instances'])} for {cost}, which misses {late} in the simulator."
+
+
+def simulated_text(entry: Plain) -> str:
+    """`holds`, `misses p99 TTFT`, or `no`: what the simulator says of a fleet."""
+    if entry.get("verified") is None:
+        return "no"
+    if entry["verified"]:
+        return "holds"
+    late = [name.split(":") for name in entry["missed"]]
+    return "misses " + ", ".join(f"{statistic} {metric.rsplit('_', 1)[0].upper()}" for metric, statistic in late)
+
+
+def _replayed(found: Plain) -> Iterator[str]:
+    """Of what the simulator did not see all."""
+    parts = [f"{each['replicas']} of {each['of']} replicas of {name}"
+             for name, each in found["replayed"].items() if each["replicas"] < each["of"]]  # fmt: skip
+    if parts:
+        yield f"Replayed were, with their share of the arrivals, {'; '.join(parts)}."
+    for name, why in found["not_replayed"].items():
+        yield f"Not simulated: {name}, because {why}."
+    if found["not_replayed"]:
+        yield f"The requests simulated are {found['share_of_requests']:.0%} of all."
 
 
 def _measured(name: str, value: float) -> str:

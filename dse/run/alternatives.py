@@ -1,4 +1,8 @@
-"""What else a plan could have: the best single types, other mixes, the fastest, what all of the demand would take."""
+"""What else a plan could have: the best single types, other mixes, the fastest, what all of the demand would take.
+
+The best of them are replayed in the simulator, once each; `verified` is None of those that are not, and of all where
+the plan is not replayed.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from dse.run.binding import limitless
 from dse.run.fleet_facts import Facts, mean_latency
 from dse.run.frontiers import TIGHTNESS
 from dse.run.problem import balanced
+from dse.run.vouched import known, vouched
 from dse.search.fleet import Answer
 from dse.search.fleet_distinct import best_distinct
 from dse.search.fleet_program import cheapest
@@ -27,14 +32,17 @@ CENTS = 9
 def alternatives(asked: Answered) -> Iterator[Plain]:
     """The recommendation beside what else could be had, each with its cost over the recommended."""
     fleet = asked.fleet
-    yield row(asked, "recommended", asked.answer)
+    yield row(asked, "recommended", asked.answer) | known(asked.answer, asked.tried[-1:])
     for place, (kind, answer) in enumerate(asked.singles.items()):
-        yield row(asked, "best single type" if place == 0 else f"only {kind}", answer)
+        if place == 0:
+            yield row(asked, "best single type", answer) | vouched(asked.problem, answer, asked.tried)
+        else:
+            yield row(asked, f"only {kind}", answer)
     seen = {fleet.kinds_of(answer.devices) for answer in (asked.answer, *asked.singles.values())}
     wanted = asked.problem.plan.file.alternatives
     for answer in best_distinct(fleet, asked.answer, wanted, time_limit=asked.time_limit, serving=asked.serving):
         if fleet.kinds_of(answer.devices) not in seen:
-            yield row(asked, "next best mix", answer)
+            yield row(asked, "next best mix", answer) | vouched(asked.problem, answer, asked.tried)
     if asked.serving:
         yield from _all_of_it(asked)
 
@@ -61,7 +69,8 @@ def fastest(asked: Answered) -> Iterator[Plain]:
         answer = under.best()
         if answer.found and answer.devices:
             facts = Facts(under, balanced(under.fleet, answer))
-            yield {**row(asked, "fastest", facts.answer), "slo_scale": scale, **dict(mean_latency(facts))}
+            said = vouched(under, answer)
+            yield {**row(asked, "fastest", facts.answer), "slo_scale": scale, **dict(mean_latency(facts)), **said}
             return
 
 
@@ -79,4 +88,5 @@ def row(asked: Answered, title: str, answer: Answer) -> Plain:
         "power_kw": asked.problem.power_kw(answer),
         "status": answer.status,
         "gap": answer.gap,
+        **known(answer, asked.tried),
     }

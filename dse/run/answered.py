@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from dse.run.problem import Problem
+from dse.run.replay import Replay
 from dse.search.fleet import Answer, Fleet
 from dse.search.fleet_program import Multipliers, most_served_by, multipliers
 
@@ -23,6 +24,8 @@ class Answered:
 
     problem: Problem
     answer: Answer
+    tried: tuple[Replay, ...] = ()
+    """What was replayed on the way to the answer."""
 
     @cached_property
     def fleet(self) -> Fleet:

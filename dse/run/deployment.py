@@ -81,6 +81,11 @@ class Deployment:
         return []
 
     @property
+    def chips(self) -> list[HardwareSpec]:
+        """The accelerators of the workers of each kind, in the order of `pool_facts`."""
+        return [self.chip]
+
+    @property
     def offloaded(self) -> bool:
         """Whether its tensors are placed over accelerator, host and disk."""
         return bool(self.sweep.variants[self.box]["offload"] == "lp")

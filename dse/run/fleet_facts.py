@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.techniques import active
 from dse.run.axes import ARRIVING, schemes_of
 from dse.run.deployment import Deployment
-from dse.run.launch import launch_commands, published_as
+from dse.run.launch import NO_PLACEMENT, Launch, launch
 from dse.run.launch_pools import pool_commands
 from dse.run.operating import LATENCIES, operating_points
 from dse.run.prices import idle_watts
 from dse.run.problem import Problem
 from dse.search.fleet import Answer
 from dse.search.fleet_program import Multipliers
+from dse.spec.hardware import HardwareSpec
 from dse.spec.plan import HOURS_PER_MONTH, HOURS_PER_YEAR
 
 Floats = NDArray[np.float64]
@@ -117,28 +119,7 @@ class Facts:
             return {}
         weakest = max(rows, key=lambda each: each["throughput_error_pct"])
         batch = int(max(each["slots"] for each in rows))
-        longest = max(int(each["input"]) + int(each["output"]) for each in rows)
-        axes, settings = deployment.sweep.axes, deployment.sweep.settings
-        schemes = [*axes.precision_of(axes.models[0])]
-        if axes.pools is not None:
-            schemes += schemes_of(axes.pools.precision, axes.models[0])
-        chunk = deployment.chunk_tokens
-        told = {
-            "max_prefill_tokens": settings.max_prefill_tokens if chunk is None else chunk,
-            "memory_utilization": settings.memory_utilization, "chunked": chunk is not None,
-        }  # fmt: skip
-
-        def launched(facts: Plain) -> dict[str, str]:
-            scheme = next(scheme for scheme in schemes if scheme.name == facts["precision"])
-            return launch_commands(facts, scheme, published_as(axes.models[0].name), longest, batch, told)
-
-        launch, site = {}, self.answer.options[place].device.removeprefix(deployment.chip.name)
-        pools = [{**facts, "hardware": f"{facts['hardware']}{site}"} for facts in deployment.pool_facts]
-        if pools:
-            prompt = max(int(each["input"]) for each in rows)
-            launch = pool_commands([(facts, launched(facts)) for facts in pools], prompt)
-        elif not deployment.offloaded:
-            launch = launched(rows[0])
+        pools, commands, notes = self._launched(place, deployment, batch)
         return {
             **({"pools": pools} if pools else {}),
             **{name: rows[0][name] for name in CONFIGURATION},
@@ -146,8 +127,44 @@ class Facts:
             **{name: weakest[name] for name in TRUST},
             "memory_gb_per_device": max(each["memory_gb_per_device"] for each in rows),
             "accuracy_drop_pct": rows[0]["accuracy_drop_pct"],
-            "launch": launch,
+            "launch": commands,
+            "launch_notes": notes,
         }
+
+    def _launched(
+        self, place: int, deployment: Deployment, batch: int
+    ) -> tuple[list[Plain], dict[str, str], list[str]]:
+        """The pools of a deployment, commands that start it by engine, and what has to be known of them."""
+        rows = self.rows[place]
+        site = self.answer.options[place].device.removeprefix(deployment.chip.name)
+        pools = [{**facts, "hardware": f"{facts['hardware']}{site}"} for facts in deployment.pool_facts]
+        if deployment.offloaded:
+            return pools, {}, [NO_PLACEMENT]
+        axes, settings = deployment.sweep.axes, deployment.sweep.settings
+        model, buckets = axes.models[0], self.problem.plan.buckets
+        longest = max(buckets[index].longest for index in rows)
+        if model.max_context is not None:
+            longest = min(longest, model.max_context)
+        schemes = [*axes.precision_of(model)]
+        if axes.pools is not None:
+            schemes += schemes_of(axes.pools.precision, model)
+        chunk = deployment.chunk_tokens
+        told = {
+            "max_prefill_tokens": settings.max_prefill_tokens if chunk is None else chunk,
+            "memory_utilization": settings.memory_utilization, "chunked": chunk is not None,
+        }  # fmt: skip
+        techniques = {technique.name: value for technique, value in active(deployment.sweep.variants[deployment.box])}
+
+        def launched(facts: Plain, chip: HardwareSpec) -> Launch:
+            scheme = next(scheme for scheme in schemes if scheme.name == facts["precision"])
+            return launch(facts, chip, model, scheme, longest, batch, told, techniques)
+
+        if not pools:
+            alone = launched(next(iter(rows.values())), deployment.chip)
+            return pools, alone.whole(), alone.notes
+        workers = [launched(facts, chip) for facts, chip in zip(pools, deployment.chips, strict=True)]
+        notes = list(dict.fromkeys(note for worker in workers for note in worker.notes))
+        return pools, pool_commands(list(zip(pools, workers, strict=True)), longest), notes
 
     def buckets(self, margins: Multipliers | None) -> list[Plain]:
         """One row per bucket of demand: what serves it, how fast, what a request more would cost."""

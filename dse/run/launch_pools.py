@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from dse.run.launch import Launch
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Pool:
     name: str
     """`prefill` or `decode`."""
     workers: int
-    alone: Mapping[str, str]
-    """Engine -> the command of one as a replica of its own."""
+    alone: Launch
+    """How one is started as a replica of its own."""
 
     @property
     def hosts(self) -> list[str]:
@@ -32,29 +34,28 @@ class Pool:
 
     def command(self, engine: str, more: str) -> str:
         """What to run on each of its hosts."""
-        return f"{self.alone[engine]} {more}  # on {', '.join(self.hosts)}"
+        return f"{self.alone.commands[engine]} {more}  # on {', '.join(self.hosts)}"
 
     def urls(self, port: int) -> list[str]:
         """Where its workers listen."""
         return [f"{host}:{port}" for host in self.hosts]
 
 
-def pool_commands(
-    workers: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]], longest_prompt: int
-) -> dict[str, str]:
-    """Commands per engine that start a deployment of two pools, a line each.
+def pool_commands(workers: Sequence[tuple[Mapping[str, Any], Launch]], longest_prompt: int) -> dict[str, str]:
+    """Commands per engine that runs both of two pools, a line each.
 
     Args:
-        workers: of the prefill and of the decode pool `pool` and `workers`, and the commands of one worker alone.
+        workers: of the prefill and of the decode pool `pool` and `workers`, and how one worker alone is started.
         longest_prompt: tokens.
     """
     prefill, decode = (Pool(facts["pool"], facts["workers"], alone) for facts, alone in workers)
-    found = {
-        "vllm": _vllm(prefill, decode),
-        "sglang": _sglang(prefill, decode),
-        "tensorrt-llm": _tensorrt_llm(prefill, decode, longest_prompt),
+    written: dict[str, Callable[[], list[str]]] = {
+        "vllm": lambda: _vllm(prefill, decode),
+        "sglang": lambda: _sglang(prefill, decode),
+        "tensorrt-llm": lambda: _tensorrt_llm(prefill, decode, longest_prompt),
     }
-    return {engine: "\n".join(lines) for engine, lines in found.items()}
+    both = prefill.alone.commands.keys() & decode.alone.commands.keys()
+    return {engine: "\n".join(lines()) for engine, lines in written.items() if engine in both}
 
 
 def _vllm(prefill: Pool, decode: Pool) -> list[str]:
@@ -86,6 +87,9 @@ def _sglang(prefill: Pool, decode: Pool) -> list[str]:
 def _tensorrt_llm(prefill: Pool, decode: Pool, longest_prompt: int) -> list[str]:
     caches = f"cache_transceiver_config: {{backend: NIXL, max_tokens_in_buffer: {longest_prompt}}}"
 
+    def own(pool: Pool) -> str:
+        return "".join(f", {key}: {json.dumps(value)}" for key, value in pool.alone.config.items())
+
     def written(config: str, file: str) -> str:
         return f"echo {shlex.quote(f'{{{config}}}')} > {file}"
 
@@ -94,8 +98,8 @@ def _tensorrt_llm(prefill: Pool, decode: Pool, longest_prompt: int) -> list[str]
 
     listed = f"{servers('context', prefill)}, {servers('generation', decode)}"
     return [
-        written(f"disable_overlap_scheduler: true, {caches}", "context.yaml"),
-        written(caches, "generation.yaml"),
+        written(f"disable_overlap_scheduler: true, {caches}{own(prefill)}", "context.yaml"),
+        written(f"{caches}{own(decode)}", "generation.yaml"),
         prefill.command("tensorrt-llm", "--host 0.0.0.0 --port 8001 --config context.yaml"),
         decode.command("tensorrt-llm", "--host 0.0.0.0 --port 8001 --config generation.yaml"),
         written(f"hostname: 0.0.0.0, port: 8000, backend: pytorch, {listed}", "disagg_config.yaml"),

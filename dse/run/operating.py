@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from dse.cost.blocks import Blocks
 from dse.cost.capacity import most_running
 from dse.cost.metrics import METRICS, Scored
+from dse.cost.open_loop import ATTAINED
+from dse.cost.serving import Static
 from dse.cost.techniques import active
 from dse.run.axes import word_of
 from dse.run.deployment import Deployment, worker_facts
@@ -22,6 +25,8 @@ MEASURES = (*LATENCIES, "joules_per_output_token", "memory_gb_per_device", "accu
 
 def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequence[float]) -> list[Plain]:
     """One row per size: its configuration, `MEASURES`, evidence, most sequences at once, share of the time for prompts.
+
+    Of static blocks also the seconds to the first token, `block_first_s`, and to the end of a block, `block_s`.
 
     Args:
         deployment: of the plan.
@@ -37,6 +42,8 @@ def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequ
         scored.__dict__["served"] = deployment.served(scored.asked)
         columns = {name: METRICS[name].of(scored) for name in MEASURES}
         columns |= {"slots": most_running(scored.served)}
+        if type(scored.served) is Static:
+            columns |= _of_blocks(scored.served, rates)
         if deployment.prompt_devices is None:  # of two pools it is the share of their devices
             prompts, steps, _ = scored.served.spent
             columns["prompt_share"] = prompts / (prompts + steps)
@@ -59,3 +66,15 @@ def operating_points(deployment: Deployment, buckets: Sequence[int], rates: Sequ
         }
         for place, bucket in enumerate(buckets)
     ]
+
+
+def _of_blocks(served: Static, rates: Sequence[float]) -> Plain:
+    """Latencies of static blocks, the wait for one included; where a request generates one token, without a TPOT."""
+    queue = Blocks.of(served, tuple(np.indices(served.point.mesh.shape))).at(np.array(rates))
+    blocks, late = queue.blocks, queue.late(ATTAINED)
+    tpot = np.where(served.point.steps > 0, queue.tpot, np.nan) * 1e3
+    return {
+        "ttft_ms": queue.ttft * 1e3, "tpot_ms": tpot, "latency_s": queue.latency,
+        "ttft_p99_ms": (late + blocks.prompt) * 1e3, "tpot_p99_ms": tpot, "latency_p99_s": late + blocks.seconds,
+        "block_first_s": blocks.prompt, "block_s": blocks.seconds,
+    }  # fmt: skip

@@ -108,7 +108,7 @@ def plan(source: str | Path | Mapping[str, Any] | Plan, settings: Sequence[str] 
 
 def _described(solved: Solved) -> Plain:
     problem, answer = solved.problem, solved.answer
-    facts, asked = solved.facts, Answered(problem, answer)
+    facts, asked = solved.facts, Answered(problem, answer, solved.tried)
     deployments = facts.deployments()
     errors = [entry["throughput_error_pct"] for entry in deployments if "throughput_error_pct" in entry]
     changes = what_if(asked, max(errors, default=None))
@@ -150,14 +150,14 @@ def _candidates(problem: Problem) -> Iterator[Plain]:
                 }  # fmt: skip
 
 
-def _verification(solved: Solved) -> Plain | None:
-    """What the simulator said; None where nothing could be replayed."""
-    if not solved.tried:
-        return None
+def _verification(solved: Solved) -> Plain:
+    """What the simulator said; `holds` is None, and `because` says why, where nothing was replayed."""
+    demoted = len(solved.tried) - 1 if solved.verified else len(solved.tried)
     return {
         "holds": solved.verified,
+        "because": solved.because,
         "seed": solved.problem.plan.file.verify.seed,
-        "demoted": len(solved.tried) - 1 if solved.verified else len(solved.tried),
+        "demoted": demoted,
         "tried": [each.plain() for each in solved.tried],
     }
 

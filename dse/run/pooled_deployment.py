@@ -44,6 +44,11 @@ class PooledDeployment(Deployment):
         return self.pools.hardware[self.prefill_hardware]
 
     @property
+    def chips(self) -> list[HardwareSpec]:
+        """The accelerators of the workers of each pool."""
+        return [self.prefill_chip, self.chip]
+
+    @property
     def layouts(self) -> tuple[Layout, Layout]:
         """Of a worker of each pool."""
         return self.pools.layout[self.prefill_layout], self.sweep.axes.layout[self.layout]

@@ -23,7 +23,7 @@ from dse.run.resolve import Sweep
 from dse.simulate.deployment import Deployment
 from dse.simulate.fleet import Dispatch, Record
 from dse.simulate.fleet import simulate as run_trace
-from dse.simulate.results import Slo, capacity, curve, saturation, summary, timeline, windows
+from dse.simulate.results import Slo, capacity, curve, saturation, summary, sustained, timeline, windows
 from dse.simulate.trace import Lengths, Trace, draw, read_trace
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
@@ -75,7 +75,10 @@ class Simulation:
         """Everything `dse simulate --json` prints: the point, load and saturation, latencies, throughput, use."""
         found = self._figures
         offered = found["offered_requests_per_s"] if self.rate is None else self.rate
-        load = math.inf if offered is None else offered / self.capacity
+        if offered is None:  # all at once: who finds a place does not wait
+            load = math.inf if len(self.record.trace) > sum(found["slots"]) else 0.0
+        else:
+            load = offered / self.capacity
         return {
             **self.point,
             **found,
@@ -156,7 +159,8 @@ def simulate(
         slo_ttft_ms: most time to first token of a good request.
         slo_tpot_ms: most mean time per token after it.
         on_progress: called with requests done and all.
-        **axes: as in `dse.evaluate`, one value each; `batch` is the most sequences that run at once in a replica.
+        **axes: as in `dse.evaluate`, one value each; `batch` is the most sequences that run at once in a replica, by
+            default as many as the cache holds at their average age.
 
     Raises:
         InputError: a name, a number or the trace is wrong, or a request is longer than the model's context.
@@ -173,6 +177,8 @@ def simulate(
     most = int(choices.batch[0]) if "batch" in axes else None
     _check_structure(sweep, choices, found, most)
     deployment = Deployment(chosen, choices, most, chunk_tokens)
+    if most is None:
+        deployment = replace(deployment, max_running=sustained(deployment, found))
     fleet = [deployment] * replicas
     highest = capacity(fleet, found)
     record = run_trace(fleet, found, dispatch=dispatch, on_progress=on_progress)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dse.run.fleet_facts import Facts
 from dse.run.problem import Problem, balanced
-from dse.run.replay import Replay, can_replay, replay
+from dse.run.replay import Replay, obstacle, replay
 from dse.search.fleet import Answer
 
 SEEDS_APART = 10_000
@@ -24,6 +24,8 @@ class Solved:
     """With the throughputs that the answer was found at: those of demoted deployments are lower than predicted."""
     tried: tuple[Replay, ...] = ()
     """In the order tried; empty where nothing can be replayed."""
+    because: str = ""
+    """Why nothing was replayed."""
 
     @property
     def problem(self) -> Problem:
@@ -37,7 +39,7 @@ class Solved:
 
     @property
     def verified(self) -> bool | None:
-        """Whether the answer held; None where nothing was replayed."""
+        """Whether the answer held in the simulator; None where nothing was replayed."""
         return self.tried[-1].holds if self.tried else None
 
 
@@ -48,12 +50,15 @@ def solve(problem: Problem) -> Solved:
     solved again: with more replicas of them, or others. Where none of the answers tried holds, the last is given.
     """
     answer = balanced(problem.fleet, problem.best())
-    if not answer.found or not answer.devices or not can_replay(problem):
-        return Solved(Facts(problem, answer))
+    because = obstacle(problem)
+    if not answer.found or not answer.devices or because:
+        return Solved(Facts(problem, answer), because=because)
     tried: list[Replay] = []
     while True:
         facts = Facts(problem, answer)
         tried.append(_replayed(facts))
+        if tried[-1].holds is None:
+            return Solved(facts, because="; ".join(dict.fromkeys(tried[-1].left_out.values())))
         if tried[-1].holds or len(tried) >= problem.plan.file.verify.answers:
             return Solved(facts, tuple(tried))
         again = derated(problem, tried[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,13 @@ STABLE, FULL = 0.85, 1.0
 """Loads from which a replica is called backlogged, and overloaded."""
 
 SATURATING = 2_000, 20, 20_000
-"""Requests that measure the highest rate: at least, per slot, and at most. All start together and so end in waves, of
-which there must be several."""
+"""Requests that measure the highest rate: at least, per slot, and at most."""
+
+ROOMY = 15 / 16
+"""Share of the places at which a cache that all of them fill has room: below it nobody is evicted."""
+
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+"""Its multiples lie evenly between whole numbers, however many of them one takes."""
 
 
 @dataclass(frozen=True)
@@ -152,17 +157,62 @@ def capacity(fleet: Sequence[Deployment], trace: Trace) -> float:
 
 
 def _highest(deployment: Deployment, trace: Trace) -> float:
+    """The higher of two: with all places, and with as many as leave the cache some room."""
+    slots = tabled(deployment, trace).slots
+    return max(_finished(deployment, trace), _finished(replace(deployment, max_running=_fewer(slots)), trace))
+
+
+def _fewer(slots: int) -> int:
+    return max(int(slots * ROOMY), 1)
+
+
+def _finished(deployment: Deployment, trace: Trace) -> float:
+    """Requests per second of one replica that are finished while others always wait."""
     least, per_slot, most = SATURATING
-    requests = min(max(least, per_slot * tabled(deployment, trace).slots), most)
-    record = simulate([deployment], _backlog(trace, requests))
+    slots = tabled(deployment, trace).slots
+    requests = min(max(least, per_slot * slots), most)
+    record = simulate([deployment], _backlog(trace, requests, slots))
     done = np.sort(record.last)
     low, high = len(done) // 4, len(done) * 9 // 10
     return (high - low) / float(done[high] - done[low]) if done[high] > done[low] else len(done) / float(done[-1])
 
 
-def _backlog(trace: Trace, requests: int) -> Trace:
-    """The first of its requests, over again if they are too few, all at once."""
-    return Trace(np.zeros(requests), np.resize(trace.input, requests), np.resize(trace.output, requests))
+def _backlog(trace: Trace, requests: int, slots: int) -> Trace:
+    """The first of its requests, over again if they are too few, all at once.
+
+    Those that find a place at once have parts of their outputs left, evenly: sequences of one age would grow old
+    together, and fill the cache as those of all ages never do.
+    """
+    output = np.resize(trace.output, requests)
+    first = min(slots, requests)
+    left = (np.arange(first) * GOLDEN) % 1.0
+    output[:first] = np.maximum(np.ceil(output[:first] * left), 1)
+    return Trace(np.zeros(requests), np.resize(trace.input, requests), output)
+
+
+def sustained(deployment: Deployment, trace: Trace) -> int:
+    """Most sequences that run at once without evicting each other: as many as the cache holds at their average age.
+
+    That is the limit of the cost model (`dse.cost.serving.fits`): an engine that lets more in evicts, and computes
+    again. A request of twice the output runs twice as long, and counts twice. Of unlike requests many short ones may
+    run at once: the number that two standard deviations of what they hold leave room for.
+    """
+    found, block = tabled(deployment, trace), deployment.choices.kv_block_size
+    output, blocks = trace.output.astype(float), np.arange(len(found.held))
+    apart = np.vectorize(found.apart, otypes=[float])(trace.input) if found.shared else 0.0
+
+    def held(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bytes of a sequence, on average over where it stands in its last block."""
+        return np.interp((tokens + apart + (block - 1) / 2) / block, blocks, found.held)
+
+    sizes = held(trace.input + deployment.choices.runtime.occupancy * output)
+    each = float(np.average(sizes, weights=output))
+    if each <= 0:
+        return found.slots
+    spread = math.sqrt(float(np.average((sizes - each) ** 2, weights=output)))
+    room, ranks = found.room / deployment.ranks, deployment.ranks
+    root = (math.sqrt(spread**2 + each * room) + spread) / each  # n each - 2 sqrt(n) spread = room
+    return min(found.slots, max(int(root**2), 1) * ranks)
 
 
 def saturation(load: float) -> str:

@@ -48,6 +48,11 @@ def reduced(cells: Sequence[Length], most: int = NODES) -> tuple[Length, ...]:
     The group with the largest squared error (of both lengths, each in units of its mean square) is split where that
     saves most, until there are enough: what variance is lost lies within the groups. In order of input, then output.
     """
+    return tuple(node for node, _ in grouped(cells, most))
+
+
+def grouped(cells: Sequence[Length], most: int = NODES) -> list[tuple[Length, Sequence[Length]]]:
+    """The pairs of `reduced`, each with the cells it is the mean of."""
     total = math.fsum(cell.weight for cell in cells)
     groups = [sorted(Length(i, o, w / total) for i, o, w in cells if w > 0)]
     scale = [math.fsum(cell.weight * cell[axis] ** 2 for cell in groups[0]) for axis in (0, 1)]
@@ -57,7 +62,7 @@ def reduced(cells: Sequence[Length], most: int = NODES) -> tuple[Length, ...]:
         if saved <= 0:
             break
         groups[-at : -at + 1] = splits[-at][1]
-    return tuple(sorted(map(_mean, groups)))
+    return sorted((_mean(group), group) for group in groups)
 
 
 def _best_split(group: Sequence[Length], scale: Sequence[float]) -> tuple[float, list[list[Length]]]:
@@ -199,3 +204,8 @@ def trace(name: str) -> tuple[str, tuple[Length, ...]]:
         raise InputError(f"unknown trace {show(name)}{hint}")
     lengths = traces()[names[plain]]["lengths"]
     return names[plain], tuple(Length(*map(float, node)) for node in lengths)
+
+
+def longest_of(name: str) -> int:
+    """Tokens that no request of a trace exceeds: its longest prompt and its longest answer."""
+    return sum(map(int, traces()[trace(name)[0]]["longest"]))

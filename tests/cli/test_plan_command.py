@@ -213,7 +213,7 @@ def test_the_files_of_a_plan(dse, plan_file, tmp_path):
 def test_a_change_on_the_command_line(dse, plan_file):
     found = json.loads(dse("plan", plan_file, "--json", "--set", "headroom=0", "--set", "verify.requests=0").out)
     assert found["plan"]["headroom"] == 0
-    assert found["verification"] is None
+    assert found["verification"]["holds"] is None
 
 
 def test_a_plan_of_measured_throughputs(dse, measured):
@@ -223,7 +223,7 @@ def test_a_plan_of_measured_throughputs(dse, measured):
     assert found["buckets"][1]["served_by"] == {
         "new": {"share": 1.0, "requests_per_s_per_replica": 3.0, "row": "2048x256"}
     }
-    assert found["verification"] is None
+    assert found["verification"]["holds"] is None
 
 
 def test_a_size_without_a_row_takes_the_next_larger(dse, measured):

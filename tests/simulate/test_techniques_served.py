@@ -46,7 +46,7 @@ def test_a_shared_prefix_is_held_once_and_not_computed():
     assert shared.record.usage[0].cached_tokens == 400 * 768
     assert shared.summary["recomputed_tokens"] == 0
     assert shared.summary["ttft_ms"]["mean"] < 0.7 * plain.summary["ttft_ms"]["mean"]
-    assert shared.capacity > 1.5 * plain.capacity
+    assert shared.backlogged > 1.5 * plain.backlogged
     assert shared.record.fleet[0].held[80] < 0.5 * plain.record.fleet[0].held[80]
 
 

@@ -54,13 +54,23 @@ function drawDeployments() {
     figure("utilisation_at_peak", "In use at peak", percent), text("evidence", "Rests on", trusted),
   ], data.deployments);
   byId("launch").replaceChildren(...data.deployments.flatMap((row) => {
-    const commands = Object.entries(row.launch || {});
-    if (!commands.length) return [];
-    return [el("h3", {}, `${row.name}, ${row.replicas} ×`), ...commands.map(([engine, command]) => el("p", {}, `${engine}: `, ...command.split("\n").flatMap((line) => [el("code", {}, line), el("br")])))];
+    const commands = Object.entries(row.launch || {}), notes = row.launch_notes || [];
+    if (!commands.length && !notes.length) return [];
+    return [
+      el("h3", {}, `${row.name}, ${row.replicas} ×`),
+      ...commands.map(([engine, command]) => el("p", {}, `${engine}: `, ...command.split("\n").flatMap((line) => [el("code", {}, line), el("br")]))),
+      ...notes.map((note) => el("p", {}, note)),
+    ];
   }));
 }
 
 const LATENCIES = [figure("ttft_ms", "TTFT", number, "ms"), figure("tpot_ms", "TPOT", number, "ms")];
+
+/** What the simulator says of a fleet. */
+function simulatedOf(row) {
+  if (missing(row.verified)) return "no";
+  return row.verified ? "holds" : `misses ${row.missed.map((name) => name.split(":").reverse().join(" ").replace(/_(ms|s)$/, "").replace(/(\S+)$/, (word) => word.toUpperCase())).join(", ")}`;
+}
 
 function drawAlternatives() {
   byId("alternatives-note").textContent = serving
@@ -69,7 +79,7 @@ function drawAlternatives() {
   drawTable(byId("alternatives"), [
     text("title", "Fleet"), wide("instances", "Accelerators", (row) => fleet(row.instances)), figure("usd_per_hour", "Cost", dollars, "$/h"),
     figure("difference_usd_per_hour", "More", signedDollars, "$/h"), figure("difference_pct", "More", (value) => (missing(value) ? MISSING : `${number(value)} %`)),
-    figure("served", "Served", percent), figure("power_kw", "Power limit", number, "kW"), ...LATENCIES,
+    figure("served", "Served", percent), figure("power_kw", "Power limit", number, "kW"), ...LATENCIES, text("verified", "Simulated", simulatedOf),
   ], data.alternatives);
 }
 
