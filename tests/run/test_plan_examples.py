@@ -30,8 +30,8 @@ def test_it_has_an_answer_by_its_name_alone(name):
     found = plan(name, ["alternatives=1"]).answer
     assert found["status"] == "optimal"
     assert found["deployments"]
-    if found["verification"] is not None:
-        assert found["verification"]["holds"]
+    verification = found["verification"]
+    assert verification["holds"] or verification["because"], "it is kept in the simulator, or why nothing was simulated"
 
 
 @pytest.mark.slow
