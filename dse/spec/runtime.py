@@ -194,8 +194,8 @@ class RuntimeSpec(Strict):
     notes: str = ""
 
 
-IDEAL = RuntimeSpec()
-"""No engine: the kernels of the fidelity alone."""
+IDEAL = RuntimeSpec(source="no engine; the kernels of the fidelity alone", notes="the default of every sweep")
+"""No engine: as in the file of all, which most sweeps need not read then."""
 
 
 def load_runtime(entry: Any, document: Document | None = None, at: Steps = ()) -> RuntimeSpec:
@@ -295,6 +295,8 @@ def _begins(number: tuple[int, ...], start: str) -> bool:
 def _named(name: str) -> RuntimeSpec:
     if name.endswith((".yaml", ".yml")):
         return _of_file(name)
+    if plain_name(name) == IDEAL.name:
+        return IDEAL
     library = library_runtimes()
     spelled = {plain_name(word): spec for spec in library.values() for word in (spec.name, *spec.aliases)}
     if plain_name(name) not in spelled:

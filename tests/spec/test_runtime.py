@@ -16,8 +16,7 @@ SWEEP = {"name": "engines", "models": "llama-3.1-8b", "hardware": "h100-sxm", "w
 
 def test_ideal_is_the_default_and_adds_nothing():
     assert load_sweep(SWEEP).axes.runtime == (load_runtime("ideal"),)
-    plain = IDEAL.model_dump(exclude={"source", "notes"})
-    assert load_runtime("ideal").model_dump(exclude={"source", "notes"}) == plain
+    assert load_runtime("ideal") == IDEAL == library_runtimes()["ideal"]
 
 
 @pytest.mark.parametrize(
