@@ -13,7 +13,6 @@ Which engine runs what where (read 2026-11-28):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,16 +24,11 @@ from dse.spec.runtime import library_runtimes
 
 ENGINES = ("vllm", "sglang", "tensorrt-llm")
 
-ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
-    "tensorrt-llm": ("ampere", "ada", "hopper", "blackwell", "blackwell-ultra"),
-}
-"""That an engine runs on, where it names them."""
-
 QUANTISES_FP8 = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "cdna3", "cdna4")
 """Architectures on which vLLM and SGLang bring a 16-bit checkpoint to fp8 while they load it."""
 
 NO_FP8 = ("volta",)
-"""Architectures without any fp8 kernel in these engines."""
+"""Architectures on which these engines keep no cache in fp8."""
 
 KINDS = {
     "vllm": "AWQ (not on Volta), GPTQ or compressed-tensors",
@@ -69,18 +63,10 @@ class Checkpoint:
 
 def engines_on(chip: HardwareSpec, scheme: Precision) -> list[str]:
     """The engines that run a precision on an accelerator."""
+    if scheme.kv_cache.dtype == "fp8" and chip.architecture in NO_FP8:
+        return []
     runtimes = library_runtimes()
-
-    def runs(engine: str) -> bool:
-        supports = runtimes[engine].supports
-        return (
-            (not supports.vendors or chip.vendor in supports.vendors)
-            and (not supports.kinds or chip.kind in supports.kinds)
-            and chip.architecture in ARCHITECTURES.get(engine, (chip.architecture,))
-            and not (chip.architecture in NO_FP8 and "fp8" in (scheme.weights.dtype, scheme.kv_cache.dtype))
-        )
-
-    return [engine for engine in ENGINES if runs(engine)]
+    return [engine for engine in ENGINES if runtimes[engine].supports.runs(chip, scheme)]
 
 
 def checkpoint_of(engine: str, chip: HardwareSpec, model: ModelSpec, scheme: Precision) -> Checkpoint:

@@ -214,3 +214,20 @@ def test_an_offloaded_answer_says_that_no_engine_runs_it(capsys):
     assert entry["launch_notes"][0].startswith("No engine of these runs this placement")
     print_plan(found)
     assert "No engine of these runs this placement" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("chip", "scheme", "engines"),
+    [
+        ("rtx-3090", "fp8", ["vllm", "sglang"]),  # weights only, by Marlin; TensorRT-LLM multiplies fp8 from Ada on
+        ("l40s", "fp8", ["vllm", "sglang", "tensorrt-llm"]),
+        ("v100-sxm-32gb", "fp8", []),
+        ("mi300x", "bf16", ["vllm", "sglang"]),
+    ],
+)
+def test_only_engines_with_kernels_for_a_precision_get_a_command(chip, scheme, engines):
+    """As the axis `runtime` has it (`supports` in configs/runtimes.yaml)."""
+    from dse.run.launch_checkpoint import engines_on
+    from dse.spec.catalog import load_hardware, load_precision
+
+    assert engines_on(load_hardware(chip), load_precision(scheme)) == engines
