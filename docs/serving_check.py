@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from dse.cost.at_a_rate import BACKLOGGED
 from dse.cost.choices import AXES, Choices
 from dse.cost.mesh import Mesh
-from dse.cost.open_loop import BACKLOGGED, OpenLoop
+from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.simulate.deployment import Deployment
 from dse.simulate.fleet import Record, simulate

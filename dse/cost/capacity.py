@@ -8,12 +8,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.at_a_rate import ATTAINED
 from dse.cost.blocks import Blocks, BlocksUnderLoad
 from dse.cost.latency import UnderLoad
 from dse.cost.lengths import expected
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
-from dse.cost.open_loop import ATTAINED, OpenLoop
+from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.cost.pooled import Pooled
 from dse.cost.pools_under_load import PoolsUnderLoad

@@ -22,12 +22,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.at_a_rate import AtARate
 from dse.cost.choices import Choices
 from dse.cost.feasible import MEMORY, OVERLOADED, reasons, structure_status
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Scored
-from dse.cost.open_loop import OpenLoop
-from dse.cost.pooled import Pooled
 from dse.cost.work import Array
 from dse.spec.model import ModelSpec
 
@@ -107,7 +106,7 @@ def _status(
         missing = np.isnan(value)
         if np.any(missing):
             status = np.where(missing, np.int8(code_of[f"undefined:{name}"]), status)
-    if isinstance(scored.served, OpenLoop | Pooled):
+    if isinstance(scored.served, AtARate):
         load = scored.served.load
         excess[code_of[OVERLOADED]] = load
         status = np.where(load >= 1.0, np.int8(code_of[OVERLOADED]), status)

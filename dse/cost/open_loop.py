@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dse.cost.phases import Point
+from dse.cost.at_a_rate import AtARate
 from dse.cost.serving import Steady
 from dse.cost.work import Array
 
@@ -20,19 +20,8 @@ if TYPE_CHECKING:  # queues are for those who ask: most sweeps have no arrivals
     from dse.cost.batching import Prefilling
     from dse.cost.latency import UnderLoad
 
-BACKLOGGED = 0.85
-"""Load from which queues are called backlogged: beyond it they are several times as long as the work in front."""
 
-SATURATION = ("stable", "backlogged", "overloaded")
-
-ATTAINED = 0.99
-"""Share of the requests that meet the SLOs at the highest rate that is said to."""
-
-SECTIONS = 12
-"""Bisections of that rate: to 1/4000 of the capacity."""
-
-
-class OpenLoop(Steady):
+class OpenLoop(AtARate, Steady):
     """Requests arrive at `rate`; at most `batch` run."""
 
     @cached_property
@@ -63,50 +52,10 @@ class OpenLoop(Steady):
         """Requests per second that a batch which is always full finishes."""
         return self.engine.finished(self.slots)
 
-    @cached_property
-    def load(self) -> Array:
-        """Arrivals over capacity."""
-        return self.point.rate / self.capacity
-
-    @cached_property
-    def saturation(self) -> Array:
-        """Index into `SATURATION`."""
-        return np.where(self.load >= 1.0, 2.0, np.where(self.load >= BACKLOGGED, 1.0, 0.0))
-
-    @cached_property
-    def batch(self) -> Array:
-        """Sequences that run, mean over time; all there may be where arrivals overload the replica."""
-        return np.where(self.load < 1.0, self.queue.flight.mean, self.slots)
-
-    @cached_property
-    def running(self) -> Point:
-        """The sequences of a decode step: whole ones, as memory and evidence count them."""
-        return self.point.with_batch(np.maximum(np.ceil(self.batch), self.point.degrees.dp))
-
     @property
     def server(self) -> Array:
         """Every request is sent by itself."""
         return self.host
-
-    @cached_property
-    def ttft(self) -> Array:
-        """Seconds from arrival to the first token, mean over requests."""
-        return self.queue.ttft
-
-    @cached_property
-    def tpot(self) -> Array:
-        """Mean seconds per token after the first, interruptions included."""
-        return self.queue.tpot
-
-    @cached_property
-    def latency(self) -> Array:
-        """Seconds from arrival to the last token."""
-        return self.queue.latency
-
-    @cached_property
-    def requests_per_s(self) -> Array:
-        """Finished requests per second: those that arrive, or as many as an overloaded replica finishes."""
-        return np.minimum(self.point.rate, self.capacity)
 
     @property
     def spent(self) -> tuple[Array, Array, Array]:
@@ -115,13 +64,3 @@ class OpenLoop(Steady):
         prompts = whole * np.minimum(self.requests_per_s * self.prompt / self.arriving, 1.0)
         steps = np.where(self.load < 1.0, 1.0 - self.queue.flight.empty, 1.0) * (whole - prompts)
         return prompts, steps, whole - prompts - steps
-
-    @cached_property
-    def max_rate(self) -> Array:
-        """Highest rate at which 99 % of the requests meet the SLOs; 0 where they never do."""
-        low, high = np.zeros(1), self.capacity
-        for _ in range(SECTIONS):
-            middle = (low + high) / 2.0
-            good = self.at(middle).attainment >= ATTAINED
-            low, high = np.where(good, middle, low), np.where(good, high, middle)
-        return low

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.at_a_rate import AtARate
 from dse.cost.choices import PREFILL
 from dse.cost.disaggregated import Disaggregated
 from dse.cost.handover import Handover, Link
 from dse.cost.matching import Matched
 from dse.cost.mesh import Mesh
-from dse.cost.open_loop import ATTAINED, BACKLOGGED, SECTIONS
 from dse.cost.phases import Point
 from dse.cost.serving import Pool, Spell, Spells
 from dse.cost.work import Array
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # queues are for those who ask: most sweeps have no arrivals
     from dse.cost.workers import DecodeWorker, PrefillWorker, Prompting
 
 
-class Pooled(Disaggregated):
+class Pooled(AtARate, Disaggregated):
     """Requests arrive at `rate`; a prefill pass takes at most its `batch`, a decode worker runs at most its own."""
 
     # -- workers, whatever the rate -------------------------------------------------------------------
@@ -106,15 +106,10 @@ class Pooled(Disaggregated):
         """Requests per second that both pools finish where they are always full."""
         return self.matched.requests_per_s
 
-    @cached_property
-    def load(self) -> Array:
-        """Arrivals over capacity."""
-        return self.point.rate / self.capacity
-
-    @cached_property
-    def saturation(self) -> Array:
-        """Index into `SATURATION`."""
-        return np.where(self.load >= 1.0, 2.0, np.where(self.load >= BACKLOGGED, 1.0, 0.0))
+    @property
+    def slots(self) -> Array:
+        """Most sequences that a decode worker runs at once."""
+        return self.decoder.slots
 
     @cached_property
     def queue(self) -> PoolsUnderLoad:
@@ -126,28 +121,6 @@ class Pooled(Disaggregated):
         from dse.cost.pools_under_load import PoolsUnderLoad
 
         return PoolsUnderLoad(self, rate)
-
-    @cached_property
-    def max_rate(self) -> Array:
-        """Highest rate at which 99 % of the requests meet the SLOs; 0 where they never do."""
-        low, high = np.zeros(1), self.capacity
-        for _ in range(SECTIONS):
-            middle = (low + high) / 2.0
-            good = self.at(middle).attainment >= ATTAINED
-            low, high = np.where(good, middle, low), np.where(good, high, middle)
-        return low
-
-    # -- what is reported -----------------------------------------------------------------------------
-
-    @cached_property
-    def batch(self) -> Array:
-        """Sequences that a decode worker runs, mean over time; all there may be where arrivals overload it."""
-        return np.where(self.load < 1.0, self.queue.flight.mean, self.decoder.slots)
-
-    @cached_property
-    def running(self) -> Point:
-        """The sequences of a decode step: whole ones."""
-        return self.point.with_batch(np.maximum(np.ceil(self.batch), self.point.degrees.dp))
 
     @cached_property
     def entering(self) -> Point:
@@ -165,26 +138,6 @@ class Pooled(Disaggregated):
     def gathering(self) -> Array:
         """Seconds that a request waits until its pass begins, mean."""
         return self.queue.prompts.wait(self.matched.prefill)[0]
-
-    @cached_property
-    def ttft(self) -> Array:
-        """Seconds from arrival to the first token, mean over requests."""
-        return self.queue.ttft
-
-    @cached_property
-    def tpot(self) -> Array:
-        """Mean seconds per token after the first."""
-        return self.queue.tpot
-
-    @cached_property
-    def latency(self) -> Array:
-        """Seconds from arrival to the last token."""
-        return self.queue.latency
-
-    @cached_property
-    def requests_per_s(self) -> Array:
-        """Finished requests per second: those that arrive, or as many as overloaded pools finish."""
-        return np.minimum(self.point.rate, self.capacity)
 
     @cached_property
     def pools(self) -> tuple[Pool, ...]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from dse.cost.at_a_rate import ATTAINED
 from dse.cost.blocks import Blocks
 from dse.cost.capacity import most_running
 from dse.cost.metrics import METRICS, Scored
-from dse.cost.open_loop import ATTAINED
 from dse.cost.serving import Static
 from dse.cost.techniques import active
 from dse.run.axes import word_of

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dse.cost.at_a_rate import SATURATION, AtARate
 from dse.cost.breakdown import ByBound, timed_operators
 from dse.cost.choices import Choices
 from dse.cost.evaluate import judged
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, Metric, Scored
-from dse.cost.open_loop import SATURATION, OpenLoop
-from dse.cost.pooled import Pooled
 from dse.cost.setting import PHASES, Phase
 from dse.cost.techniques import TECHNIQUES
 from dse.run.arrow import table
@@ -247,7 +246,7 @@ def _accounts(scored: Scored) -> tuple[dict[str, Cells], dict[Phase, ByRest]]:
 
 def _saturation(scored: Scored, size: int) -> list[str]:
     """How close arrivals come to what a replica sustains; empty where they come at no rate."""
-    if not isinstance(scored.served, OpenLoop | Pooled):
+    if not isinstance(scored.served, AtARate):
         return [""] * size
     return [SATURATION[int(index)] for index in np.broadcast_to(scored.served.saturation, (size,)).tolist()]
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from properties.points import ASKED, choices, flat_mesh_of, mesh_of
 
 import dse
+from dse.cost.at_a_rate import ATTAINED
 from dse.cost.choices import AXES, Choices
 from dse.cost.evaluate import Question, columns, score
 from dse.cost.mesh import Mesh
 from dse.cost.metrics import METRICS, NO_RATE, NO_SLO
-from dse.cost.open_loop import ATTAINED, OpenLoop
+from dse.cost.open_loop import OpenLoop
 from dse.cost.phases import Point
 from dse.spec.catalog import load_precision
 from dse.spec.layout import Layout
