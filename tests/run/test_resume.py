@@ -25,14 +25,14 @@ from dse.run.score import Engine
 
 tally = Engine.tally
 def slow(self, part, on_points=None):
-    time.sleep(0.4)
+    time.sleep(float(sys.argv[3]) if part.number else 0.4)
     return tally(self, part, on_points)
 Engine.tally = slow
 sweep.PART_POINTS = 60
 sweep.run_sweep.__kwdefaults__["part_points"] = 60
 sys.exit(run(["sweep", sys.argv[1], "--out", sys.argv[2]]))
 """
-"""The command line with parts of 60 points that take 0.4 s each."""
+"""The command line with parts of 60 points that take so many seconds each, but for the first."""
 
 
 @pytest.fixture
@@ -60,9 +60,12 @@ class Counting(Local):
 
 
 def stopped(sweep_file: Path, out: Path, how: signal.Signals) -> tuple[subprocess.Popen[str], list[Path]]:
-    """A process that got this signal after its first part, and the parts it left."""
+    """A process that got this signal after its first part, and the parts it left.
+
+    The second part takes a minute, so that on a busy machine the signal still comes before the end.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(sweep_file), str(out)],
+        [sys.executable, "-c", SLOW, str(sweep_file), str(out), "60"],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 30
@@ -183,7 +186,7 @@ def test_a_damaged_manifest_is_written_again(small, tmp_path, whole, text) -> No
 
 def test_two_processes_at_once_do_the_work_once(sweep_file, small, tmp_path, whole) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", SLOW, str(sweep_file), str(out)]
+    command = [sys.executable, "-c", SLOW, str(sweep_file), str(out), "0.4"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
