@@ -11,27 +11,20 @@ with these, mixed over the lengths. Waits: `dse.cost.waiting`.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from dse.cost.batching import Chunking
 from dse.cost.lengths import expected
-from dse.cost.queueing import (
-    Cases,
-    Spread,
-    at_most,
-    quantile,
-)
+from dse.cost.percentiles import Percentiles
+from dse.cost.queueing import Cases, Spread
 from dse.cost.waiting import Waiting, carried_steps
 from dse.cost.work import Array
 
 
-class UnderLoad(Waiting):
+class UnderLoad(Percentiles, Waiting):
     """Its latencies; NaN where arrivals are at or above what it finishes."""
-
-    def _shown(self, values: Array) -> Array:
-        return np.where(self.stable, values, np.nan)
 
     # -- means --------------------------------------------------------------------------------------
 
@@ -40,7 +33,7 @@ class UnderLoad(Waiting):
         """Mean seconds to the first token."""
         chance, delay, _ = self.place
         waits = (1.0 - chance) * self.admitted[0] + chance * (delay + self.released)
-        return self._shown(expected(self.lengths, self.own) + waits)
+        return self.shown(expected(self.lengths, self.own) + waits)
 
     @cached_property
     def tpot(self) -> Array:
@@ -49,7 +42,7 @@ class UnderLoad(Waiting):
         for (_, output, weight), (decode, _) in zip(self.lengths, self._decodes, strict=True):
             some = np.where(output > 1, weight, 0.0)
             total, share = total + some * decode / np.maximum(output - 1.0, 1.0), share + some
-        return self._shown(total / np.where(share > 0.0, share, 1.0))
+        return self.shown(total / np.where(share > 0.0, share, 1.0))
 
     @cached_property
     def latency(self) -> Array:
@@ -121,7 +114,7 @@ class UnderLoad(Waiting):
         return cases
 
     @cached_property
-    def decodes(self) -> list[Spread]:
+    def decoding(self) -> list[Spread]:
         """Seconds from the first token to the last, of each length."""
         steps = [np.maximum(output - 1.0, 0.0) for _, output, _ in self.lengths]
         return [
@@ -143,39 +136,8 @@ class UnderLoad(Waiting):
         cases: list[tuple[Array, Spread]] = []
         some = [np.where(output > 1, weight, 0.0) for _, output, weight in self.lengths]
         total = np.maximum(sum(some), 1e-300)
-        for (_, output, _), weight, whole in zip(self.lengths, some, self.decodes, strict=True):
+        for (_, output, _), weight, whole in zip(self.lengths, some, self.decoding, strict=True):
             steps = np.maximum(output - 1.0, 1.0)
             each = Spread(whole.least / steps, whole.mean / steps, whole.variance / steps**2, whole.most / steps)
             cases.append((weight / total, each))
         return cases
-
-    @cached_property
-    def latencies(self) -> Cases:
-        """Seconds from arrival to the last token: cases as of the first tokens."""
-        cases: list[tuple[Array, Spread]] = []
-        for index, decode in enumerate(self.decodes):
-            for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
-                whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))
-                cases.append((weight, Spread(*whole)))
-        return cases
-
-    def quantile(self, cases: str, share: float) -> Array:
-        """A quantile of `first_tokens`, `gaps` or `latencies`."""
-        return self._shown(quantile(getattr(self, cases), share))
-
-    @cached_property
-    def attainment(self) -> Array:
-        """Share of requests that meet every SLO; time to the first token and time per token as independent."""
-        slo = self.point.choices.slo
-        total: Array = 0.0
-        for index, (_, output, weight) in enumerate(self.lengths):
-            pair, some = slice(2 * index, 2 * index + 2), np.where(weight > 0, weight, 1.0)
-            met: Any = np.ones(1)
-            if "ttft_ms" in slo:
-                met = at_most(self.first_tokens[pair], slo["ttft_ms"] * 1e-3) / some
-            if "tpot_ms" in slo:
-                met = met * np.where(output > 1, self.gaps[index][1].below(slo["tpot_ms"] * 1e-3), 1.0)
-            if "latency_s" in slo:
-                met = np.minimum(met, at_most(self.latencies[pair], slo["latency_s"]) / some)
-            total = total + weight * met
-        return self._shown(total)

@@ -14,13 +14,14 @@ where the caches arrive.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from dse.cost.latency import UnderLoad
 from dse.cost.lengths import expected
-from dse.cost.queueing import Cases, Chain, Spread, at_most, quantile
+from dse.cost.percentiles import Percentiles
+from dse.cost.queueing import Cases, Chain, Spread
 from dse.cost.work import Array
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Queue(UnderLoad):
         return of_all, np.maximum(square - of_all**2, 0.0)
 
 
-class PoolsUnderLoad:
+class PoolsUnderLoad(Percentiles):
     """Both pools with arrivals at a rate; NaN where one of them is overloaded."""
 
     def __init__(self, pools: Pooled, rate: Array) -> None:
@@ -64,9 +65,6 @@ class PoolsUnderLoad:
         self.prompts = Queue(prompts, most, prompts.finished(most), self.rate / x)
         self.decodes = UnderLoad(decodes, slots, decodes.finished(slots), self.rate / y)
         self.flight = self.decodes.flight
-
-    def _shown(self, values: Array) -> Array:
-        return np.where(self.stable, values, np.nan)
 
     # -- to the first token -------------------------------------------------------------------------
 
@@ -113,7 +111,7 @@ class PoolsUnderLoad:
     def ttft(self) -> Array:
         """Mean seconds to the first token."""
         chance, delay, _ = self.place
-        return self._shown(expected(self.point.lengths, self.own) + self.waits[0] + chance * delay)
+        return self.shown(expected(self.point.lengths, self.own) + self.waits[0] + chance * delay)
 
     @cached_property
     def first_tokens(self) -> Cases:
@@ -131,45 +129,19 @@ class PoolsUnderLoad:
     @cached_property
     def tpot(self) -> Array:
         """Mean seconds per token after the first."""
-        return self._shown(self.decodes.tpot)
+        return self.shown(self.decodes.tpot)
 
     @cached_property
     def latency(self) -> Array:
         """Mean seconds from arrival to the last token."""
-        return self.ttft + expected(self.point.lengths, [each.mean for each in self.decodes.decodes])
+        return self.ttft + expected(self.point.lengths, [each.mean for each in self.decoding])
+
+    @property
+    def decoding(self) -> list[Spread]:
+        """Seconds from the first token to the last, of each length."""
+        return self.decodes.decoding
 
     @property
     def gaps(self) -> Cases:
         """Seconds per token after the first, over the requests that have such."""
         return self.decodes.gaps
-
-    @cached_property
-    def latencies(self) -> Cases:
-        """Seconds from arrival to the last token: cases as of the first tokens."""
-        cases: list[tuple[Array, Spread]] = []
-        for index, decode in enumerate(self.decodes.decodes):
-            for weight, first in self.first_tokens[2 * index : 2 * index + 2]:
-                whole = (getattr(first, name) + getattr(decode, name) for name in ("least", "mean", "variance"))
-                cases.append((weight, Spread(*whole)))
-        return cases
-
-    def quantile(self, cases: str, share: float) -> Array:
-        """A quantile of `first_tokens`, `gaps` or `latencies`."""
-        return self._shown(quantile(getattr(self, cases), share))
-
-    @cached_property
-    def attainment(self) -> Array:
-        """Share of requests that meet every SLO; time to the first token and time per token as independent."""
-        slo = self.point.choices.slo
-        total: Array = 0.0
-        for index, (_, output, weight) in enumerate(self.point.lengths):
-            pair, some = slice(2 * index, 2 * index + 2), np.where(weight > 0, weight, 1.0)
-            met: Any = np.ones(1)
-            if "ttft_ms" in slo:
-                met = at_most(self.first_tokens[pair], slo["ttft_ms"] * 1e-3) / some
-            if "tpot_ms" in slo:
-                met = met * np.where(output > 1, self.gaps[index][1].below(slo["tpot_ms"] * 1e-3), 1.0)
-            if "latency_s" in slo:
-                met = np.minimum(met, at_most(self.latencies[pair], slo["latency_s"]) / some)
-            total = total + weight * met
-        return self._shown(total)

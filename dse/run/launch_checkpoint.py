@@ -18,17 +18,11 @@ from functools import cache
 
 from dse.spec.hardware import HardwareSpec
 from dse.spec.model import ModelSpec
-from dse.spec.precision import Precision
+from dse.spec.precision import Precision, library_precisions
 from dse.spec.reading import library_file, read
 from dse.spec.runtime import library_runtimes
 
 ENGINES = ("vllm", "sglang", "tensorrt-llm")
-
-QUANTISES_FP8 = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "cdna3", "cdna4")
-"""Architectures on which vLLM and SGLang bring a 16-bit checkpoint to fp8 while they load it."""
-
-NO_FP8 = ("volta",)
-"""Architectures on which these engines keep no cache in fp8."""
 
 KINDS = {
     "vllm": "AWQ (not on Volta), GPTQ or compressed-tensors",
@@ -63,10 +57,10 @@ class Checkpoint:
 
 def engines_on(chip: HardwareSpec, scheme: Precision) -> list[str]:
     """The engines that run a precision on an accelerator."""
-    if scheme.kv_cache.dtype == "fp8" and chip.architecture in NO_FP8:
-        return []
+    # A cache in fp8 asks for kernels as weights in fp8 do.
+    asked = [scheme] if scheme.kv_cache.dtype != "fp8" else [scheme, library_precisions()["fp8"]]
     runtimes = library_runtimes()
-    return [engine for engine in ENGINES if runtimes[engine].supports.runs(chip, scheme)]
+    return [engine for engine in ENGINES if all(runtimes[engine].supports.runs(chip, each) for each in asked)]
 
 
 def checkpoint_of(engine: str, chip: HardwareSpec, model: ModelSpec, scheme: Precision) -> Checkpoint:
@@ -75,7 +69,7 @@ def checkpoint_of(engine: str, chip: HardwareSpec, model: ModelSpec, scheme: Pre
     if scheme.weights.wide or (model.precision is not None and model.precision.weights == scheme.weights):
         return Checkpoint(published)
     fp8 = scheme.weights.dtype == scheme.activations.dtype == "fp8"
-    if fp8 and engine != "tensorrt-llm" and chip.architecture in QUANTISES_FP8:
+    if fp8 and engine != "tensorrt-llm" and chip.kind == "gpu":
         return Checkpoint(published, quantises=True)
     name = f"{published.rsplit('/', 1)[-1]}-{scheme.name}"
     return Checkpoint(name, note=f"{name} stands for a checkpoint of {published} whose {_formats(scheme)}")

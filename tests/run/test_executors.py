@@ -289,10 +289,9 @@ def test_a_cluster_that_ray_cannot_join(error) -> None:
     assert str(caught.value).startswith(f"Ray cannot reach {address}: {said}")
 
 
+@pytest.mark.parametrize("make", [pytest.param(2, id="ray-2", marks=pytest.mark.ray)], indirect=True)
 def test_a_cluster_that_is_there_is_reached(make) -> None:
     """The one that the executors of this module use."""
     import ray
 
-    if make is Local:
-        pytest.skip("has no address")
     reach(ray.get_runtime_context().gcs_address)
