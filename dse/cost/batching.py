@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 
 import numpy as np
@@ -193,6 +193,14 @@ class Chunking(Prefilling):
             return [np.zeros(1)]
         deeper = interpolate(self.counts, self._deeper, running / self.point.degrees.dp) / self.room(running)
         return [deeper * tokens * (tokens - self._owner) / 2.0 for tokens in self._computed]
+
+    def longest(self, running: Array) -> Array:
+        """Seconds of a full pass over the longest prompt, on average over it."""
+        full = self.mixed(running, self.room(running))
+        if len(self.point.lengths) == 1:
+            return full
+        deeper = interpolate(self.counts, self._deeper, running / self.point.degrees.dp)
+        return full + deeper * np.maximum(reduce(np.maximum, self._computed) - self._owner, 0.0) / 2.0
 
     def alone(self, running: Array) -> list[Array]:
         """Seconds from the begin of a request's first pass to its first token, of each length."""

@@ -14,7 +14,7 @@ from dse.cost.latency import UnderLoad
 from dse.cost.lengths import expected
 from dse.cost.memory import Memory
 from dse.cost.mesh import Mesh
-from dse.cost.open_loop import OpenLoop
+from dse.cost.open_loop import Capped, OpenLoop
 from dse.cost.phases import Point
 from dse.cost.pooled import Pooled
 from dse.cost.pools_under_load import PoolsUnderLoad
@@ -152,11 +152,14 @@ def _widens(loop: OpenLoop) -> Mask:
 
 
 def _listed(loop: OpenLoop, places: tuple[NDArray[np.intp], ...]) -> OpenLoop:
-    """The open loop at some points of its open mesh, as a list: queues cost the same for each, wanted or not."""
+    """The open loop at some points of its open mesh, as a list: queues cost the same for each, wanted or not.
+
+    With the batch that memory holds, which is what an engine is told to run.
+    """
     point = loop.point
     axes = list(point.mesh.index)
     coordinates = [point.mesh.index[axis].ravel()[place] for axis, place in zip(axes, places, strict=True)]
-    return OpenLoop(Point(point.model, point.choices, Mesh.points(axes, coordinates)), loop.runtime)
+    return Capped(Point(point.model, point.choices, Mesh.points(axes, coordinates)), loop.runtime)
 
 
 def _searched(

@@ -5,7 +5,7 @@
     latency   ttft + decode
 
 Each is known by its least value, mean and variance, of each length of the workload; percentiles are those of gamma laws
-with these, mixed over the lengths. Waits: `dse.cost.waiting`.
+with these, mixed over the lengths. Waits: `dse.cost.waiting`, `dse.cost.places`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import numpy as np
 from dse.cost.batching import Chunking
 from dse.cost.lengths import expected
 from dse.cost.percentiles import Percentiles
+from dse.cost.places import Places
 from dse.cost.queueing import Cases, Spread
-from dse.cost.waiting import Waiting, carried_steps
+from dse.cost.waiting import carried_steps
 from dse.cost.work import Array
 
 
-class UnderLoad(Percentiles, Waiting):
+class UnderLoad(Percentiles, Places):
     """Its latencies; NaN where arrivals are at or above what it finishes."""
 
     # -- means --------------------------------------------------------------------------------------
@@ -69,15 +70,25 @@ class UnderLoad(Percentiles, Waiting):
     def _between_prompts(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
         """Mean and variance of so many steps that stop while prompts run."""
         cycle, passes = self.cycle, self.passes
-        # Between two steps run the prompts of who came during the one; after one's own pass, those who came during it.
+        free = 1.0 - self.rate * cycle.each
+        # Between two steps run the prompts of who came during the one; after one's own pass, those who came during it
+        # and found a place.
         gap = passes.step * cycle.prompting / (1.0 - cycle.prompting)
         own = alone + cycle.each * self.rate * cycle.met
-        mean = np.maximum(steps * pace + (own / passes.step - 1.0) * gap, steps * passes.step)
-        free = 1.0 - self.rate * cycle.each
+        placed = self._placed(own * self.rate / np.maximum(free, 1e-9))
+        mean = np.maximum(steps * pace + (own / passes.step * placed - 1.0) * gap, steps * passes.step)
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
-        variance = self.rate * stall * (steps * passes.step + own) / free**3 * self._fits(self.joined)
+        # Prompts that lead to others, as far as there are places: E[N^2] / E[N] of a busy period.
+        others = 1.0 / free**2 - 1.0
+        clumped = 1.0 + others * self._placed(others)
+        variance = self.rate * stall * (steps * passes.step + own) / free * clumped
         some = steps > 0
         return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
+
+    def _placed(self, others: Array) -> Array:
+        """Share of those who come together that find a place at once: their number is about exponential."""
+        room = np.maximum(self.slots - self.flight.mean - self.waiting - 1.0, 0.0)
+        return -np.expm1(-room / np.maximum(others, 1e-9))
 
     def _beside_chunks(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
         """Mean and variance of so many steps that take longer while prompts run beside them."""
@@ -86,7 +97,7 @@ class UnderLoad(Percentiles, Waiting):
         mixed = np.maximum(cycle.prompting / (self.rate * carried), passes.step)
         slower, busy = 1.0 - passes.step / mixed, cycle.prompting
         # Work in front when a prompt is done, against that at the end of an average step: what is more is yet to run.
-        wait = self.queued[0]
+        wait = self.admitted[0]
         more = slower * (busy * (wait + cycle.each) - wait * np.minimum(pace / mixed, 1.0))
         free = 1.0 - self.rate * np.maximum(cycle.each - passes.carried * passes.step, 0.0)
         first = busy * mixed + (1.0 - busy) * passes.step
@@ -127,8 +138,7 @@ class UnderLoad(Percentiles, Waiting):
         """Seconds of the longest decode step there is in the long run, without bound where prompts come between."""
         if not isinstance(self.engine, Chunking):
             return np.full(1, np.inf)
-        many = self.running + 2.0 * np.sqrt(self.flight.variance)
-        return self.engine.mixed(many, self.engine.room(many))
+        return self.engine.longest(self.running + 2.0 * np.sqrt(self.flight.variance))
 
     @cached_property
     def gaps(self) -> Cases:

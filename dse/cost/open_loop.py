@@ -11,7 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dse.cost import full_cache
 from dse.cost.at_a_rate import AtARate
 from dse.cost.serving import Steady
 from dse.cost.work import Array
@@ -45,12 +47,27 @@ class OpenLoop(AtARate, Steady):
         """Latencies at a rate."""
         from dse.cost.latency import UnderLoad
 
-        return UnderLoad(self.engine, self.slots, self.capacity, rate)
+        return UnderLoad(self.engine, self.slots, self.capacity, rate, self.sizes)
+
+    @cached_property
+    def _short(self) -> NDArray[np.bool_]:
+        """Where the cache is full before the places are."""
+        return np.asarray(self.slots >= full_cache.SHORT * self.held)
+
+    @cached_property
+    def sizes(self) -> list[Array]:
+        """What requests of each length take of the cache, in mean requests, where it is short before places are."""
+        return full_cache.sizes(self.point, self.runtime.occupancy, self._short)
 
     @cached_property
     def capacity(self) -> Array:
         """Requests per second that a batch which is always full finishes."""
-        return self.engine.finished(self.slots)
+        return full_cache.finished(self.engine, self.slots, self.sizes, self._evicts)
+
+    @property
+    def _evicts(self) -> NDArray[np.bool_]:
+        """Where `batch` lets more in than the cache holds at their average age."""
+        return np.asarray(self._short & (self.point.batch > self.slots))
 
     @property
     def server(self) -> Array:
@@ -64,3 +81,11 @@ class OpenLoop(AtARate, Steady):
         prompts = whole * np.minimum(self.requests_per_s * self.prompt / self.arriving, 1.0)
         steps = np.where(self.load < 1.0, 1.0 - self.queue.flight.empty, 1.0) * (whole - prompts)
         return prompts, steps, whole - prompts - steps
+
+
+class Capped(OpenLoop):
+    """An engine that is told to run no more than its cache holds, as plans launch it: it need not evict."""
+
+    @property
+    def _evicts(self) -> NDArray[np.bool_]:
+        return np.zeros(1, dtype=bool)

@@ -71,7 +71,7 @@ class Pooled(AtARate, Disaggregated):
     def rates(self, link: Link) -> tuple[Array, Array]:
         """Requests/s of a full prefill worker and of a full decode worker; a link that is slower sets their pace."""
         most = self.prefiller.most
-        decoded = 1.0 / self.decoder.engine.finished(self.decoder.slots)
+        decoded = 1.0 / self.decoder.finished
         prompts = self.prefiller.engine.over(self.sending(link)).finished(most)
         return prompts, 1.0 / np.maximum(decoded, self.handover.arriving(link))
 

@@ -60,10 +60,10 @@ class PoolsUnderLoad(Percentiles):
         # What is overloaded is computed at a rate that is not, and hidden.
         self.rate = np.where(self.stable, rate, 0.5 * pools.capacity)
         x, y = pools.matched.prefill, pools.matched.decode
-        prompts, decodes, slots = pools.prompting, pools.decoder.engine, pools.decoder.slots
+        prompts, decoder = pools.prompting, pools.decoder
         most = pools.prefiller.most
         self.prompts = Queue(prompts, most, prompts.finished(most), self.rate / x)
-        self.decodes = UnderLoad(decodes, slots, decodes.finished(slots), self.rate / y)
+        self.decodes = UnderLoad(decoder.engine, decoder.slots, decoder.finished, self.rate / y, decoder.sizes)
         self.flight = self.decodes.flight
 
     # -- to the first token -------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -29,7 +29,7 @@ from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.placement.placed import memory_of
 from dse.cost.setting import Phase
-from dse.cost.work import Array
+from dse.cost.work import Array, is_zero
 from dse.spec.runtime import RuntimeSpec
 
 if TYPE_CHECKING:
@@ -200,8 +200,14 @@ class SteadyMemory(Memory):
 
     @cached_property
     def prompt_activations(self) -> Array:
-        """Those of a pass of the prompts that come."""
-        return Memory(self._entering)._prompt_peak()
+        """Those of the largest pass of the prompts that come: of the longest, or of a chunk."""
+        entering, chunk = self._entering, self.point.choices.techniques.get("chunk_tokens", "none")
+        if len(entering.lengths) > 1:
+            lengths = [np.where(share > 0.0, tokens, 0.0) for tokens, _, share in entering.lengths]
+            entering = entering.with_input(reduce(np.maximum, lengths, entering.input))
+        if chunk != "none" and is_zero(entering.found.tokens):
+            entering = entering.with_input(np.minimum(entering.input, float(chunk)))
+        return Memory(entering)._prompt_peak()
 
     @property
     def passing(self) -> Point:
@@ -230,9 +236,14 @@ class Steady(Static):
     """Requests come and go; prompt passes interleave with decode steps."""
 
     @cached_property
+    def held(self) -> Array:
+        """Sequences per replica that memory holds at once."""
+        return fits(self.point, self.runtime.occupancy)
+
+    @cached_property
     def fits(self) -> Array:
-        """Sequences per replica that memory and the engine allow at once."""
-        most = fits(self.point, self.runtime.occupancy)
+        """Those that the engine allows as well."""
+        most = self.held
         if self.runtime.max_batch is not None:
             requests = max(self.runtime.max_batch // self.point.iteration.branches, 1)
             most = np.minimum(most, requests * self.point.degrees.dp)

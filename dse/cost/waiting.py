@@ -1,19 +1,22 @@
-"""Requests of an engine at a rate of arrivals: how many run, how long they wait for a place and for their prompt pass.
+"""Requests of an engine at a rate of arrivals: how many run, and how long they wait for their prompt pass.
 
-Chains and queues: `dse.cost.queueing`, `dse.cost.servers`; what iterations take: `dse.cost.batching`.
+Chains and queues: `dse.cost.queueing`, `dse.cost.servers`; what iterations take: `dse.cost.batching`; waits for a place
+in the batch: `dse.cost.places`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dse.cost.batching import Chunking, Prefilling, halved
-from dse.cost.lengths import alike, expected, overlap, variability
+from dse.cost.busy_periods import beside
+from dse.cost.lengths import expected, overlap
 from dse.cost.queueing import (
-    FULL,
     Chain,
     Iterations,
     Passes,
@@ -22,19 +25,27 @@ from dse.cost.queueing import (
     iterations,
     renewals,
 )
-from dse.cost.servers import bursts, of_constant_service, variability_of_gaps
+from dse.cost.servers import bursts
 from dse.cost.work import Array
-
-MOST_EVEN = 0.1
-"""Variance over mean of the most regular number of requests that join."""
 
 
 class Waiting:
-    """An engine with arrivals at a rate; at half of what it finishes where they are more than that."""
+    """An engine with arrivals at a rate; at half of what it finishes where they are more than that.
 
-    def __init__(self, engine: Prefilling, slots: Array, capacity: Array, rate: Array) -> None:
+    Args:
+        engine: its iterations.
+        slots: most sequences that run at once.
+        capacity: requests per second that finish while there are always so many.
+        rate: of arrivals, per second.
+        sizes: what requests of each length take of the slots, where these are room in a cache (`dse.cost.full_cache`).
+    """
+
+    def __init__(
+        self, engine: Prefilling, slots: Array, capacity: Array, rate: Array, sizes: Sequence[Array] | None = None
+    ) -> None:
         self.engine, self.point, self.slots, self.capacity = engine, engine.point, slots, capacity
         self.lengths = engine.point.lengths
+        self.sizes = [np.ones(1)] * len(self.lengths) if sizes is None else sizes
         self.bursts = engine.point.choices.burstiness
         self.chunked = isinstance(engine, Chunking)
         decoding = engine.decoding(slots)
@@ -141,8 +152,19 @@ class Waiting:
 
     @cached_property
     def passes(self) -> Passes:
-        """What iterations take."""
-        return self.engine.passes(self.running)
+        """What iterations take: steps of the mean number that decodes, prompts beside as many as there are then."""
+        engine = self.engine
+        if isinstance(engine, Chunking):
+            return replace(engine.passes(self._beside(engine)), step=engine.step(self.running))
+        return engine.passes(self.running)
+
+    def _beside(self, engine: Chunking) -> Array:
+        """Sequences that decode beside chunks of prompts: more than at other times."""
+        running, steps = self.running, np.maximum(self.point.steps, 1.0)
+        mixed, step = engine.mixed(running, engine.room(running)), engine.step(running)
+        found = beside(self.lengths, self.passing, self.rate, steps * mixed, self.rate * steps * step)
+        most = np.minimum(engine.decoding(self.slots), engine.sustained)
+        return np.clip(found, np.minimum(running, 1.0), most)
 
     @cached_property
     def cycle(self) -> Iterations:
@@ -198,102 +220,6 @@ class Waiting:
     def waiting(self) -> Array:
         """Requests with a place in the batch that wait for a pass or are in it, were there places for all."""
         return self.rate * (self.queued[0] + expected(self.lengths, self.passing))
-
-    @cached_property
-    def engaged(self) -> Array:
-        """Share of requests that find all places taken, by requests that wait for a pass, are in it, or decode.
-
-        Of as many requests as always are in the engine, `closed` finish per second, whatever else they do there
-        (Chandy, Herzog, Woo 1975: exact where the order of service is no matter); with a Poisson process of arrivals
-        their number is a birth-death chain. As prompts have priority, it varies more than that: see `clumps`.
-        """
-        cycle, passes = self.cycle, self.passes
-        stalled = np.minimum(self.rate * self._stalled, FULL)
-        decode, prompt = self.flight.mean, self.waiting
-        # The chain itself varies 1 / (1 - stalled) as much as a Poisson process. Of what varies more, bursts come
-        # whatever places are free.
-        alone, burst = self._clumped
-        each = 1.0 + overlap(self.lengths) * np.minimum(self._bounded(alone), self.slots - 1.0)
-        added = overlap(self.lengths) * (burst - alone) * (1.0 - stalled)
-        joint = np.maximum(each * (1.0 - stalled), 1.0)
-        single = (self.bursts**2 + passes.spread / cycle.each**2) / 2.0
-        total = decode + prompt
-        clumps = np.maximum((decode * (joint + added) + prompt * single) / total, MOST_EVEN)
-        # Who comes during a pass that takes the last place waits; the prompts that such a pass would lead to, too.
-        tail = np.maximum(clumps - decode / total * (joint - 1.0) * stalled, MOST_EVEN)
-        span = (self._span[0], self._span[1] + 10.0 * prompt)
-        chain = birth_death(self.rate, self.slots, self.capacity, self.closed, clumps, tail, span)
-        # Of bursts, requests see more than there are on average: (v - 1) / 2, as in heavy traffic.
-        chance = chain.full * (1.0 + (self.bursts**2 - 1.0) / 2.0 * (1.0 - self.busy) / clumps)
-        few, _, _ = of_constant_service(self.slots / clumps, self.busy)
-        return np.clip(chance * (self.service + (1.0 - self.service) * few), 0.0, 1.0)
-
-    def closed(self, requests: Array) -> Array:
-        """Requests per second that finish while always so many are in the engine, in prompt passes or decoding."""
-        # Where passes of prompts carry all steps there are, these set the pace.
-        return requests / np.maximum(self._decodes_and_stalls(requests), requests * self.cycle.each)
-
-    def _decodes_and_stalls(self, requests: Array) -> Array:
-        """Seconds of a request among so many: its steps, and the prompts of all that hold them up."""
-        step = self.engine.step(np.maximum(requests, 1.0))
-        return (np.maximum(self.point.steps, 1e-6) + self.passes.carried) * step + requests * self._stalled
-
-    @cached_property
-    def _stalled(self) -> Array:
-        """Seconds that the prompt of a request holds up the others: beside the decode steps that its passes carry."""
-        cycle, passes = self.cycle, self.passes
-        return np.maximum(cycle.each + cycle.setup / cycle.group - carried_steps(passes, cycle) * passes.step, 0.0)
-
-    @cached_property
-    def busy(self) -> Array:
-        """Load of a full batch, below 1."""
-        return np.minimum(self.rate / self.capacity, 1.0 - 1e-9)
-
-    @cached_property
-    def service(self) -> Array:
-        """Squared coefficient of variation of what a request takes of a full batch.
-
-        A prompt, behind the others, and its share of decodes side by side, unless passes of prompts carry them all.
-        """
-        each = self.cycle.each
-        carried = self._decodes_and_stalls(self.slots) <= self.slots * each
-        prompt = np.where(carried, each, self._stalled)
-        decode = np.where(carried, 0.0, np.maximum(1.0 / self.capacity - prompt, 0.0))
-        spread = self.passes.spread * (prompt / each) ** 2 + variability(self.lengths) * decode**2
-        found: Array = spread / (prompt + decode) ** 2
-        return found
-
-    @cached_property
-    def place(self) -> tuple[Array, Array, Array]:
-        """Chance that a request finds no place in the batch; mean and variance of the seconds until one is free."""
-        spread = variability_of_gaps(self.bursts)
-        _, constant, unlike = of_constant_service(self.slots / spread, self.busy)
-        # In units of what it is with exponential service and a Poisson process.
-        other, regular = self.service * (1.0 + spread) / 2.0, (1.0 - self.service) * spread * constant
-        delay = np.maximum(other + regular, 0.0) / (self.capacity * (1.0 - self.busy))
-        unlike = 1.0 - (1.0 - unlike) * np.clip(regular / np.maximum(other + regular, 1e-12), 0.0, 1.0)
-        return self.engaged, delay, unlike * delay**2
-
-    @cached_property
-    def admitted(self) -> tuple[Array, Array]:
-        """Mean and variance of the seconds that a request which finds a place waits for its pass and in it."""
-        # Those in front of it have places too.
-        fewer = self.flight.leaves(self.slots, self.waiting)
-        mean, variance = self.queued
-        return fewer * mean, fewer**2 * variance
-
-    @cached_property
-    def released(self) -> Array:
-        """Mean seconds from a place that is free at last to the first token, beside the passes of a prompt alone."""
-        own = expected(self.lengths, self.passing)
-        if self.chunked:
-            # As many prompts as a full batch always has, in order.
-            decoding = np.minimum(self.engine.decoding(self.slots), self.engine.sustained)
-            return np.maximum((self.slots - decoding) / self.capacity - own, 0.0)
-        # Places that are free after the same decode step: by chance, and of those who joined together for as long.
-        others = self.slots / np.maximum(self.point.steps, 1.0)
-        others = others + alike(self.lengths) * self.joined * (1.0 - self.cycle.prompting)
-        return np.minimum(others, self.slots - 1.0) * self.cycle.each
 
 
 def carried_steps(passes: Passes, cycle: Iterations) -> Array:

@@ -11,7 +11,9 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dse.cost import full_cache
 from dse.cost.batching import Prefilling
 from dse.cost.disaggregated import DecodeMemory, PrefillMemory
 from dse.cost.memory import Memory
@@ -134,11 +136,31 @@ class DecodeWorker:
     @cached_property
     def slots(self) -> Array:
         """Most sequences that run at once."""
-        most = np.minimum(self.point.batch, fits(self.point, self.runtime.occupancy))
+        most = np.minimum(self.point.batch, self._held)
         if self.runtime.max_batch is not None:
             requests = max(self.runtime.max_batch // self.point.iteration.branches, 1)
             most = np.minimum(most, requests * self.point.degrees.dp)
         return np.maximum(most, self.point.degrees.dp)
+
+    @cached_property
+    def _held(self) -> Array:
+        """Sequences that memory holds at once."""
+        return fits(self.point, self.runtime.occupancy)
+
+    @cached_property
+    def _short(self) -> NDArray[np.bool_]:
+        """Where the cache is full before the places are."""
+        return np.asarray(self.slots >= full_cache.SHORT * self._held)
+
+    @cached_property
+    def sizes(self) -> list[Array]:
+        """What requests of each length take of the cache, in mean requests, where it is short before places are."""
+        return full_cache.sizes(self.point, self.runtime.occupancy, self._short)
+
+    @cached_property
+    def finished(self) -> Array:
+        """Requests per second of a batch that is always full."""
+        return full_cache.finished(self.engine, self.slots, self.sizes)
 
     @cached_property
     def engine(self) -> Decoding:
