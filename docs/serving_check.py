@@ -6,7 +6,8 @@ Both see the same iterations of the same cost model; the simulator plays every r
 `dse.cost.waiting` do not. Cases: models x accelerators x lengths x chunked or not x batch limits x loads below 85 % of
 the capacity. `known` is the grid that was looked at while the formulas were found; `fresh` is a sample of other models,
 accelerators, lengths, chunks, limits and loads, which an earlier set of formulas was held against. `blind` is a third
-one, drawn before the formulas were final and run once afterwards; `blind-bursts` the same with bursts. Prints the error
+one, drawn before earlier formulas were final, `blind-bursts` the same with bursts, `last` one looked at later; `final`
+was drawn after the last change of the formulas and run once. Prints the error
 of every case in percent, and the share of the cases within the limits; then saturation labels, against simulated
 capacities.
 """
@@ -113,7 +114,68 @@ BLIND = Grid(
     cases=230,
     sample=20261128,
 )
-GRIDS |= {"blind": BLIND, "blind-bursts": replace(BLIND, bursts=(1.5,), cases=100, sample=20261129)}
+LAST = Grid(
+    (
+        ("llama-3.1-70b", "h200-sxm", "fp8", (2, 1, 1, 1), "vllm"),
+        ("qwen2.5-7b", "l40s", "bf16", (1, 1, 1, 1), "sglang"),
+        ("llama-4-scout", "b200", "fp8", (2, 1, 1, 1), "ideal"),
+        ("gpt-oss-20b", "rtx-pro-6000-server", "native", (1, 1, 1, 1), "vllm"),
+        ("llama-3.1-8b", "a100-sxm-40gb", "bf16", (1, 1, 1, 1), "vllm"),
+        ("deepseek-v3", "b200", "fp8", (8, 1, 1, 1), "tensorrt-llm"),
+        ("qwen2.5-32b", "mi355x", "fp8", (1, 1, 1, 1), "ideal"),
+    ),
+    (
+        "600x200",
+        "1500x600",
+        "3000x60",
+        "250x700",
+        "6000x400",
+        "azure-conversation",
+        "azure-code",
+        "arxiv-summarisation",
+        "mooncake-conversation",
+    ),
+    ("none", 512, 1024, 2048),
+    (12, 32, 64, 128, 512),
+    (0.3, 0.55, 0.7, 0.8, 0.84),
+    (1.0,),
+    cases=210,
+    sample=20261130,
+)
+FINAL = Grid(
+    (
+        ("llama-3.3-70b", "mi300x", "fp8", (2, 1, 1, 1), "vllm"),
+        ("qwen3-30b-a3b-2507", "h100-pcie", "fp8", (1, 1, 1, 1), "ideal"),
+        ("qwen2.5-14b", "a100-sxm-80gb", "bf16", (1, 1, 1, 1), "vllm"),
+        ("glm-4.5", "b300", "fp8", (4, 1, 1, 1), "ideal"),
+        ("gemma-3-12b", "rtx-6000-ada", "fp8", (1, 1, 1, 1), "sglang"),
+        ("mistral-large-123b", "h200-sxm", "fp8", (4, 1, 1, 1), "tensorrt-llm"),
+        ("qwen3-next-80b-a3b", "h20", "fp8", (2, 1, 1, 1), "ideal"),
+    ),
+    (
+        "800x250",
+        "2048x128",
+        "400x300",
+        "5000x700",
+        "1200x1200",
+        "azure-conversation",
+        "azure-code",
+        "arxiv-summarisation",
+        "mooncake-conversation",
+    ),
+    ("none", 512, 2048),
+    (10, 20, 40, 100, 256),
+    (0.2, 0.4, 0.6, 0.75, 0.83),
+    (1.0,),
+    cases=210,
+    sample=20261201,
+)
+GRIDS |= {
+    "final": FINAL,
+    "blind": BLIND,
+    "blind-bursts": replace(BLIND, bursts=(1.5,), cases=100, sample=20261129),
+    "last": LAST,
+}
 
 FIGURES = {"ttft": "first_tokens", "tpot": "gaps", "latency": "latencies"}
 """Figure -> its analytic distribution."""
