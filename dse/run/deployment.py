@@ -13,6 +13,7 @@ from dse.cost.choices import AXES
 from dse.cost.feasible import STRUCTURE
 from dse.cost.mesh import Mesh
 from dse.cost.modes import served
+from dse.cost.open_loop import Capped, OpenLoop
 from dse.cost.phases import Point
 from dse.cost.serving import Static
 from dse.cost.techniques import TECHNIQUES
@@ -121,8 +122,9 @@ class Deployment:
         return sweep, Mesh.points(AXES, [index.get(axis, zero) for axis in AXES])
 
     def served(self, point: Point) -> Static:
-        """Its steady state at these points."""
-        return served(point)
+        """Its steady state at these points: an engine is told to run no more than its cache holds."""
+        found = served(point)
+        return Capped(found.point, found.runtime) if isinstance(found, OpenLoop) else found
 
 
 def times_text(excess: float) -> str:
