@@ -3,13 +3,11 @@
     python docs/serving_check.py [--grid NAME] [--requests 20000] [--seeds 5] [--every 1] [--only TEXT] [--csv FILE]
 
 Both see the same iterations of the same cost model; the simulator plays every request, the formulas of
-`dse.cost.waiting` do not. Cases: models x accelerators x lengths x chunked or not x batch limits x loads below 85 % of
-the capacity. `known` is the grid that was looked at while the formulas were found; `fresh` is a sample of other models,
-accelerators, lengths, chunks, limits and loads, which an earlier set of formulas was held against. `blind` is a third
-one, drawn before earlier formulas were final, `blind-bursts` the same with bursts, `last` one looked at later; `final`
-was drawn after the last change of the formulas and run once. Prints the error
-of every case in percent, and the share of the cases within the limits; then saturation labels, against simulated
-capacities.
+`dse.cost.waiting` and `dse.cost.places` do not. Cases: models x accelerators x lengths x chunked or not x batch
+limits x loads below 85 % of the capacity. `known` is the grid that was looked at while the formulas were found;
+`fresh`, `blind`, `blind-bursts` and `last` are samples of other deployments, blind to earlier formulas and looked at
+since; `final` was drawn after the last change of the formulas and run once. Prints the error of every case in
+percent, and the share of the cases within the limits; then saturation labels, against simulated capacities.
 """
 
 from __future__ import annotations

@@ -116,6 +116,16 @@ def test_starting_loads_nothing_heavy():
     assert not loaded & (HEAVY | {"numpy", "scipy"})
 
 
+def test_queues_and_placements_are_for_those_who_ask():
+    """A sweep without arrivals and offloading starts without them: a tenth of a small one's time."""
+    code = "import sys, dse.cost.modes, dse.run.score, dse.run.deployment; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "dse.cost.open_loop" in run.stdout.split()
+    later = {"batching", "queueing", "servers", "waiting", "places", "latency", "simplex"}
+    assert not {f"dse.cost.{name}" for name in later} & set(run.stdout.split())
+
+
 def _tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -91,6 +91,12 @@ class Prefilling:
         found: Array = interpolate(self._sizes, self._groups, ranked) * further + excess * count
         return found
 
+    @property
+    def again(self) -> Array:
+        """Seconds of an evicted prompt that is computed again, in a pass that is full."""
+        fullest = self.point.sequences_per_pass * self.point.degrees.dp
+        return self.grouped(fullest) / fullest
+
     def passes(self, running: Array) -> Passes:
         """Iterations while so many sequences run."""
         most = self.point.sequences_per_pass * self.point.degrees.dp
@@ -123,6 +129,11 @@ class Chunking(Prefilling):
 
     tokens: float = 0.0
     """Of an iteration, on each rank."""
+
+    @property
+    def again(self) -> Array:
+        """None: a chunk is let in only where the step beside it fits as well."""
+        return 0.0
 
     @cached_property
     def _computed(self) -> list[Array]:

@@ -15,18 +15,31 @@ the step, which nearly avoids it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dse.cost.batching import Chunking, Prefilling
 from dse.cost.lengths import Lengths, expected
 from dse.cost.memory import Memory
 from dse.cost.phases import Point
 from dse.cost.work import Array
 
+if TYPE_CHECKING:  # engines are for those who ask: most sweeps have no arrivals
+    from dse.cost.batching import Prefilling
+
 SHORT = 0.98
 """Share of what the cache holds from which places are no limit beside it."""
+
+
+def short(slots: Array, held: Array) -> NDArray[np.bool_]:
+    """Where the cache is full before the places are.
+
+    Args:
+        slots: sequences that may run at once.
+        held: those that the cache holds.
+    """
+    return np.asarray(slots >= SHORT * held)
 
 
 def sizes(point: Point, occupancy: float, bound: Any) -> list[Array]:
@@ -83,8 +96,6 @@ def finished(engine: Prefilling, slots: Array, sizes: Sequence[Array], evicts: A
     """
     point = engine.point
     found = engine.finished(as_many(slots, variability(point.lengths, sizes)))
-    if isinstance(engine, Chunking) or not np.any(evicts):
+    if not np.any(evicts):
         return found
-    fullest = np.maximum(point.sequences_per_pass * point.degrees.dp, 1.0)
-    again = np.where(evicts, evicted(point) * engine.grouped(fullest) / fullest, 0.0)
-    return found / (1.0 + found * again)
+    return found / (1.0 + found * np.where(evicts, evicted(point) * engine.again, 0.0))

@@ -20,7 +20,7 @@ from dse.cost.lengths import expected
 from dse.cost.percentiles import Percentiles
 from dse.cost.places import Places
 from dse.cost.queueing import Cases, Spread
-from dse.cost.waiting import carried_steps
+from dse.cost.waiting import carried_steps, placed
 from dse.cost.work import Array
 
 
@@ -75,20 +75,16 @@ class UnderLoad(Percentiles, Places):
         # and found a place.
         gap = passes.step * cycle.prompting / (1.0 - cycle.prompting)
         own = alone + cycle.each * self.rate * cycle.met
-        placed = self._placed(own * self.rate / np.maximum(free, 1e-9))
-        mean = np.maximum(steps * pace + (own / passes.step * placed - 1.0) * gap, steps * passes.step)
+        room = np.maximum(self.slots - self.flight.mean - self.waiting - 1.0, 0.0)
+        behind = placed(room, own * self.rate / np.maximum(free, 1e-9))
+        mean = np.maximum(steps * pace + (own / passes.step * behind - 1.0) * gap, steps * passes.step)
         stall = passes.spread + self.bursts**2 * (cycle.each + cycle.setup) ** 2
         # Prompts that lead to others, as far as there are places: E[N^2] / E[N] of a busy period.
         others = 1.0 / free**2 - 1.0
-        clumped = 1.0 + others * self._placed(others)
+        clumped = 1.0 + others * placed(room, others)
         variance = self.rate * stall * (steps * passes.step + own) / free * clumped
         some = steps > 0
         return np.where(some, mean, 0.0), np.where(some, variance, 0.0)
-
-    def _placed(self, others: Array) -> Array:
-        """Share of those who come together that find a place at once: their number is about exponential."""
-        room = np.maximum(self.slots - self.flight.mean - self.waiting - 1.0, 0.0)
-        return -np.expm1(-room / np.maximum(others, 1e-9))
 
     def _beside_chunks(self, steps: Array, pace: Array, alone: Array) -> tuple[Array, Array]:
         """Mean and variance of so many steps that take longer while prompts run beside them."""

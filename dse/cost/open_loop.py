@@ -52,7 +52,7 @@ class OpenLoop(AtARate, Steady):
     @cached_property
     def _short(self) -> NDArray[np.bool_]:
         """Where the cache is full before the places are."""
-        return np.asarray(self.slots >= full_cache.SHORT * self.held)
+        return full_cache.short(self.slots, self.held)
 
     @cached_property
     def sizes(self) -> list[Array]:

@@ -113,18 +113,9 @@ class Waiting:
 
     @cached_property
     def joined(self) -> Array:
-        """Others that join the batch together with a request."""
-        return self._bounded(self._clumped[1])
-
-    def _bounded(self, clump: Array) -> Array:
-        """Others of a clump, as far as they find a place."""
-        others = np.maximum(clump - 1.0, 0.0)
-        return others * self._fits(others)
-
-    def _fits(self, others: Array) -> Array:
-        """Of those who come together, what fits into the places that are free: their number is about exponential."""
-        share = np.maximum(self.most - self.middle, 1.0) / np.maximum(others, 1e-9)
-        return -np.expm1(-share)
+        """Others that join the batch together with a request, as far as they find a place."""
+        others = np.maximum(self._clumped[1] - 1.0, 0.0)
+        return others * placed(np.maximum(self.most - self.middle, 1.0), others)
 
     @cached_property
     def clumps(self) -> Array:
@@ -225,3 +216,8 @@ class Waiting:
 def carried_steps(passes: Passes, cycle: Iterations) -> Array:
     """Decode steps that the passes of a request carry, on average."""
     return passes.carried + passes.partial * cycle.lone / cycle.group
+
+
+def placed(room: Array, others: Array) -> Array:
+    """Share of those who come together that find a place in so much room: their number is about exponential."""
+    return -np.expm1(-room / np.maximum(others, 1e-9))

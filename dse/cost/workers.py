@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dse.cost import full_cache
 from dse.cost.batching import Prefilling
@@ -148,14 +147,9 @@ class DecodeWorker:
         return fits(self.point, self.runtime.occupancy)
 
     @cached_property
-    def _short(self) -> NDArray[np.bool_]:
-        """Where the cache is full before the places are."""
-        return np.asarray(self.slots >= full_cache.SHORT * self._held)
-
-    @cached_property
     def sizes(self) -> list[Array]:
         """What requests of each length take of the cache, in mean requests, where it is short before places are."""
-        return full_cache.sizes(self.point, self.runtime.occupancy, self._short)
+        return full_cache.sizes(self.point, self.runtime.occupancy, full_cache.short(self.slots, self._held))
 
     @cached_property
     def finished(self) -> Array:
